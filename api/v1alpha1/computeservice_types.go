@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+const (
+	// ConditionReporting says whether the host renews its Lease in time: True
+	// (reason Reporting), False (LeaseExpired, NeverReported) or Unknown
+	// (WaitingForHeartbeat, LeaseNotReadable). It is the controllers' memory
+	// across restarts: a new leader starts from it.
+	ConditionReporting = "Reporting"
+	// ConditionWindowOpen says whether spec.maintenanceWindow is open: True
+	// (reason WindowOpen), or False (WindowAnnounced, WindowClosed). It is absent
+	// without a window. It remembers that a window has opened, so that a wall
+	// clock set back does not close it again.
+	ConditionWindowOpen = "WindowOpen"
+
+	// WindowOpenReasonClosed is the reason of ConditionWindowOpen after endTime.
+	// The other two are ReasonWindowOpen and ReasonWindowAnnounced.
+	WindowOpenReasonClosed = "WindowClosed"
+)
+
+// ComputeServiceSpec is what operators and tools say about a host. No flag has
+// a default: absent means false, so that nobody owns a field that nobody set.
+type ComputeServiceSpec struct {
+	// disabled takes the host out of service: its host status is MAINTENANCE.
+	// Absent means false.
+	// +optional
+	Disabled *bool `json:"disabled,omitempty"`
+
+	// disabledReason says why the host is disabled, for people. It is ignored
+	// while disabled is not true, so it need not be cleared with the flag.
+	// +optional
+	// +kubebuilder:validation:MinLength=0
+	// +kubebuilder:validation:MaxLength=256
+	DisabledReason *string `json:"disabledReason,omitempty"`
+
+	// forcedDown asserts that the host is off (fenced, powered down): its host
+	// status is DOWN at once, and failing its servers over is safe. Absent means
+	// false.
+	// +optional
+	ForcedDown *bool `json:"forcedDown,omitempty"`
+
+	// forcedDownReason says who or what asserts forcedDown, for people. It is
+	// ignored while forcedDown is not true.
+	// +optional
+	// +kubebuilder:validation:MinLength=0
+	// +kubebuilder:validation:MaxLength=256
+	ForcedDownReason *string `json:"forcedDownReason,omitempty"`
+
+	// leaseRef says which Lease (coordination.k8s.io) carries the host's
+	// heartbeats. Absent means the Lease with the ComputeService's name in the
+	// namespace hoststatus-leases. Name kube-node-lease and a node to make the
+	// kubelet the reporter; the manager must be told to read that namespace.
+	// +optional
+	LeaseRef *LeaseReference `json:"leaseRef,omitempty"`
+
+	// leaseDurationSeconds is for how long a renewal of the Lease holds: a host
+	// that is silent for longer does not report. Between 3 and 3600 seconds.
+	// Absent means the Lease's own spec.leaseDurationSeconds, brought into that
+	// range, or else the manager's flag --default-lease-duration (60 s).
+	// +optional
+	// +kubebuilder:validation:Minimum=3
+	// +kubebuilder:validation:Maximum=3600
+	LeaseDurationSeconds *int32 `json:"leaseDurationSeconds,omitempty"`
+
+	// maintenanceWindow announces maintenance: until startTime the host status
+	// is NEEDS_MAINTENANCE, then MAINTENANCE until endTime. Absent means that
+	// none is planned.
+	// +optional
+	MaintenanceWindow *MaintenanceWindow `json:"maintenanceWindow,omitempty"`
+}
+
+// LeaseReference names a Lease.
+//
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.name) || !(self.name in ['hoststatus-canary', 'hoststatus-manager'])",fieldPath=".name",message="hoststatus-canary and hoststatus-manager are the manager's own Leases; name the Lease that the host renews"
+type LeaseReference struct {
+	// namespace of the Lease. Absent means hoststatus-leases.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="must be the name of a namespace: lower-case letters, digits and '-'"
+	Namespace string `json:"namespace,omitempty"`
+
+	// name of the Lease. Absent means the name of the ComputeService.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of a Lease: lower-case letters, digits, '-' and '.'"
+	Name string `json:"name,omitempty"`
+}
+
+// MaintenanceWindow is a planned time of maintenance.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.endTime) || self.endTime > self.startTime",fieldPath=".endTime",message="must be after startTime; remove it if no end is planned"
+type MaintenanceWindow struct {
+	// startTime is when the host goes into maintenance. The manager opens the
+	// window by its own wall clock.
+	// +required
+	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
+
+	// endTime is when the maintenance is over. Absent means that the window
+	// stays open until it is removed.
+	// +optional
+	EndTime *metav1.Time `json:"endTime,omitempty"`
+
+	// reason says what the maintenance is for. It is for the platform's people
+	// and is not copied to servers.
+	// +optional
+	// +kubebuilder:validation:MinLength=0
+	// +kubebuilder:validation:MaxLength=256
+	Reason *string `json:"reason,omitempty"`
+}
+
+// ComputeServiceStatus is what the manager derived. Heartbeats are not copied
+// here: while nothing changes, nothing is written.
+//
+// +kubebuilder:validation:MinProperties=1
+type ComputeServiceStatus struct {
+	// conditions are Reporting (does the host renew its Lease in time) and
+	// WindowOpen (is the maintenance window open; absent without one).
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// hostStatus is the summary, in Nova's words: UP, DOWN, UNKNOWN, MAINTENANCE
+	// or NEEDS_MAINTENANCE. Absent while it is not derived yet.
+	// +optional
+	HostStatus *HostStatus `json:"hostStatus,omitempty"`
+
+	// hostStatusReason is why: one of a documented set of words.
+	// +optional
+	HostStatusReason HostStatusReason `json:"hostStatusReason,omitempty"`
+
+	// hostStatusTransitionTime is since when hostStatus has its value.
+	// +optional
+	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`
+
+	// lastSeenUpTime is when the last renewal of the host's Lease was seen, as
+	// of the last change of this status. It is not moved by each heartbeat: for
+	// the present one read the Lease.
+	// +optional
+	LastSeenUpTime *metav1.Time `json:"lastSeenUpTime,omitempty"`
+
+	// observedGeneration is the metadata.generation that this status was derived
+	// from.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:scope=Cluster,shortName=csvc,categories=hoststatus
+// +kubebuilder:selectablefield:JSONPath=".status.hostStatus"
+// +kubebuilder:printcolumn:name="Disabled",type=boolean,JSONPath=".spec.disabled"
+// +kubebuilder:printcolumn:name="Forced Down",type=boolean,JSONPath=".spec.forcedDown"
+// +kubebuilder:printcolumn:name="Reporting",type=string,JSONPath=".status.conditions[?(@.type==\"Reporting\")].status"
+// +kubebuilder:printcolumn:name="Host Status",type=string,JSONPath=".status.hostStatus"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.hostStatusReason"
+// +kubebuilder:printcolumn:name="Since",type=date,JSONPath=".status.hostStatusTransitionTime"
+// +kubebuilder:validation:XValidation:rule="!(self.metadata.name in ['hoststatus-canary', 'hoststatus-manager'])",message="metadata.name: hoststatus-canary and hoststatus-manager are the names of the manager's own Leases; a ComputeService has the name of its host"
+
+// ComputeService is the compute service on one host; its name is the host's
+// name. The host reports by renewing a Lease. The manager derives from that, and
+// from what operators say in spec, the host status that its servers carry.
+type ComputeService struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
+
+	// spec is what operators and tools say about the host. Absent means: in
+	// service, with the default Lease.
+	// +optional
+	Spec ComputeServiceSpec `json:"spec,omitempty,omitzero"`
+
+	// status is what the manager derived. Only the manager writes it.
+	// +optional
+	Status ComputeServiceStatus `json:"status,omitempty,omitzero"`
+}
+
+// +kubebuilder:object:root=true
+
+// ComputeServiceList is a list of ComputeServices.
+type ComputeServiceList struct {
+	metav1.TypeMeta `json:",inline"`
+	// metadata is the standard list metadata.
+	// +optional
+	metav1.ListMeta `json:"metadata,omitempty,omitzero"`
+	// items are the ComputeServices.
+	// +required
+	Items []ComputeService `json:"items"`
+}

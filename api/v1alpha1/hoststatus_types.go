@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// HostStatus is what is known of a compute host. The values keep the spelling
+// of Nova's host_status (API microversion 2.16), because consumers compare them.
+//
+// +kubebuilder:validation:Enum="";UP;DOWN;UNKNOWN;MAINTENANCE;NEEDS_MAINTENANCE
+type HostStatus string
+
+const (
+	// HostStatusNone says that the server is on no host, or on one without a
+	// compute service. It differs from an absent value, which is not derived yet.
+	HostStatusNone HostStatus = ""
+	// HostStatusUp says that the host reports and that nothing is announced for it.
+	HostStatusUp HostStatus = "UP"
+	// HostStatusDown says that an operator or a fencing tool asserts that the
+	// host is off. It is the only value on which failing over is safe.
+	HostStatusDown HostStatus = "DOWN"
+	// HostStatusUnknown says that the host does not report in time, or never did.
+	HostStatusUnknown HostStatus = "UNKNOWN"
+	// HostStatusMaintenance says that the host is disabled, by hand or because
+	// its maintenance window is open.
+	HostStatusMaintenance HostStatus = "MAINTENANCE"
+	// HostStatusNeedsMaintenance says that the host is up and that a maintenance
+	// window is announced for it.
+	HostStatusNeedsMaintenance HostStatus = "NEEDS_MAINTENANCE"
+)
+
+// HostStatusReason says why a host status is what it is: one word for one thing
+// to do. A reason never contains a host's name, because servers carry it too.
+//
+// +kubebuilder:validation:Enum=ForcedDown;Disabled;WindowOpen;LeaseExpired;NeverReported;WaitingForHeartbeat;LeaseNotReadable;WindowAnnounced;Reporting;NoHost;HostNotFound
+type HostStatusReason string
+
+const (
+	// ReasonForcedDown comes with DOWN: spec.forcedDown is true.
+	ReasonForcedDown HostStatusReason = "ForcedDown"
+	// ReasonDisabled comes with MAINTENANCE: spec.disabled is true.
+	ReasonDisabled HostStatusReason = "Disabled"
+	// ReasonWindowOpen comes with MAINTENANCE: the maintenance window is open.
+	ReasonWindowOpen HostStatusReason = "WindowOpen"
+	// ReasonLeaseExpired comes with UNKNOWN: the host reported once, and its
+	// Lease was not renewed within its duration.
+	ReasonLeaseExpired HostStatusReason = "LeaseExpired"
+	// ReasonNeverReported comes with UNKNOWN: no renewal of the host's Lease has
+	// been seen since the ComputeService exists. Check leaseRef and the agent.
+	ReasonNeverReported HostStatusReason = "NeverReported"
+	// ReasonWaitingForHeartbeat comes with an absent host status: the
+	// ComputeService is new and its first renewal may still come.
+	ReasonWaitingForHeartbeat HostStatusReason = "WaitingForHeartbeat"
+	// ReasonLeaseNotReadable comes with UNKNOWN: spec.leaseRef names a namespace
+	// that the manager does not read (its flag --lease-namespaces).
+	ReasonLeaseNotReadable HostStatusReason = "LeaseNotReadable"
+	// ReasonWindowAnnounced comes with NEEDS_MAINTENANCE: a maintenance window
+	// is announced and not yet open.
+	ReasonWindowAnnounced HostStatusReason = "WindowAnnounced"
+	// ReasonReporting comes with UP: the host renews its Lease in time.
+	ReasonReporting HostStatusReason = "Reporting"
+	// ReasonNoHost comes with "": the server's spec.host is empty.
+	ReasonNoHost HostStatusReason = "NoHost"
+	// ReasonHostNotFound comes with "": no ComputeService has the name that the
+	// server's spec.host gives.
+	ReasonHostNotFound HostStatusReason = "HostNotFound"
+)
+
+// HostReporting says whether the host renews its Lease in time, whatever the
+// summary says: a host that dies in maintenance still reads MAINTENANCE.
+//
+// +kubebuilder:validation:Enum=True;False;Unknown
+type HostReporting string
+
+const (
+	// HostReportingTrue says that the host renews its Lease in time.
+	HostReportingTrue HostReporting = "True"
+	// HostReportingFalse says that the host's silence is proven.
+	HostReportingFalse HostReporting = "False"
+	// HostReportingUnknown says that nothing is known yet, or that the Lease
+	// cannot be read.
+	HostReportingUnknown HostReporting = "Unknown"
+)
+
+const (
+	// DefaultLeaseNamespace is where a host's Lease is if spec.leaseRef names
+	// no namespace.
+	DefaultLeaseNamespace = "hoststatus-leases"
+	// CanaryLeaseName is the Lease, in each lease namespace, by which the manager
+	// proves that its watch delivers. No host may use the name.
+	CanaryLeaseName = "hoststatus-canary"
+	// LeaderLeaseName is the Lease by which managers elect their leader. No host
+	// may use the name.
+	LeaderLeaseName = "hoststatus-manager"
+
+	// MinLeaseDurationSeconds is the shortest duration a heartbeat is judged by.
+	MinLeaseDurationSeconds = 3
+	// MaxLeaseDurationSeconds is the longest duration a heartbeat is judged by.
+	MaxLeaseDurationSeconds = 3600
+)
+
+// AnnouncedWindow is a maintenance window as the owner of a server sees it. It
+// carries no reason: that text is the operator's, and may name hosts.
+type AnnouncedWindow struct {
+	// startTime is when the host goes into maintenance.
+	// +required
+	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
+
+	// endTime is when the maintenance is over. Absent means that no end is planned.
+	// +optional
+	EndTime *metav1.Time `json:"endTime,omitempty"`
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package computeservice derives the host status of each ComputeService from its
+// spec, the monitor's word on its heartbeats and the time of day.
+package computeservice
+
+import (
+	"context"
+	"fmt"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/statuspatch"
+)
+
+// +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=computeservices,verbs=get;list;watch
+// +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=computeservices/status,verbs=patch
+
+// workers is how many ComputeServices are written at once: enough to keep the
+// API server busy when a whole rack falls silent.
+const workers = 8
+
+// Monitor is the part of heartbeat.Monitor that the controller uses.
+type Monitor interface {
+	Listen(heartbeat.Listeners)
+	Track(heartbeat.Subject)
+	Forget(name string, uid types.UID)
+	Verdict(name string, uid types.UID) (heartbeat.Verdict, bool)
+}
+
+// Reconciler keeps the status of ComputeServices.
+type Reconciler struct {
+	client  client.Client
+	monitor Monitor
+	clock   clock.PassiveClock
+}
+
+// NewReconciler returns a Reconciler.
+func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Reconciler {
+	return &Reconciler{client: c, monitor: monitor, clock: clk}
+}
+
+// SetupWithManager registers the controller. What wakes it:
+//   - a ComputeService that changes, because its spec decides, and because a
+//     status changed by somebody else has to be put right. The monitor is told
+//     first, in standbys too;
+//   - the monitor, when it has a new word on one;
+//   - a step of the wall clock, for those with a maintenance window.
+func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
+	return builder.ControllerManagedBy(mgr).
+		Named("computeservice").
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
+		Watches(&v1alpha1.ComputeService{}, &tracker{monitor: r.monitor}).
+		WatchesRawSource(source.Func(r.listen)).
+		Complete(reconcile.AsReconciler(r.client, r))
+}
+
+// Reconcile writes the status of one ComputeService, if it is not right.
+func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeService) (reconcile.Result, error) {
+	verdict, ok := r.monitor.Verdict(service.Name, service.UID)
+	if !ok || verdict.Generation != service.Generation {
+		// The monitor has not taken this spec in yet; it wakes us when it has.
+		return reconcile.Result{}, nil
+	}
+	now := r.clock.Now()
+	before := service.Status.HostStatus
+	after, changed, next := decide(service, verdict, now)
+	result := reconcile.Result{}
+	if !next.IsZero() {
+		result.RequeueAfter = next.Sub(now)
+	}
+	if !changed {
+		return result, nil
+	}
+	err := statuspatch.Apply(ctx, r.client, service, fieldsOf(&after))
+	switch {
+	case apierrors.IsConflict(err):
+		return reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}, nil
+	case err != nil:
+		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
+	}
+	log.FromContext(ctx).Info("Host status changed", "ComputeService", klog.KObj(service),
+		"old", ptr.Deref(before, ""), "new", ptr.Deref(after.HostStatus, ""),
+		"reason", after.HostStatusReason, "reporting", verdict.Reporting == heartbeat.Reports)
+	return result, nil
+}
+
+// listen lets the monitor wake the controller.
+func (r *Reconciler) listen(ctx context.Context, queue requests) error {
+	r.monitor.Listen(heartbeat.Listeners{
+		Changed:      func(name string) { queue.Add(requestFor(name)) },
+		ClockStepped: func() { go r.requeueWindows(ctx, queue) },
+	})
+	return nil
+}
+
+// requeueWindows wakes every ComputeService whose status depends on the wall clock.
+func (r *Reconciler) requeueWindows(ctx context.Context, queue requests) {
+	var services v1alpha1.ComputeServiceList
+	if err := r.client.List(ctx, &services, client.UnsafeDisableDeepCopy); err != nil {
+		log.FromContext(ctx).Error(err, "Listing ComputeServices after a step of the wall clock")
+		return
+	}
+	for i := range services.Items {
+		if services.Items[i].Spec.MaintenanceWindow != nil {
+			queue.Add(requestFor(services.Items[i].Name))
+		}
+	}
+}
+
+func requestFor(name string) reconcile.Request {
+	return reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
+}
+
+// tracker tells the monitor of each ComputeService before it wakes the controller.
+type tracker struct {
+	handler.EnqueueRequestForObject
+	monitor Monitor
+}
+
+type requests = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// Create tracks a ComputeService that is new, or new to this process.
+func (t *tracker) Create(ctx context.Context, e event.CreateEvent, queue requests) {
+	if service, ok := e.Object.(*v1alpha1.ComputeService); ok {
+		t.monitor.Track(subjectOf(service))
+	}
+	t.EnqueueRequestForObject.Create(ctx, e, queue)
+}
+
+// Update tracks what has changed.
+func (t *tracker) Update(ctx context.Context, e event.UpdateEvent, queue requests) {
+	if service, ok := e.ObjectNew.(*v1alpha1.ComputeService); ok {
+		t.monitor.Track(subjectOf(service))
+	}
+	t.EnqueueRequestForObject.Update(ctx, e, queue)
+}
+
+// Delete forgets a ComputeService.
+func (t *tracker) Delete(ctx context.Context, e event.DeleteEvent, queue requests) {
+	t.monitor.Forget(e.Object.GetName(), e.Object.GetUID())
+	t.EnqueueRequestForObject.Delete(ctx, e, queue)
+}
+
+// fields are the fields that this controller owns: the whole status. An absent
+// one is written as null, so that it goes.
+type fields struct {
+	Conditions               []metav1.Condition        `json:"conditions"`
+	HostStatus               *v1alpha1.HostStatus      `json:"hostStatus"`
+	HostStatusReason         v1alpha1.HostStatusReason `json:"hostStatusReason"`
+	HostStatusTransitionTime *metav1.Time              `json:"hostStatusTransitionTime"`
+	LastSeenUpTime           *metav1.Time              `json:"lastSeenUpTime"`
+	ObservedGeneration       int64                     `json:"observedGeneration"`
+}
+
+func fieldsOf(s *v1alpha1.ComputeServiceStatus) fields {
+	return fields{
+		Conditions:               s.Conditions,
+		HostStatus:               s.HostStatus,
+		HostStatusReason:         s.HostStatusReason,
+		HostStatusTransitionTime: s.HostStatusTransitionTime,
+		LastSeenUpTime:           s.LastSeenUpTime,
+		ObservedGeneration:       s.ObservedGeneration,
+	}
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package computeservice
+
+import (
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+)
+
+// decide returns the status that service should have, given the monitor's word
+// on it, whether that differs from the one it has, and when the passing of time
+// alone will change it (zero if never).
+func decide(service *v1alpha1.ComputeService, verdict heartbeat.Verdict, now time.Time) (after v1alpha1.ComputeServiceStatus, changed bool, next time.Time) {
+	before := &service.Status
+	reporting, reason := reportingOf(verdict.Reporting)
+	result := hoststatus.Derive(&service.Spec, hoststatus.Observation{
+		Reporting:    reporting,
+		Reason:       reason,
+		WindowOpened: windowOpened(service),
+	}, now)
+
+	stamp := metav1.NewTime(now.Truncate(time.Second))
+	after = *before.DeepCopy()
+	after.ObservedGeneration = service.Generation
+	after.HostStatus = result.Status
+	after.HostStatusReason = result.Reason
+	if !hoststatus.SameStatus(before.HostStatus, result.Status) || before.HostStatusTransitionTime == nil {
+		after.HostStatusTransitionTime = &stamp
+	}
+	setCondition(&after.Conditions, metav1.Condition{
+		Type:               v1alpha1.ConditionReporting,
+		Status:             metav1.ConditionStatus(reporting),
+		Reason:             string(reason),
+		Message:            reportingMessage(service, verdict),
+		ObservedGeneration: service.Generation,
+		LastTransitionTime: stamp,
+	})
+	if window := windowCondition(service.Spec.MaintenanceWindow, result.Window); window != nil {
+		window.ObservedGeneration = service.Generation
+		window.LastTransitionTime = stamp
+		setCondition(&after.Conditions, *window)
+	} else {
+		meta.RemoveStatusCondition(&after.Conditions, v1alpha1.ConditionWindowOpen)
+	}
+	if equality.Semantic.DeepEqual(*before, after) {
+		return after, false, result.Next
+	}
+	// Only now, since the last renewal alone is no reason to write.
+	if verdict.SinceRenewal >= 0 {
+		seen := metav1.NewTime(now.Add(-verdict.SinceRenewal).Truncate(time.Second))
+		after.LastSeenUpTime = &seen
+	}
+	return after, true, result.Next
+}
+
+// reportingOf translates the monitor's word into the API's.
+func reportingOf(r heartbeat.Reporting) (v1alpha1.HostReporting, v1alpha1.HostStatusReason) {
+	switch r {
+	case heartbeat.Reports:
+		return v1alpha1.HostReportingTrue, v1alpha1.ReasonReporting
+	case heartbeat.Expired:
+		return v1alpha1.HostReportingFalse, v1alpha1.ReasonLeaseExpired
+	case heartbeat.NeverReported:
+		return v1alpha1.HostReportingFalse, v1alpha1.ReasonNeverReported
+	case heartbeat.NotReadable:
+		return v1alpha1.HostReportingUnknown, v1alpha1.ReasonLeaseNotReadable
+	default:
+		return v1alpha1.HostReportingUnknown, v1alpha1.ReasonWaitingForHeartbeat
+	}
+}
+
+// memoryOf reads back what reportingOf wrote.
+func memoryOf(conditions []metav1.Condition) heartbeat.Reporting {
+	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionReporting)
+	if c == nil {
+		return heartbeat.NoWord
+	}
+	for _, r := range []heartbeat.Reporting{heartbeat.Reports, heartbeat.Expired, heartbeat.NeverReported, heartbeat.NotReadable, heartbeat.Waiting} {
+		if status, reason := reportingOf(r); string(status) == string(c.Status) && string(reason) == c.Reason {
+			return r
+		}
+	}
+	return heartbeat.NoWord
+}
+
+// subjectOf says what the monitor needs to know of a ComputeService.
+func subjectOf(service *v1alpha1.ComputeService) heartbeat.Subject {
+	s := heartbeat.Subject{
+		Name:       service.Name,
+		UID:        service.UID,
+		Generation: service.Generation,
+		Lease:      leaseOf(service),
+		Memory:     memoryOf(service.Status.Conditions),
+	}
+	if d := service.Spec.LeaseDurationSeconds; d != nil {
+		s.Duration = time.Duration(*d) * time.Second
+	}
+	return s
+}
+
+func leaseOf(service *v1alpha1.ComputeService) types.NamespacedName {
+	lease := types.NamespacedName{Namespace: v1alpha1.DefaultLeaseNamespace, Name: service.Name}
+	if ref := service.Spec.LeaseRef; ref != nil {
+		if ref.Namespace != "" {
+			lease.Namespace = ref.Namespace
+		}
+		if ref.Name != "" {
+			lease.Name = ref.Name
+		}
+	}
+	return lease
+}
+
+// reportingMessage is constant for as long as the word stands, so that it is no
+// reason to write.
+func reportingMessage(service *v1alpha1.ComputeService, verdict heartbeat.Verdict) string {
+	lease := leaseOf(service)
+	switch verdict.Reporting {
+	case heartbeat.Reports:
+		return fmt.Sprintf("Lease %s is renewed in time", lease)
+	case heartbeat.Expired:
+		return fmt.Sprintf("Lease %s was not renewed for %s", lease, verdict.Duration)
+	case heartbeat.NeverReported:
+		return fmt.Sprintf("Lease %s was never renewed; check that the agent runs on the host, and spec.leaseRef", lease)
+	case heartbeat.NotReadable:
+		return fmt.Sprintf("The manager does not read Leases in namespace %s; add it to --lease-namespaces, or change spec.leaseRef.namespace", lease.Namespace)
+	default:
+		return fmt.Sprintf("Waiting for the first renewal of Lease %s", lease)
+	}
+}
+
+// windowOpened says whether the window of the present spec has been open.
+func windowOpened(service *v1alpha1.ComputeService) bool {
+	c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionWindowOpen)
+	return c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == service.Generation
+}
+
+func windowCondition(w *v1alpha1.MaintenanceWindow, phase hoststatus.WindowPhase) *metav1.Condition {
+	c := &metav1.Condition{Type: v1alpha1.ConditionWindowOpen, Status: metav1.ConditionFalse}
+	switch phase {
+	case hoststatus.WindowAnnounced:
+		c.Reason = string(v1alpha1.ReasonWindowAnnounced)
+		c.Message = "Opens at " + w.StartTime.UTC().Format(time.RFC3339)
+	case hoststatus.WindowOpen:
+		c.Status, c.Reason = metav1.ConditionTrue, string(v1alpha1.ReasonWindowOpen)
+		c.Message = "Stays open until spec.maintenanceWindow is removed"
+		if w.EndTime != nil {
+			c.Message = "Closes at " + w.EndTime.UTC().Format(time.RFC3339)
+		}
+	case hoststatus.WindowClosed:
+		c.Reason = v1alpha1.WindowOpenReasonClosed
+		c.Message = "Closed at " + w.EndTime.UTC().Format(time.RFC3339)
+	default:
+		return nil
+	}
+	return c
+}
+
+// setCondition keeps the time of the last transition where the status stays.
+func setCondition(conditions *[]metav1.Condition, c metav1.Condition) {
+	if old := meta.FindStatusCondition(*conditions, c.Type); old != nil && old.Status == c.Status {
+		c.LastTransitionTime = old.LastTransitionTime
+	}
+	meta.SetStatusCondition(conditions, c)
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package server brings the status of a host to the Servers on it.
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/internal/statuspatch"
+)
+
+// +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=servers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=servers/status,verbs=patch
+
+// workers is how many Servers are written at once. The API server, not the
+// manager, is the limit of a fan-out; this many requests keep it busy.
+const workers = 16
+
+// Reconciler keeps the host fields of Servers.
+type Reconciler struct {
+	client client.Client
+	clock  clock.PassiveClock
+}
+
+// NewReconciler returns a Reconciler. The client must read from a cache that
+// has the index v1alpha1.ServerHostField, see IndexByHost.
+func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
+	return &Reconciler{client: c, clock: clk}
+}
+
+// IndexByHost is the value of a Server in the index v1alpha1.ServerHostField.
+func IndexByHost(obj client.Object) []string {
+	if server, ok := obj.(*v1alpha1.Server); ok && server.Spec.Host != "" {
+		return []string{server.Spec.Host}
+	}
+	return nil
+}
+
+// SetupWithManager registers the controller and its index. What wakes it:
+//   - a Server whose spec or host fields change, because it moved or because
+//     somebody else wrote them. What is reported of the VM does not;
+//   - a ComputeService whose status would give its Servers other fields, for
+//     each Server on it.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) error {
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.Server{}, v1alpha1.ServerHostField, IndexByHost); err != nil {
+		return fmt.Errorf("indexing servers by %s: %w", v1alpha1.ServerHostField, err)
+	}
+	return builder.ControllerManagedBy(mgr).
+		Named("server").
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
+		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(hostFieldsChanged)).
+		Watches(&v1alpha1.ComputeService{}, &fanOut{client: r.client}).
+		Complete(reconcile.AsReconciler(r.client, r))
+}
+
+// Reconcile writes the host fields of one Server, if they are not right.
+func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (reconcile.Result, error) {
+	service, err := r.serviceOf(ctx, server)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	want, ok := hoststatus.ForServer(server.Spec.Host, service)
+	if !ok {
+		// The ComputeService's own status comes first; its change wakes us.
+		return reconcile.Result{}, nil
+	}
+	before := server.Status.HostStatus
+	fields, changed := decide(server, want, r.clock.Now())
+	if !changed {
+		return reconcile.Result{}, nil
+	}
+	err = statuspatch.Apply(ctx, r.client, server, fields)
+	switch {
+	case apierrors.IsConflict(err):
+		return reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}, nil
+	case err != nil:
+		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
+	}
+	log.FromContext(ctx).Info("Host status of server changed", "Server", klog.KObj(server),
+		"old", ptr.Deref(before, ""), "new", ptr.Deref(want.Status, ""), "reason", want.Reason)
+	return reconcile.Result{}, nil
+}
+
+// serviceOf returns the ComputeService that the server names, nil if there is none.
+func (r *Reconciler) serviceOf(ctx context.Context, server *v1alpha1.Server) (*v1alpha1.ComputeService, error) {
+	if server.Spec.Host == "" {
+		return nil, nil
+	}
+	service := &v1alpha1.ComputeService{}
+	err := r.client.Get(ctx, client.ObjectKey{Name: server.Spec.Host}, service)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the ComputeService of spec.host: %w", err)
+	}
+	return service, nil
+}
+
+// hostFields are the fields that this controller owns. An absent one is written
+// as null, so that it goes.
+type hostFields struct {
+	HostStatus               *v1alpha1.HostStatus      `json:"hostStatus"`
+	HostStatusReason         v1alpha1.HostStatusReason `json:"hostStatusReason"`
+	HostStatusTransitionTime *metav1.Time              `json:"hostStatusTransitionTime"`
+	HostReporting            *v1alpha1.HostReporting   `json:"hostReporting"`
+	MaintenanceWindow        *v1alpha1.AnnouncedWindow `json:"maintenanceWindow"`
+	ObservedGeneration       int64                     `json:"observedGeneration"`
+}
+
+// decide returns the host fields that server should have, and whether they
+// differ from those it has.
+func decide(server *v1alpha1.Server, want hoststatus.HostFields, now time.Time) (fields hostFields, changed bool) {
+	have := hostFieldsOf(server)
+	fields = hostFields{
+		HostStatus:               want.Status,
+		HostStatusReason:         want.Reason,
+		HostStatusTransitionTime: server.Status.HostStatusTransitionTime,
+		MaintenanceWindow:        want.Window,
+		ObservedGeneration:       server.Generation,
+	}
+	if want.Reporting != "" {
+		fields.HostReporting = &want.Reporting
+	}
+	if !hoststatus.SameStatus(have.Status, want.Status) || fields.HostStatusTransitionTime == nil {
+		fields.HostStatusTransitionTime = ptr.To(metav1.NewTime(now.Truncate(time.Second)))
+		changed = true
+	}
+	changed = changed || !have.Equal(want) || server.Status.ObservedGeneration != server.Generation
+	return fields, changed
+}
+
+func hostFieldsOf(server *v1alpha1.Server) hoststatus.HostFields {
+	return hoststatus.HostFields{
+		Status:    server.Status.HostStatus,
+		Reason:    server.Status.HostStatusReason,
+		Reporting: server.Status.HostReporting,
+		Window:    server.Status.MaintenanceWindow,
+	}
+}

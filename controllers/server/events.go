@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+)
+
+// worseFirst is the priority of Servers whose host has changed for the worse:
+// their owners may have to act. All else has priority 0, or less.
+const worseFirst = 10
+
+// hostFieldsChanged lets a Server's update pass if one of the fields changed
+// that Reconcile reads.
+var hostFieldsChanged = predicate.Funcs{
+	UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*v1alpha1.Server)
+		after, ok2 := e.ObjectNew.(*v1alpha1.Server)
+		return !ok || !ok2 ||
+			before.Generation != after.Generation ||
+			before.Status.ObservedGeneration != after.Status.ObservedGeneration ||
+			!before.Status.HostStatusTransitionTime.Equal(after.Status.HostStatusTransitionTime) ||
+			!hostFieldsOf(before).Equal(hostFieldsOf(after))
+	},
+}
+
+// fanOut wakes the Servers on a ComputeService.
+type fanOut struct{ client client.Client }
+
+type requests = workqueue.TypedRateLimitingInterface[reconcile.Request]
+
+// Create wakes the Servers that named the ComputeService before it existed. Of
+// those that existed when the process started, each Server wakes itself.
+func (f *fanOut) Create(ctx context.Context, e event.CreateEvent, queue requests) {
+	if !e.IsInInitialList {
+		f.wake(ctx, e.Object.GetName(), 0, queue)
+	}
+}
+
+// Update wakes the Servers if there is something new for them.
+func (f *fanOut) Update(ctx context.Context, e event.UpdateEvent, queue requests) {
+	before, ok := e.ObjectOld.(*v1alpha1.ComputeService)
+	after, ok2 := e.ObjectNew.(*v1alpha1.ComputeService)
+	if !ok || !ok2 || before.UID == after.UID && hoststatus.SameForServers(before, after) {
+		return
+	}
+	priority := 0
+	if hoststatus.Worse(before.Status.HostStatus, after.Status.HostStatus) {
+		priority = worseFirst
+	}
+	f.wake(ctx, after.Name, priority, queue)
+}
+
+// Delete wakes the Servers, which now name a host that does not exist.
+func (f *fanOut) Delete(ctx context.Context, e event.DeleteEvent, queue requests) {
+	f.wake(ctx, e.Object.GetName(), 0, queue)
+}
+
+// Generic is not used.
+func (f *fanOut) Generic(context.Context, event.GenericEvent, requests) {}
+
+func (f *fanOut) wake(ctx context.Context, host string, priority int, queue requests) {
+	var servers v1alpha1.ServerList
+	err := f.client.List(ctx, &servers, client.MatchingFields{v1alpha1.ServerHostField: host}, client.UnsafeDisableDeepCopy)
+	if err != nil {
+		log.FromContext(ctx).Error(err, "Listing the servers of a host", "ComputeService", klog.KRef("", host))
+		return
+	}
+	for i := range servers.Items {
+		request := reconcile.Request{NamespacedName: types.NamespacedName{
+			Namespace: servers.Items[i].Namespace, Name: servers.Items[i].Name,
+		}}
+		if pq, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+			pq.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, request)
+		} else {
+			queue.Add(request)
+		}
+	}
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Writes everything that is generated from the code. See `make generate`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+controller_gen() { go tool -modfile=hack/tools/go.mod controller-gen "$@"; }
+header=hack/boilerplate.go.txt
+rm -rf api/v1alpha1/applyconfiguration
+controller_gen object:headerFile=$header applyconfiguration:headerFile=$header paths=./api/v1alpha1
+controller_gen crd:crdVersions=v1 paths=./api/v1alpha1 output:crd:artifacts:config=config/crd
+controller_gen rbac:roleName=hoststatus-manager 'paths={./controllers/...,./internal/manager}' output:rbac:artifacts:config=config/rbac

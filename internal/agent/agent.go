@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/connrotation"
+	"k8s.io/utils/clock"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// Run is the agent: it renews the host's Lease and reports on its servers until
+// ctx ends. Trouble with one does not disturb the other.
+func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Logger) error {
+	if errs := options.Validate(); len(errs) > 0 {
+		return errs.ToAggregate()
+	}
+	heartbeat, err := newHeartbeat(config, options, log)
+	if err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	log.Info("Starting", "host", options.HostName, "leaseNamespace", options.LeaseNamespace,
+		"leaseDuration", options.LeaseDuration.String(), "renewInterval", options.RenewInterval.String(), "driver", options.Driver)
+	running.Go(func() { heartbeat.Run(ctx) })
+
+	if options.Driver == DriverNone {
+		<-ctx.Done()
+		return nil
+	}
+	client, err := serversClient(config)
+	if err != nil {
+		return err
+	}
+	driver := &FakeDriver{Path: options.FakeDriverFile, Logger: log.WithName("driver")}
+	err = NewReporter(driver, client, log.WithName("reporter")).Run(ctx)
+	if err != nil {
+		return fmt.Errorf("running the driver %s: %w", options.Driver, err)
+	}
+	return nil
+}
+
+// newHeartbeat gives the heartbeat connections of its own, which it drops when
+// they do not answer: otherwise a dead one would be used until TCP gives up.
+func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Heartbeat, error) {
+	if config.Dial != nil {
+		return nil, errors.New("the client configuration has a dialer of its own")
+	}
+	config = rest.CopyConfig(config)
+	config.QPS = -1 // It makes one request at a time.
+	config.ContentType = runtime.ContentTypeProtobuf
+	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
+	config.Dial = dialer.DialContext
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("making the client for heartbeats: %w", err)
+	}
+	return &Heartbeat{
+		Leases:           client.CoordinationV1().Leases(options.LeaseNamespace),
+		Name:             options.HostName,
+		Duration:         options.LeaseDuration,
+		Interval:         options.RenewInterval,
+		Clock:            clock.RealClock{},
+		Logger:           log.WithName("heartbeat"),
+		OnTransportError: dialer.CloseAll,
+	}, nil
+}
+
+// serversClient speaks the group of Servers without discovery, which an agent
+// has no other use for.
+func serversClient(config *rest.Config) (rest.Interface, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering the kinds: %w", err)
+	}
+	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
+	config = rest.CopyConfig(config)
+	config.APIPath = "/apis"
+	config.GroupVersion = &v1alpha1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	client, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("making the client for reports: %w", err)
+	}
+	return client, nil
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/wait"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+)
+
+const (
+	// retryPerDuration: a renewal that failed is tried again after a tenth of the
+	// lease duration, so that a host which was cut off together with the manager
+	// is back before the manager judges it (half a duration).
+	retryPerDuration = 10
+	// timeoutPerDuration ends a renewal that hangs after a quarter of the lease
+	// duration, which leaves time for another; but see minTimeout.
+	timeoutPerDuration = 4
+	// minTimeout is what a slow API server is given at the least.
+	minTimeout = time.Second
+	// jitter spreads the hosts: a wait is shortened by up to this part of it.
+	jitter = 0.1
+)
+
+// Heartbeat renews a host's Lease for as long as it runs. It never deletes the
+// Lease: an agent that restarts is no host that has gone.
+type Heartbeat struct {
+	// Leases is the client, for the namespace of the Lease.
+	Leases coordinationclient.LeaseInterface
+	// Name of the host, and of its Lease.
+	Name string
+	// Duration and Interval are Options.LeaseDuration and Options.RenewInterval.
+	Duration, Interval time.Duration
+	// Clock gives the time that is written, which nobody judges by, and waits.
+	Clock clock.Clock
+	// Logger takes a line when renewing begins to fail and when it works again.
+	Logger logr.Logger
+	// OnTransportError, if set, is called after a request that got no answer, so
+	// that the next one can use a fresh connection.
+	OnTransportError func()
+
+	last     *coordinationv1.Lease
+	lastTime time.Time
+	failing  bool
+}
+
+// Run renews until ctx ends.
+func (h *Heartbeat) Run(ctx context.Context) {
+	for {
+		begin := h.Clock.Now()
+		err := h.renew(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		h.report(err)
+		pause := shorten(h.Interval) - h.Clock.Since(begin)
+		if err != nil {
+			pause = shorten(h.Duration / retryPerDuration)
+		}
+		timer := h.Clock.NewTimer(max(pause, 0))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C():
+		}
+	}
+}
+
+// renew writes one renewal. It starts from the Lease that it wrote last, and
+// reads only if that is not what the API server has.
+func (h *Heartbeat) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, max(h.Duration/timeoutPerDuration, minTimeout))
+	defer cancel()
+	if h.last != nil {
+		err := h.update(ctx, h.last)
+		if err == nil || !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	lease, err := h.Leases.Get(ctx, h.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: h.Name}}
+		h.stamp(lease)
+		h.last, err = h.Leases.Create(ctx, lease, metav1.CreateOptions{})
+		return wrap("creating the Lease", err)
+	}
+	if err != nil {
+		return wrap("reading the Lease", err)
+	}
+	return h.update(ctx, lease)
+}
+
+func (h *Heartbeat) update(ctx context.Context, lease *coordinationv1.Lease) error {
+	lease = lease.DeepCopy()
+	h.stamp(lease)
+	updated, err := h.Leases.Update(ctx, lease, metav1.UpdateOptions{})
+	if err != nil {
+		// What the API server has now is not known.
+		h.last = nil
+		return wrap("renewing the Lease", err)
+	}
+	h.last = updated
+	return nil
+}
+
+// stamp makes lease a renewal. A renewal is a change of renewTime, so it must
+// not be the one written before, whatever the clock does.
+func (h *Heartbeat) stamp(lease *coordinationv1.Lease) {
+	now := h.Clock.Now().Truncate(time.Microsecond)
+	if !now.After(h.lastTime) && h.lastTime.Sub(now) < h.Duration {
+		now = h.lastTime.Add(time.Microsecond)
+	}
+	if old := lease.Spec.RenewTime; old != nil && old.Time.Equal(now) {
+		now = now.Add(time.Microsecond)
+	}
+	h.lastTime = now
+	if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != h.Name {
+		lease.Spec.HolderIdentity = &h.Name
+		lease.Spec.AcquireTime = &metav1.MicroTime{Time: now}
+	}
+	lease.Spec.RenewTime = &metav1.MicroTime{Time: now}
+	lease.Spec.LeaseDurationSeconds = ptr.To(int32(h.Duration / time.Second))
+}
+
+// report logs the edges, not each failure.
+func (h *Heartbeat) report(err error) {
+	if err != nil && !isAnswer(err) && h.OnTransportError != nil {
+		h.OnTransportError()
+	}
+	switch {
+	case err != nil && !h.failing:
+		h.Logger.Error(err, "Heartbeat fails; trying again until it works", "every", (h.Duration / retryPerDuration).String())
+	case err == nil && h.failing:
+		h.Logger.Info("Heartbeat works again")
+	}
+	h.failing = err != nil
+}
+
+// isAnswer says whether err is what the API server answered.
+func isAnswer(err error) bool {
+	return apierrors.ReasonForError(err) != metav1.StatusReasonUnknown
+}
+
+// shorten returns d or a little less.
+func shorten(d time.Duration) time.Duration {
+	return wait.Jitter(time.Duration(float64(d)*(1-jitter)), jitter)
+}
+
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}

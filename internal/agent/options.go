@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package agent is what runs on each host: it renews the host's Lease, and
+// reports the state of the servers on the host.
+package agent
+
+import (
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// The drivers that --driver names.
+const (
+	DriverNone = "none"
+	DriverFake = "fake"
+)
+
+// Options are the flags of the agent.
+type Options struct {
+	// HostName is the name of the ComputeService and of its Lease.
+	HostName string
+	// LeaseNamespace is where the Lease is.
+	LeaseNamespace string
+	// LeaseDuration is for how long one renewal holds.
+	LeaseDuration time.Duration
+	// RenewInterval is the time between two renewals.
+	RenewInterval time.Duration
+	// Driver knows the servers on this host.
+	Driver string
+	// FakeDriverFile is what the fake driver reads.
+	FakeDriverFile string
+}
+
+// NewOptions returns the defaults: Nova's, where it has one. A service of Nova
+// reports every 10 s (report_interval) and is down after 60 s (service_down_time).
+func NewOptions() *Options {
+	host, _ := os.Hostname() // Validate asks for --host-name if there is none.
+	return &Options{
+		HostName:       strings.ToLower(host),
+		LeaseNamespace: v1alpha1.DefaultLeaseNamespace,
+		LeaseDuration:  time.Minute,
+		RenewInterval:  10 * time.Second,
+		Driver:         DriverNone,
+	}
+}
+
+// AddFlags binds the options to flags.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	fs.StringVar(&o.HostName, "host-name", o.HostName, "Name of this host: that of its ComputeService and of its Lease.")
+	fs.StringVar(&o.LeaseNamespace, "lease-namespace", o.LeaseNamespace, "Namespace of the Lease that this host renews.")
+	fs.DurationVar(&o.LeaseDuration, "lease-duration", o.LeaseDuration, "For how long one renewal holds, in whole seconds from 3s to 1h. A ComputeService with spec.leaseDurationSeconds overrides it.")
+	fs.DurationVar(&o.RenewInterval, "renew-interval", o.RenewInterval, "Time between two renewals, at most a third of --lease-duration.")
+	fs.StringVar(&o.Driver, "driver", o.Driver, "What knows the servers on this host: none (report heartbeats only) or fake (a file).")
+	fs.StringVar(&o.FakeDriverFile, "fake-driver-file", o.FakeDriverFile, "YAML file from which --driver=fake reads the servers on this host; it is read again whenever it changes.")
+}
+
+// Validate returns everything that is wrong with the options.
+func (o *Options) Validate() field.ErrorList {
+	var errs field.ErrorList
+	flag := func(name string) *field.Path { return field.NewPath("--" + name) }
+	for _, message := range validation.IsDNS1123Subdomain(o.HostName) {
+		errs = append(errs, field.Invalid(flag("host-name"), o.HostName, message))
+	}
+	if o.HostName == v1alpha1.CanaryLeaseName || o.HostName == v1alpha1.LeaderLeaseName {
+		errs = append(errs, field.Invalid(flag("host-name"), o.HostName, "is the name of one of the manager's own Leases; choose another"))
+	}
+	for _, message := range validation.IsDNS1123Label(o.LeaseNamespace) {
+		errs = append(errs, field.Invalid(flag("lease-namespace"), o.LeaseNamespace, message))
+	}
+	if o.LeaseDuration < v1alpha1.MinLeaseDurationSeconds*time.Second || o.LeaseDuration > v1alpha1.MaxLeaseDurationSeconds*time.Second || o.LeaseDuration%time.Second != 0 {
+		errs = append(errs, field.Invalid(flag("lease-duration"), o.LeaseDuration.String(), "must be whole seconds from 3s to 1h"))
+	}
+	if o.RenewInterval <= 0 || o.RenewInterval > o.LeaseDuration/3 {
+		errs = append(errs, field.Invalid(flag("renew-interval"), o.RenewInterval.String(), "must be more than 0 and at most a third of --lease-duration ("+(o.LeaseDuration/3).String()+"), so that a renewal or two may fail"))
+	}
+	switch o.Driver {
+	case DriverNone:
+		if o.FakeDriverFile != "" {
+			errs = append(errs, field.Forbidden(flag("fake-driver-file"), "needs --driver=fake"))
+		}
+	case DriverFake:
+		if o.FakeDriverFile == "" {
+			errs = append(errs, field.Required(flag("fake-driver-file"), "--driver=fake needs the file that it reads"))
+		}
+	default:
+		errs = append(errs, field.NotSupported(flag("driver"), o.Driver, []string{DriverNone, DriverFake}))
+	}
+	return errs
+}

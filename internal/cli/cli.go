@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cli is what the binaries have in common: flags for the connection and
+// for logging, signals, and how they end.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/klog/v2"
+)
+
+// Options are the flags of a binary.
+type Options interface {
+	AddFlags(*pflag.FlagSet)
+}
+
+// Main parses the flags of the binary name, runs it until it is told to stop,
+// and returns its exit code: 0, 1 after an error, or 2 for flags that are wrong.
+func Main(name, purpose string, options Options, run func(context.Context, *rest.Config, logr.Logger) error) int {
+	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	fs.Usage = func() {
+		fmt.Fprintf(os.Stderr, "%s\n\nUsage:\n  %s [flags]\n\nFlags:\n%s", purpose, name, fs.FlagUsages())
+	}
+	kubeconfig := fs.String("kubeconfig", "", "File that says how to reach the API server. By default $KUBECONFIG, or in a pod its service account.")
+	format := fs.String("log-format", "json", "Format of the log: json or text.")
+	level := fs.String("log-level", "info", "What is logged: debug, info or error.")
+	options.AddFlags(fs)
+	if err := fs.Parse(os.Args[1:]); errors.Is(err, pflag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v; see %s --help\n", name, err, name)
+		return 2
+	}
+	if fs.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q; it takes flags only, see %s --help\n", name, fs.Arg(0), name)
+		return 2
+	}
+	log, err := newLogger(*format, *level)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 2
+	}
+	klog.SetLogger(log)
+	config, err := restConfig(*kubeconfig)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 1
+	}
+	config.UserAgent = "hoststatus-" + name
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, config, log); err != nil {
+		log.Error(err, "Stopped")
+		return 1
+	}
+	log.Info("Stopped")
+	return 0
+}
+
+func newLogger(format, level string) (logr.Logger, error) {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "error": slog.LevelError}
+	l, ok := levels[level]
+	if !ok {
+		return logr.Logger{}, fmt.Errorf("--log-level: %q is not supported; use debug, info or error", level)
+	}
+	options := &slog.HandlerOptions{Level: l}
+	switch format {
+	case "json":
+		return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, options)), nil
+	case "text":
+		return logr.FromSlogHandler(slog.NewTextHandler(os.Stderr, options)), nil
+	default:
+		return logr.Logger{}, fmt.Errorf("--log-format: %q is not supported; use json or text", format)
+	}
+}
+
+func restConfig(kubeconfig string) (*rest.Config, error) {
+	if kubeconfig == "" {
+		config, err := rest.InClusterConfig()
+		if err == nil {
+			return config, nil
+		}
+		if !errors.Is(err, rest.ErrNotInCluster) {
+			return nil, fmt.Errorf("using the pod's service account: %w", err)
+		}
+	}
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	rules.ExplicitPath = kubeconfig
+	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("--kubeconfig: %w", err)
+	}
+	return config, nil
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
+	"k8s.io/utils/clock"
+)
+
+// Options are what a Monitor needs. All fields are required.
+type Options struct {
+	// Leases is the client for heartbeats and canaries. It should not be limited
+	// on this side: a canary that waits here is blind time.
+	Leases coordinationclient.LeasesGetter
+	// Namespaces are the lease namespaces; each has a watch and a canary.
+	Namespaces []string
+	// DefaultDuration is D where neither ComputeService nor Lease gives one.
+	DefaultDuration time.Duration
+	// Identity is what the canaries carry as holderIdentity.
+	Identity string
+	// Elected is closed when this process becomes the leader.
+	Elected <-chan struct{}
+	// Clock gives the time; its Since must be monotonic.
+	Clock clock.Clock
+	// Logger takes one line per edge.
+	Logger logr.Logger
+}
+
+// Monitor watches the heartbeats and says which hosts report. It watches in
+// every replica, so that a standby is warm; it writes canaries and declares
+// silence only where it leads. It is safe for concurrent use.
+type Monitor struct {
+	options Options
+	start   time.Time
+	watches map[string]*leaseWatch
+	// wake ends the wait of the loop, because what comes next has changed.
+	wake chan struct{}
+	// alive takes a question of Alive, which the loop answers by closing it.
+	alive chan chan struct{}
+
+	mu        sync.Mutex
+	core      *core
+	listeners Listeners
+}
+
+// Listeners are told of changes. They are called while the monitor is locked:
+// they must return at once and not call it.
+type Listeners struct {
+	// Changed is called with the name of a ComputeService on which there is a
+	// new word, or whose new spec has been taken in.
+	Changed func(name string)
+	// ClockStepped is called when the wall clock has moved against the monotonic
+	// clock by more than a second.
+	ClockStepped func()
+}
+
+// NewMonitor returns a monitor that does nothing until Start.
+func NewMonitor(options Options) *Monitor {
+	m := &Monitor{
+		options: options,
+		start:   options.Clock.Now(),
+		watches: map[string]*leaseWatch{},
+		wake:    make(chan struct{}, 1),
+		alive:   make(chan chan struct{}),
+	}
+	m.core = newCore(options.Namespaces, options.DefaultDuration, hooks{
+		changed: func(name string) {
+			if m.listeners.Changed != nil {
+				m.listeners.Changed(name)
+			}
+		},
+		clockStepped: func(by time.Duration) {
+			options.Logger.Info("Wall clock stepped; maintenance windows are evaluated again", "by", by.String())
+			if m.listeners.ClockStepped != nil {
+				m.listeners.ClockStepped()
+			}
+		},
+		blind:  m.reportBlindness,
+		skewed: m.reportSkew,
+	})
+	for _, namespace := range options.Namespaces {
+		m.watches[namespace] = newLeaseWatch(m, namespace)
+	}
+	return m
+}
+
+// Listen sets who is told of changes. It is called before Start.
+func (m *Monitor) Listen(l Listeners) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.listeners = l
+}
+
+// NeedLeaderElection says that the monitor runs in standbys too.
+func (m *Monitor) NeedLeaderElection() bool { return false }
+
+// Start watches the Leases and keeps the deadlines until ctx ends.
+func (m *Monitor) Start(ctx context.Context) error {
+	var running sync.WaitGroup
+	defer running.Wait()
+	for _, w := range m.watches {
+		running.Go(func() { w.run(ctx) })
+	}
+
+	elected := m.options.Elected
+	timer := m.options.Clock.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		m.mu.Lock()
+		writes, stalled := m.core.advance(m.now(), m.options.Clock.Now())
+		next, ok := m.core.next()
+		m.mu.Unlock()
+
+		for _, w := range writes {
+			running.Go(func() { m.writeCanary(ctx, w) })
+		}
+		for _, namespace := range stalled {
+			m.options.Logger.Info("Watch of the heartbeats delivers nothing although canaries are written; opening it again", "namespace", namespace)
+			m.watches[namespace].reopen()
+		}
+		if ok {
+			timer.Reset(next - m.now())
+		} else {
+			timer.Stop()
+		}
+
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-elected:
+			elected = nil
+			m.mu.Lock()
+			m.core.lead()
+			m.mu.Unlock()
+		case answer := <-m.alive:
+			close(answer)
+		case <-m.wake:
+		case <-timer.C():
+		}
+	}
+}
+
+// Alive returns an error if the loop does not come round before ctx ends.
+func (m *Monitor) Alive(ctx context.Context) error {
+	answer := make(chan struct{})
+	select {
+	case m.alive <- answer:
+	case <-ctx.Done():
+		return errors.New("the loop that judges heartbeats does not turn")
+	}
+	<-answer
+	return nil
+}
+
+// Synced says whether the Leases of every lease namespace have been listed.
+func (m *Monitor) Synced() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, w := range m.core.watches {
+		if !w.synced {
+			return false
+		}
+	}
+	return true
+}
+
+// Track takes a ComputeService as it is now.
+func (m *Monitor) Track(s Subject) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.core.track(m.now(), s)
+	m.poke()
+}
+
+// Forget takes the deletion of a ComputeService.
+func (m *Monitor) Forget(name string, uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.core.forget(name, uid)
+}
+
+// Verdict returns the word on a ComputeService; ok is false if it is not tracked.
+func (m *Monitor) Verdict(name string, uid types.UID) (v Verdict, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.core.verdict(m.now(), name, uid)
+}
+
+// writeCanary writes one canary and tells the core how that ended.
+func (m *Monitor) writeCanary(ctx context.Context, w canaryWrite) {
+	err := m.watches[w.namespace].writeCanary(ctx, w.token)
+	canaryWrites.WithLabelValues(w.namespace, resultLabel(err)).Inc()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.core.canaryDone(m.now(), w.namespace, w.token, err)
+	m.poke()
+}
+
+// now is the monotonic time since the monitor was made.
+func (m *Monitor) now() time.Duration { return m.options.Clock.Since(m.start) }
+
+func (m *Monitor) poke() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *Monitor) reportBlindness(namespace string, blind bool, lasted time.Duration) {
+	log := m.options.Logger.WithValues("namespace", namespace)
+	if blind {
+		blindGauge.WithLabelValues(namespace).Set(1)
+		log.Info("Blind: no canary comes back on the watch of the heartbeats; no host is declared silent until one does")
+		return
+	}
+	blindGauge.WithLabelValues(namespace).Set(0)
+	blindSeconds.WithLabelValues(namespace).Add(lasted.Seconds())
+	log.Info("Sighted again; deadlines were moved by the blind time", "blindFor", lasted.String())
+}
+
+func (m *Monitor) reportSkew(lease types.NamespacedName, skew time.Duration, skewed bool) {
+	log := m.options.Logger.WithValues("Lease", lease.String(), "skew", skew.String())
+	if skewed {
+		skewedHosts.WithLabelValues(lease.Namespace).Inc()
+		log.Info("Clock of a host differs from ours; its heartbeats are judged by their arrival")
+		return
+	}
+	skewedHosts.WithLabelValues(lease.Namespace).Dec()
+	log.Info("Clock of a host agrees with ours again")
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/controllers/computeservice"
+	"hoststatus.dev/hoststatus/controllers/server"
+	"hoststatus.dev/hoststatus/internal/heartbeat"
+)
+
+// The manager's own rights. Those on Leases hold in the lease namespaces only.
+//
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-leases,resources=leases,verbs=get;list;watch;create
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-leases,resources=leases,resourceNames=hoststatus-canary;hoststatus-manager,verbs=update;patch
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+const (
+	// A standby takes over within leaseDuration and one retryPeriod after its
+	// leader was killed, which leaves time to judge within 10 s; and a leader that
+	// cannot renew for renewDeadline gives up before that.
+	leaseDuration = 7 * time.Second
+	renewDeadline = 5 * time.Second
+	retryPeriod   = time.Second
+	// livenessTimeout is how long the monitor's loop may take to answer a probe.
+	livenessTimeout = 5 * time.Second
+)
+
+// Run is the manager: it runs until ctx ends or it loses its leadership.
+func Run(ctx context.Context, restConfig *rest.Config, options *Options, log logr.Logger) error {
+	if errs := options.Validate(); len(errs) > 0 {
+		return errs.ToAggregate()
+	}
+	ctrl.SetLogger(log)
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return fmt.Errorf("registering the kinds: %w", err)
+	}
+	restConfig = rest.CopyConfig(restConfig)
+	// The API server's priority and fairness is the limit. One on this side would
+	// let a fan-out delay a verdict.
+	restConfig.QPS = -1
+
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("finding the host name, which tells managers apart: %w", err)
+	}
+	identity := host + "_" + string(uuid.NewUUID())
+	lock, err := leaderLock(restConfig, options.LeaderElectionNamespace, identity)
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(restConfig, managerOptions(scheme, options, lock))
+	if err != nil {
+		return fmt.Errorf("making the manager: %w", err)
+	}
+	leases, err := leaseClient(restConfig)
+	if err != nil {
+		return err
+	}
+	monitor := heartbeat.NewMonitor(heartbeat.Options{
+		Leases:          leases.CoordinationV1(),
+		Namespaces:      options.LeaseNamespaces,
+		DefaultDuration: options.DefaultLeaseDuration,
+		Identity:        identity,
+		Elected:         mgr.Elected(),
+		Clock:           clock.RealClock{},
+		Logger:          log.WithName("heartbeat"),
+	})
+	if err := computeservice.NewReconciler(mgr.GetClient(), monitor, clock.RealClock{}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the controller of ComputeServices: %w", err)
+	}
+	if err := server.NewReconciler(mgr.GetClient(), clock.RealClock{}).SetupWithManager(ctx, mgr); err != nil {
+		return fmt.Errorf("setting up the controller of Servers: %w", err)
+	}
+	if err := mgr.Add(monitor); err != nil {
+		return fmt.Errorf("adding the monitor of heartbeats: %w", err)
+	}
+	if err := addProbes(mgr, monitor); err != nil {
+		return err
+	}
+	log.Info("Starting", "leaseNamespaces", options.LeaseNamespaces, "defaultLeaseDuration", options.DefaultLeaseDuration.String())
+	if err := mgr.Start(ctx); err != nil {
+		return fmt.Errorf("running the manager: %w", err)
+	}
+	return nil
+}
+
+func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.Interface) ctrl.Options {
+	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure}
+	if options.MetricsSecure {
+		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
+	}
+	return ctrl.Options{
+		Scheme:                              scheme,
+		Metrics:                             metrics,
+		HealthProbeBindAddress:              options.HealthProbeBindAddress,
+		LeaderElection:                      true,
+		LeaderElectionResourceLockInterface: lock,
+		LeaderElectionReleaseOnCancel:       true,
+		LeaseDuration:                       ptr.To(leaseDuration),
+		RenewDeadline:                       ptr.To(renewDeadline),
+		RetryPeriod:                         ptr.To(retryPeriod),
+		// Nothing changes while nothing happens: no periodic pass over everything.
+		Cache: cache.Options{
+			SyncPeriod: ptr.To(time.Duration(0)),
+			ByObject: map[client.Object]cache.ByObject{
+				&v1alpha1.Server{}:         {Transform: stripServer},
+				&v1alpha1.ComputeService{}: {Transform: cache.TransformStripManagedFields()},
+			},
+		},
+		// Several managers in one process are several managers, in tests.
+		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+	}
+}
+
+// leaderLock is the Lease of the leader, without the Events that come with it by
+// default: they would need a right of their own and tell nobody anything.
+func leaderLock(restConfig *rest.Config, namespace, identity string) (resourcelock.Interface, error) {
+	restConfig = rest.CopyConfig(restConfig)
+	restConfig.Timeout = renewDeadline / 2
+	client, err := kubernetes.NewForConfig(restConfig)
+	if err != nil {
+		return nil, fmt.Errorf("making the client for the leader's Lease: %w", err)
+	}
+	lock, err := resourcelock.New(resourcelock.LeasesResourceLock, namespace, v1alpha1.LeaderLeaseName,
+		client.CoreV1(), client.CoordinationV1(), resourcelock.ResourceLockConfig{Identity: identity})
+	if err != nil {
+		return nil, fmt.Errorf("making the leader's lock: %w", err)
+	}
+	return lock, nil
+}
+
+// stripServer keeps what the controllers read of a Server: fleets have many.
+func stripServer(obj any) (any, error) {
+	s, ok := obj.(*v1alpha1.Server)
+	if !ok {
+		return obj, nil
+	}
+	s.ObjectMeta = metav1.ObjectMeta{
+		Name:              s.Name,
+		Namespace:         s.Namespace,
+		UID:               s.UID,
+		ResourceVersion:   s.ResourceVersion,
+		Generation:        s.Generation,
+		CreationTimestamp: s.CreationTimestamp,
+		DeletionTimestamp: s.DeletionTimestamp,
+	}
+	s.Spec.ProviderID = ""
+	s.Status.State, s.Status.TaskState, s.Status.PowerState, s.Status.Networks = "", "", "", nil
+	return s, nil
+}
+
+func leaseClient(restConfig *rest.Config) (kubernetes.Interface, error) {
+	restConfig = rest.CopyConfig(restConfig)
+	restConfig.ContentType = runtime.ContentTypeProtobuf
+	leases, err := kubernetes.NewForConfig(restConfig)
+	if err != nil {
+		return nil, fmt.Errorf("making the client for Leases: %w", err)
+	}
+	return leases, nil
+}
+
+// addProbes makes the process ready once it knows what there is, and alive
+// while the monitor's loop turns. Neither depends on the API server being there:
+// a restart would not bring it back.
+func addProbes(mgr ctrl.Manager, monitor *heartbeat.Monitor) error {
+	err := mgr.AddHealthzCheck("heartbeat-loop", func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), livenessTimeout)
+		defer cancel()
+		return monitor.Alive(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("adding the liveness probe: %w", err)
+	}
+	err = mgr.AddReadyzCheck("heartbeats", func(*http.Request) error {
+		if !monitor.Synced() {
+			return errors.New("the Leases have not been listed yet")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("adding the readiness probe: %w", err)
+	}
+	err = mgr.AddReadyzCheck("caches", func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		if !mgr.GetCache().WaitForCacheSync(ctx) {
+			return errors.New("ComputeServices and Servers have not been listed yet")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("adding the readiness probe: %w", err)
+	}
+	return nil
+}
