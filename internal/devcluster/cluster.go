@@ -205,7 +205,7 @@ func (c *Cluster) writePKI() (err error) {
 }
 
 func (c *Cluster) startEtcd(ctx context.Context, fsync bool) error {
-	ports, err := freePorts(2)
+	ports, err := FreePorts(2)
 	if err != nil {
 		return err
 	}
@@ -243,7 +243,7 @@ func (c *Cluster) startEtcd(ctx context.Context, fsync bool) error {
 }
 
 func (c *Cluster) startAPIServer(ctx context.Context, extra []string) error {
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return err
 	}
@@ -300,7 +300,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	if err := WriteKubeconfig(kubeconfig, config); err != nil {
 		return err
 	}
-	ports, err := freePorts(1)
+	ports, err := FreePorts(1)
 	if err != nil {
 		return err
 	}
@@ -328,8 +328,8 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	})
 }
 
-// freePorts returns ports of loopback that nobody listens on.
-func freePorts(n int) ([]string, error) {
+// FreePorts returns n ports of loopback that nobody listens on.
+func FreePorts(n int) ([]string, error) {
 	var ports []string
 	for range n {
 		// Held until all are found, so that they differ.

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+GO ?= go
+GOLANGCI_LINT = bin/golangci-lint
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Say what can be made.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+##@ Try it
+
+.PHONY: run
+run: bin/kubectl ## Run everything on a local control plane, until Ctrl-C.
+	@$(GO) build -o bin/run ./hack/run
+	@exec bin/run
+
+.PHONY: demo
+demo: bin/kubectl ## Walk through what host status can say, with real output.
+	@$(GO) build -o bin/run ./hack/run
+	@exec bin/run --dir=.demo --lease-duration=4s --story
+
+.PHONY: bin/kubectl
+bin/kubectl: # Builds the control plane, if this machine does not have it yet.
+	@mkdir -p bin
+	@$(GO) run ./hack/ensure-controlplane bin/kubectl
+
+##@ Build and check
+
+.PHONY: build
+build: ## Build the binaries into bin/.
+	@mkdir -p bin
+	$(GO) build -o bin/ ./cmd/...
+
+.PHONY: test
+test: ## Run the whole test suite.
+	@hack/test.sh
+
+.PHONY: bench
+bench: ## Run the benchmarks of the decisions.
+	$(GO) test -run '^$$' -bench . ./internal/...
+
+.PHONY: generate
+generate: ## Write what is generated from the code.
+	hack/generate.sh
+
+.PHONY: verify
+verify: $(GOLANGCI_LINT) ## Check format, vet, lint, generated files and modules.
+	hack/verify.sh
+
+$(GOLANGCI_LINT): hack/tools/go.mod hack/tools/golangci-lint/main.go
+	@mkdir -p bin
+	cd hack/tools && $(GO) build -o ../../$@ ./golangci-lint

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command run starts a local control plane with hoststatus and a sample fleet on
+// it, and stays until it is told to stop. With --story it walks through what
+// host status can say, and ends.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"hoststatus.dev/hoststatus/internal/devfleet"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	dir := pflag.String("dir", ".run", "Folder for everything that this writes. What is in it is removed.")
+	leaseDuration := pflag.Duration("lease-duration", 15*time.Second, "For how long a heartbeat holds.")
+	story := pflag.Bool("story", false, "Walk through the story of host status, and end.")
+	pflag.Parse()
+
+	absolute, err := filepath.Abs(*dir)
+	if err != nil {
+		return fmt.Errorf("--dir: %w", err)
+	}
+	begin := time.Now()
+	fleet, err := devfleet.Start(ctx, devfleet.Options{
+		Dir:           absolute,
+		LeaseDuration: *leaseDuration,
+		RenewInterval: *leaseDuration / 4,
+		Log:           os.Stderr,
+	})
+	if ctx.Err() != nil && err != nil {
+		fmt.Fprintln(os.Stderr, "Stopped before everything ran.")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() {
+		fmt.Fprintln(os.Stderr, "- Stopping everything")
+		fleet.Stop()
+	}()
+	if *story {
+		if err := fleet.Story(ctx, os.Stdout); err != nil {
+			return err
+		}
+		fmt.Printf("\nEvery step was as it should be, in %s.\n", time.Since(begin).Round(time.Second))
+		return nil
+	}
+	if err := os.WriteFile(filepath.Join(absolute, "ready"), nil, 0o644); err != nil {
+		return fmt.Errorf("saying that all is ready: %w", err)
+	}
+	fmt.Printf(`
+hoststatus runs: 4 hosts, 10 servers in 2 namespaces. In another terminal, type
+
+  export KUBECONFIG=%[1]s/admin.kubeconfig
+  bin/kubectl get servers.compute -A
+  bin/kubectl get computeservices
+  bin/kubectl patch computeservice compute-2 --type merge -p '{"spec":{"forcedDown":true}}'
+
+To change the state of a VM, edit %[1]s/fake-driver/compute-1.yaml; to let a host fall
+silent, end its agent: kill %[2]d (compute-1). Logs are in %[1]s.
+Ctrl-C stops everything.
+`, *dir, fleet.Agents["compute-1"].Pid())
+	<-ctx.Done()
+	fmt.Println()
+	return nil
+}

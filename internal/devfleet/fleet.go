@@ -1,0 +1,357 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package devfleet runs the whole of hoststatus on a local control plane: the
+// shipped manifests, the manager, an agent for each host and the sample fleet.
+package devfleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/devcluster"
+)
+
+// Hosts are the hosts of the sample fleet.
+var Hosts = []string{"compute-1", "compute-2", "compute-3", "compute-4"}
+
+const (
+	managerUser = "system:serviceaccount:hoststatus-system:hoststatus-manager"
+	hostUser    = "system:hoststatus:host:"
+	hostGroup   = "system:hoststatus:hosts"
+	// restartDelay is how long a manager that ended stays down, as the kubelet
+	// would have it.
+	restartDelay = time.Second
+	// settleTimeout is how long a fleet may take to be as it should.
+	settleTimeout = time.Minute
+)
+
+// Options say how to run a Fleet.
+type Options struct {
+	// Dir holds everything that the fleet writes. What was there is removed.
+	Dir string
+	// LeaseDuration and RenewInterval are the agents' flags.
+	LeaseDuration, RenewInterval time.Duration
+	// Log takes progress, for a person.
+	Log io.Writer
+}
+
+// Fleet is a running control plane with hoststatus and the sample fleet on it.
+type Fleet struct {
+	Options
+	Cluster *devcluster.Cluster
+	// Client may do everything.
+	Client client.Client
+	// AdminKubeconfig is the file that lets kubectl do everything.
+	AdminKubeconfig string
+
+	Manager *devcluster.Process
+	Agents  map[string]*devcluster.Process
+
+	unlock   func()
+	stop     chan struct{}
+	watching sync.WaitGroup
+}
+
+// Start starts everything and waits until all servers of the sample fleet are UP.
+func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
+	f := &Fleet{Options: options, Agents: map[string]*devcluster.Process{}, stop: make(chan struct{})}
+	if f.unlock, err = lock(options.Dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Stop()
+		}
+	}()
+	root, err := devcluster.RepositoryRoot()
+	if err != nil {
+		return nil, err
+	}
+	f.say("Building hoststatus")
+	if err := f.build(ctx, root); err != nil {
+		return nil, err
+	}
+	f.say("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
+	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: f.path("cluster"), Log: options.Log}); err != nil {
+		return nil, err
+	}
+	if err := f.connect(); err != nil {
+		return nil, err
+	}
+	f.say("Installing the CRDs, the roles and the sample fleet")
+	for _, part := range []string{"default", "samples"} {
+		if part == "samples" {
+			err = f.retry(ctx, func() error { return f.apply(ctx, root, part) }) // A new CRD takes a moment to be served.
+		} else {
+			err = f.apply(ctx, root, part)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	f.say("Starting the manager and %d agents", len(Hosts))
+	if err := f.startManager(); err != nil {
+		return nil, err
+	}
+	for _, host := range Hosts {
+		if err := f.startAgent(root, host); err != nil {
+			return nil, err
+		}
+	}
+	f.say("Waiting until every server is UP")
+	return f, f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp))
+}
+
+// Stop ends everything that was started.
+func (f *Fleet) Stop() {
+	close(f.stop)
+	f.watching.Wait()
+	for _, agent := range f.Agents {
+		agent.Stop()
+	}
+	if f.Manager != nil {
+		f.Manager.Stop()
+	}
+	if f.Cluster != nil {
+		f.Cluster.Stop()
+	}
+	f.unlock()
+}
+
+// Kubectl returns a command that runs kubectl as administrator.
+func (f *Fleet) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, f.Cluster.Kubectl(), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+f.AdminKubeconfig, "HOME="+f.Dir)
+	return cmd
+}
+
+// DriverFile is the file that the fake driver on host reads.
+func (f *Fleet) DriverFile(host string) string { return f.path("fake-driver", host+".yaml") }
+
+// StartAgent starts the agent on host again, after it has ended.
+func (f *Fleet) StartAgent(host string) error { return f.Agents[host].Start() }
+
+// WaitFor waits until check finds nothing to complain of.
+func (f *Fleet) WaitFor(ctx context.Context, limit time.Duration, check func([]v1alpha1.Server) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return f.retry(ctx, func() error {
+		var servers v1alpha1.ServerList
+		if err := f.Client.List(ctx, &servers); err != nil {
+			return err
+		}
+		return check(servers.Items)
+	})
+}
+
+// All checks that every server, or each on one of hosts, has the host status want.
+func All(want v1alpha1.HostStatus, hosts ...string) func([]v1alpha1.Server) error {
+	return func(servers []v1alpha1.Server) error {
+		found := false
+		for _, s := range servers {
+			if len(hosts) > 0 && s.Spec.Host != hosts[0] {
+				continue
+			}
+			found = true
+			if got := s.Status.HostStatus; got == nil || *got != want {
+				return fmt.Errorf("server %s/%s on %s has host status %s (%s), not %q",
+					s.Namespace, s.Name, s.Spec.Host, Show(got), s.Status.HostStatusReason, want)
+			}
+		}
+		if !found {
+			return errors.New("there are no servers")
+		}
+		return nil
+	}
+}
+
+// Show prints a host status, absent or not.
+func Show(s *v1alpha1.HostStatus) string {
+	if s == nil {
+		return "absent"
+	}
+	return fmt.Sprintf("%q", string(*s))
+}
+
+// retry repeats do until it works or ctx ends.
+func (f *Fleet) retry(ctx context.Context, do func() error) error {
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := do()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w (%v)", err, ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+func (f *Fleet) path(elements ...string) string {
+	return filepath.Join(append([]string{f.Dir}, elements...)...)
+}
+
+func (f *Fleet) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(f.Log, "- "+format+"\n", args...)
+}
+
+func (f *Fleet) build(ctx context.Context, root string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", f.path("bin")+string(filepath.Separator), "./cmd/...")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building hoststatus: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (f *Fleet) connect() error {
+	config, err := f.Cluster.AdminConfig()
+	if err != nil {
+		return err
+	}
+	f.AdminKubeconfig = f.path("admin.kubeconfig")
+	if err := devcluster.WriteKubeconfig(f.AdminKubeconfig, config); err != nil {
+		return err
+	}
+	f.Client, err = NewClient(config)
+	return err
+}
+
+// NewClient returns a client that knows the kinds of hoststatus, without a cache.
+func NewClient(config *rest.Config) (client.Client, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return nil, fmt.Errorf("registering the kinds: %w", err)
+	}
+	c, err := client.New(config, client.Options{Scheme: scheme})
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	return c, nil
+}
+
+// apply applies a part of config/, with the kustomize that is in kubectl.
+func (f *Fleet) apply(ctx context.Context, root, part string) error {
+	out, err := f.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", part)).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("applying config/%s: %w\n%s", part, err, out)
+	}
+	return nil
+}
+
+func (f *Fleet) startManager() error {
+	config, err := f.Cluster.ConfigFor(managerUser, "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
+	if err != nil {
+		return err
+	}
+	ports, err := devcluster.FreePorts(2)
+	if err != nil {
+		return err
+	}
+	f.Manager, err = f.process("manager", "manager", config,
+		"--metrics-bind-address="+net.JoinHostPort("127.0.0.1", ports[0]),
+		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
+	if err != nil {
+		return err
+	}
+	f.watching.Go(f.keepManager)
+	return nil
+}
+
+// keepManager starts the manager again when it ends: it does when it loses its
+// leadership, and relies on being restarted.
+func (f *Fleet) keepManager() {
+	for {
+		select {
+		case <-f.stop:
+			return
+		case <-f.Manager.Done():
+		}
+		select {
+		case <-f.stop:
+			return
+		case <-time.After(restartDelay):
+		}
+		if err := f.Manager.Start(); err != nil {
+			f.say("The manager does not start again: %v", err)
+			return
+		}
+	}
+}
+
+func (f *Fleet) startAgent(root, host string) error {
+	config, err := f.Cluster.ConfigFor(hostUser+host, hostGroup)
+	if err != nil {
+		return err
+	}
+	sample, err := os.ReadFile(filepath.Join(root, "config", "samples", "fake-driver", host+".yaml"))
+	if err != nil {
+		return fmt.Errorf("reading the sample fleet: %w", err)
+	}
+	if err := os.MkdirAll(f.path("fake-driver"), 0o755); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	if err := os.WriteFile(f.DriverFile(host), sample, 0o644); err != nil {
+		return fmt.Errorf("writing the file of the fake driver: %w", err)
+	}
+	f.Agents[host], err = f.process("agent", "agent-"+host, config,
+		"--host-name="+host,
+		"--lease-duration="+f.LeaseDuration.String(), "--renew-interval="+f.RenewInterval.String(),
+		"--driver=fake", "--fake-driver-file="+f.DriverFile(host))
+	return err
+}
+
+func (f *Fleet) process(binary, name string, config *rest.Config, args ...string) (*devcluster.Process, error) {
+	kubeconfig := f.path(name + ".kubeconfig")
+	if err := devcluster.WriteKubeconfig(kubeconfig, config); err != nil {
+		return nil, err
+	}
+	p := devcluster.NewProcess(name, f.path("bin", binary), f.path(name+".log"), os.Environ(),
+		append([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, args...)...)
+	return p, p.Start()
+}
+
+// lock makes dir this process's own, and empty.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("making %s: %w", dir, err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("opening the lock: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("a local hoststatus already runs in %s; use its %s, or stop it with Ctrl-C first", dir, filepath.Join(dir, "admin.kubeconfig"))
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", dir, err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == ".lock" {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, entry.Name())); err != nil {
+			return nil, fmt.Errorf("removing what an earlier run left: %w", err)
+		}
+	}
+	return func() { _ = f.Close() }, nil
+}
