@@ -116,8 +116,6 @@ type MaintenanceWindow struct {
 
 // ComputeServiceStatus is what the manager derived. Heartbeats are not copied
 // here: while nothing changes, nothing is written.
-//
-// +kubebuilder:validation:MinProperties=1
 type ComputeServiceStatus struct {
 	// conditions are Reporting (does the host renew its Lease in time) and
 	// WindowOpen (is the maintenance window open; absent without one).

@@ -60,8 +60,6 @@ type ServerNetwork struct {
 // ServerStatus has two authors. state, taskState, powerState and networks are
 // reported by whoever runs the VM and stay as they were last reported when the
 // host fails. The host fields are the manager's: they say how far to trust them.
-//
-// +kubebuilder:validation:MinProperties=1
 type ServerStatus struct {
 	// state of the server as last reported, for example ACTIVE.
 	// +optional

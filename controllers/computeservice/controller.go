@@ -12,7 +12,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -27,6 +26,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
 )
 
@@ -80,7 +80,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 		return reconcile.Result{}, nil
 	}
 	now := r.clock.Now()
-	before := service.Status.HostStatus
+	before := service.Status
 	after, changed, next := decide(service, verdict, now)
 	result := reconcile.Result{}
 	if !next.IsZero() {
@@ -96,8 +96,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 	case err != nil:
 		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
 	}
-	log.FromContext(ctx).Info("Host status changed", "ComputeService", klog.KObj(service),
-		"old", ptr.Deref(before, ""), "new", ptr.Deref(after.HostStatus, ""),
+	if hoststatus.SameStatus(before.HostStatus, after.HostStatus) && before.HostStatusReason == after.HostStatusReason {
+		return result, nil
+	}
+	log.FromContext(ctx).Info("Host status changed",
+		"old", ptr.Deref(before.HostStatus, ""), "new", ptr.Deref(after.HostStatus, ""),
 		"reason", after.HostStatusReason, "reporting", verdict.Reporting == heartbeat.Reports)
 	return result, nil
 }

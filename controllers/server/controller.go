@@ -10,7 +10,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -81,7 +80,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 		// The ComputeService's own status comes first; its change wakes us.
 		return reconcile.Result{}, nil
 	}
-	before := server.Status.HostStatus
+	before := server.Status
 	fields, changed := decide(server, want, r.clock.Now())
 	if !changed {
 		return reconcile.Result{}, nil
@@ -93,8 +92,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 	case err != nil:
 		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
 	}
-	log.FromContext(ctx).Info("Host status of server changed", "Server", klog.KObj(server),
-		"old", ptr.Deref(before, ""), "new", ptr.Deref(want.Status, ""), "reason", want.Reason)
+	if hoststatus.SameStatus(before.HostStatus, want.Status) && before.HostStatusReason == want.Reason {
+		return reconcile.Result{}, nil
+	}
+	log.FromContext(ctx).Info("Host status of server changed",
+		"old", ptr.Deref(before.HostStatus, ""), "new", ptr.Deref(want.Status, ""), "reason", want.Reason)
 	return reconcile.Result{}, nil
 }
 

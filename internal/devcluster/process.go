@@ -123,7 +123,7 @@ func (p *Process) wait(ctx context.Context, check func(context.Context) error) e
 		}
 		select {
 		case <-p.Done():
-			return fmt.Errorf("%s has ended (%v); the end of its log %s:\n%s", p.name, p.err, p.log, tail(p.log))
+			return fmt.Errorf("%s has ended (%w); the end of its log %s:\n%s", p.name, p.err, p.log, tail(p.log))
 		case <-ctx.Done():
 			return fmt.Errorf("%s is not ready: %w; the end of its log %s:\n%s", p.name, err, p.log, tail(p.log))
 		case <-ticker.C:

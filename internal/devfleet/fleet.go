@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -59,7 +60,9 @@ type Fleet struct {
 	AdminKubeconfig string
 
 	Manager *devcluster.Process
-	Agents  map[string]*devcluster.Process
+	// ManagerMetrics is the address of the manager's /metrics.
+	ManagerMetrics string
+	Agents         map[string]*devcluster.Process
 
 	unlock   func()
 	stop     chan struct{}
@@ -93,15 +96,8 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 		return nil, err
 	}
 	f.say("Installing the CRDs, the roles and the sample fleet")
-	for _, part := range []string{"default", "samples"} {
-		if part == "samples" {
-			err = f.retry(ctx, func() error { return f.apply(ctx, root, part) }) // A new CRD takes a moment to be served.
-		} else {
-			err = f.apply(ctx, root, part)
-		}
-		if err != nil {
-			return nil, err
-		}
+	if err := f.install(ctx, root); err != nil {
+		return nil, err
 	}
 	f.say("Starting the manager and %d agents", len(Hosts))
 	if err := f.startManager(); err != nil {
@@ -198,7 +194,7 @@ func (f *Fleet) retry(ctx context.Context, do func() error) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w (%v)", err, ctx.Err())
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
 		case <-ticker.C:
 		}
 	}
@@ -247,6 +243,19 @@ func NewClient(config *rest.Config) (client.Client, error) {
 	return c, nil
 }
 
+// install applies what comes before the processes. A new control plane takes a
+// moment to have its namespaces, and a new CRD to be served, so it tries again.
+func (f *Fleet) install(ctx context.Context, root string) error {
+	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
+	defer cancel()
+	for _, part := range []string{"default", "node-leases", "samples"} {
+		if err := f.retry(ctx, func() error { return f.apply(ctx, root, part) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // apply applies a part of config/, with the kustomize that is in kubectl.
 func (f *Fleet) apply(ctx context.Context, root, part string) error {
 	out, err := f.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", part)).CombinedOutput()
@@ -265,8 +274,10 @@ func (f *Fleet) startManager() error {
 	if err != nil {
 		return err
 	}
+	f.ManagerMetrics = net.JoinHostPort("127.0.0.1", ports[0])
 	f.Manager, err = f.process("manager", "manager", config,
-		"--metrics-bind-address="+net.JoinHostPort("127.0.0.1", ports[0]),
+		"--lease-namespaces="+v1alpha1.DefaultLeaseNamespace+","+corev1.NamespaceNodeLease,
+		"--metrics-bind-address="+f.ManagerMetrics,
 		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ func (f *Fleet) Story(ctx context.Context, out io.Writer) error {
 			All(v1alpha1.HostStatusUnknown, "compute-1"), f.LeaseDuration + 2*time.Second, "get servers.compute -A"},
 		{"The host reports nothing, and so nothing of its servers: their last record stays, and says how far to trust it.", nil,
 			All(v1alpha1.HostStatusUnknown, "compute-1"), atOnce,
-			"get servers.compute -n team-a web-1 -o jsonpath={.status.state}{\"  host:\"}{.status.hostStatus}{\"  \"}{.status.hostStatusReason}{\"  reporting:\"}{.status.hostReporting}{\"\\n\"}"},
+			"get servers.compute -n team-a web-1 -o custom-columns=NAME:.metadata.name,STATUS:.status.state,HOST_STATUS:.status.hostStatus,REASON:.status.hostStatusReason,REPORTING:.status.hostReporting"},
 		{"The agent is back: UP with its first heartbeat.",
 			func(context.Context) error { return f.StartAgent("compute-1") },
 			All(v1alpha1.HostStatusUp, "compute-1"), 5 * time.Second, "get computeservices"},
@@ -104,11 +104,7 @@ func withOutput(ctx context.Context, out io.Writer) context.Context {
 func (f *Fleet) kubectl(line string, more ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		out := ctx.Value(outputKey{}).(io.Writer)
-		args := append(strings.SplitN(line, " -o jsonpath=", 2)[:1:1], more...)
-		args = append(strings.Fields(args[0]), args[1:]...)
-		if _, path, found := strings.Cut(line, " -o jsonpath="); found {
-			args = append(args, "-o", "jsonpath="+path)
-		}
+		args := append(strings.Fields(line), more...)
 		_, _ = fmt.Fprintf(out, "$ kubectl %s\n", quote(args))
 		answer, err := f.Kubectl(ctx, args...).CombinedOutput()
 		_, _ = out.Write(answer)

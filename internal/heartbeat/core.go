@@ -258,7 +258,7 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 	}
 	changed := renewTime != l.renewTime
 	l.renewTime = renewTime
-	if initial || renewTime == 0 || !(changed || appeared) {
+	if initial || renewTime == 0 || !changed && !appeared {
 		return
 	}
 	l.renewedAt, l.renewed = now, true

@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -117,6 +119,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 	}
 	return ctrl.Options{
 		Scheme:                              scheme,
+		MapperProvider:                      staticMapper,
 		Metrics:                             metrics,
 		HealthProbeBindAddress:              options.HealthProbeBindAddress,
 		LeaderElection:                      true,
@@ -136,6 +139,15 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		// Several managers in one process are several managers, in tests.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	}
+}
+
+// staticMapper knows the two kinds that the controllers use. Without discovery the
+// process starts also while the API server is away, and is warm when it is back.
+func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion})
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
+	return mapper, nil
 }
 
 // leaderLock is the Lease of the leader, without the Events that come with it by

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs the whole test suite: see `make test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+begin=$SECONDS
+
+finish() {
+  local code=$?
+  if [ $code = 0 ]; then
+    echo "PASS: the whole test suite, in $((SECONDS - begin)) s"
+  else
+    echo "FAIL: the test suite, after $((SECONDS - begin)) s"
+  fi
+}
+trap finish EXIT
+
+# The race detector needs a C compiler, which a machine for Go may lack.
+race=-race
+if [ "$(go env CGO_ENABLED)" != 1 ] || ! command -v "$(go env CC)" >/dev/null; then
+  race=
+  echo "== without the race detector: there is no C compiler"
+fi
+
+echo "== unit tests"
+go test $race $(go list ./... | grep -v /test/)
+
+echo "== the local control plane"
+go run ./hack/ensure-controlplane
+
+echo "== end-to-end tests, on a real control plane"
+go test -timeout 20m ./test/...

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// patience is how long the kernel may take to tell of a change of a file, before
+// the test fails.
+const patience = 30 * time.Second
+
+// vm is the server name in the namespace tenant, with this power state.
+func vm(name string, power v1alpha1.PowerState) VM {
+	return VM{Server: types.NamespacedName{Namespace: "tenant", Name: name}, PowerState: power}
+}
+
+// fileOf is what the fake driver reads as these VMs.
+func fileOf(vms ...VM) string {
+	if len(vms) == 0 {
+		return "servers: []\n"
+	}
+	content := "servers:\n"
+	for _, v := range vms {
+		content += "- {namespace: " + v.Server.Namespace + ", name: " + v.Server.Name + ", powerState: " + string(v.PowerState) + "}\n"
+	}
+	return content
+}
+
+// driving is a FakeDriver that runs, and its file.
+type driving struct {
+	*testing.T
+	path    string
+	reports chan []VM
+	log     *logBook
+}
+
+// drive runs the driver until the test ends. An empty content is no file.
+func drive(t *testing.T, content string) *driving {
+	t.Helper()
+	dr := &driving{T: t, path: filepath.Join(t.TempDir(), "vms.yaml"), reports: make(chan []VM, 1000), log: newLogBook()}
+	if content != "" {
+		dr.write(dr.path, content)
+	}
+	driver := &FakeDriver{Path: dr.path, Logger: dr.log.Logger}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- driver.Run(ctx, func(vms []VM) { dr.reports <- vms }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("driver ended with %v", err)
+		}
+	})
+	return dr
+}
+
+func (dr *driving) write(path, content string) {
+	dr.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		dr.Fatal(err)
+	}
+}
+
+// replace puts a new file in the place of the old one, as editors do.
+func (dr *driving) replace(content string) {
+	dr.Helper()
+	dr.write(dr.path+".new", content)
+	if err := os.Rename(dr.path+".new", dr.path); err != nil {
+		dr.Fatal(err)
+	}
+}
+
+// await waits for a report of these VMs. There may be others before, since a file
+// that is written in place is seen while it is empty, too.
+func (dr *driving) await(want ...VM) {
+	dr.Helper()
+	timeout := time.After(patience)
+	var last []VM
+	for {
+		select {
+		case last = <-dr.reports:
+			if cmp.Equal(want, last) {
+				return
+			}
+		case <-timeout:
+			dr.Fatalf("last report (-want +got):\n%s", cmp.Diff(want, last))
+		}
+	}
+}
+
+// awaitLog waits for a line about the file.
+func (dr *driving) awaitLog(words string) {
+	dr.Helper()
+	select {
+	case line := <-dr.log.came:
+		if !strings.Contains(line, words) {
+			dr.Errorf("logged %s, want %q", line, words)
+		}
+	case <-time.After(patience):
+		dr.Fatal("nothing is logged")
+	}
+}
+
+func TestFakeDriverReportsWhatTheFileSaysAndEachChange(t *testing.T) {
+	dr := drive(t, fileOf(vm("a", "RUNNING")))
+	dr.await(vm("a", "RUNNING"))
+	dr.write(dr.path, fileOf(vm("a", "SHUTDOWN"), vm("b", "RUNNING")))
+	dr.await(vm("a", "SHUTDOWN"), vm("b", "RUNNING"))
+	dr.replace(fileOf(vm("b", "CRASHED")))
+	dr.await(vm("b", "CRASHED"))
+	dr.replace(fileOf(vm("b", "RUNNING")))
+	dr.await(vm("b", "RUNNING"))
+	dr.log.want(t)
+}
+
+func TestFakeDriverKeepsWhatItKnewWhenTheFileIsBadAndGoesOn(t *testing.T) {
+	dr := drive(t, fileOf(vm("a", "RUNNING")))
+	dr.await(vm("a", "RUNNING"))
+	for _, bad := range []string{"servers: [", "servers: {}", "machines: []", "servers:\n- {name: a}\n"} {
+		dr.replace(bad)
+		dr.awaitLog("what it said before stands")
+		select {
+		case got := <-dr.reports:
+			t.Errorf("%q is reported as %v", bad, got)
+		default:
+		}
+	}
+	dr.replace(fileOf(vm("a", "SHUTDOWN")))
+	dr.await(vm("a", "SHUTDOWN"))
+}
+
+func TestFakeDriverWaitsForAFileThatIsMissing(t *testing.T) {
+	dr := drive(t, "")
+	dr.awaitLog("no such file")
+	dr.replace(fileOf(vm("a", "RUNNING")))
+	dr.await(vm("a", "RUNNING"))
+}
+
+func TestFakeDriverCannotRunWithoutAFolderToWatch(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "missing", "vms.yaml")
+	err := (&FakeDriver{Path: path}).Run(t.Context(), func([]VM) { t.Error("reports") })
+	if err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v does not name %s", err, path)
+	}
+}
+
+func TestReadFakeReadsEveryField(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vms.yaml")
+	(&driving{T: t}).write(path, `
+servers:
+- namespace: tenant
+  name: a
+  state: ACTIVE
+  taskState: rebooting
+  powerState: RUNNING
+  networks:
+  - name: xnet
+    addresses: [10.0.0.4, "fd00::4"]
+- {namespace: tenant, name: b}
+`)
+	got, err := readFake(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := vm("a", "RUNNING")
+	a.State, a.TaskState = "ACTIVE", "rebooting"
+	a.Networks = []v1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4", "fd00::4"}}}
+	if diff := cmp.Diff([]VM{a, vm("b", "")}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestReadFakeSaysWhatIsWrongAndWhere(t *testing.T) {
+	for name, c := range map[string]struct{ content, want string }{
+		"a server without a namespace": {"servers:\n- {namespace: tenant, name: a}\n- {name: b}\n", "servers[1]"},
+		"a server without a name":      {"servers:\n- {namespace: tenant}\n", "servers[0]"},
+		"a field that does not exist":  {"servers:\n- {namespace: tenant, name: a, power: RUNNING}\n", `unknown field "power"`},
+		"no YAML":                      {"servers: [", "yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "vms.yaml")
+			(&driving{T: t}).write(path, c.content)
+			vms, err := readFake(path)
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %v; want the file, and %q", err, c.want)
+			}
+			if vms != nil {
+				t.Errorf("and yet %v", vms)
+			}
+		})
+	}
+}

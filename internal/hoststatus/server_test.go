@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hoststatus
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// serviceWith returns the ComputeService of a host that is UP.
+func serviceWith(modifiers ...func(*v1alpha1.ComputeService)) *v1alpha1.ComputeService {
+	s := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "host-a", Generation: 3}}
+	s.Status.ObservedGeneration = 3
+	for _, modify := range append([]func(*v1alpha1.ComputeService){derived(ptr.To(v1alpha1.HostStatusUp)), reports("True")}, modifiers...) {
+		modify(s)
+	}
+	return s
+}
+
+func derived(status *v1alpha1.HostStatus) func(*v1alpha1.ComputeService) {
+	return func(s *v1alpha1.ComputeService) {
+		s.Status.HostStatus, s.Status.HostStatusReason = status, v1alpha1.ReasonReporting
+	}
+}
+
+func reports(status metav1.ConditionStatus) func(*v1alpha1.ComputeService) {
+	return condition(v1alpha1.ConditionReporting, status, "Any")
+}
+
+func condition(kind string, status metav1.ConditionStatus, reason string) func(*v1alpha1.ComputeService) {
+	return func(s *v1alpha1.ComputeService) {
+		kept := []metav1.Condition{{Type: kind, Status: status, Reason: reason}}
+		for _, c := range s.Status.Conditions {
+			if c.Type != kind {
+				kept = append(kept, c)
+			}
+		}
+		s.Status.Conditions = kept
+	}
+}
+
+// hasWindow gives the service a window with a secret reason, in the phase that a
+// reason of the condition WindowOpen stands for; an empty one is no condition.
+func hasWindow(until time.Duration, phase string) func(*v1alpha1.ComputeService) {
+	return func(s *v1alpha1.ComputeService) {
+		s.Spec.MaintenanceWindow = windowOf(time.Hour, until)
+		s.Spec.MaintenanceWindow.Reason = ptr.To("recall of host-a's board")
+		if phase != "" {
+			condition(v1alpha1.ConditionWindowOpen, "Unknown", phase)(s)
+		}
+	}
+}
+
+func stale(s *v1alpha1.ComputeService) { s.Generation++ }
+
+var windowReasons = []string{"", string(v1alpha1.ReasonWindowAnnounced), string(v1alpha1.ReasonWindowOpen), v1alpha1.WindowOpenReasonClosed}
+
+var everyStatus = []*v1alpha1.HostStatus{
+	nil,
+	ptr.To(v1alpha1.HostStatusNone),
+	ptr.To(v1alpha1.HostStatusUp),
+	ptr.To(v1alpha1.HostStatusDown),
+	ptr.To(v1alpha1.HostStatusUnknown),
+	ptr.To(v1alpha1.HostStatusMaintenance),
+	ptr.To(v1alpha1.HostStatusNeedsMaintenance),
+}
+
+func TestForServer(t *testing.T) {
+	none, up := ptr.To(v1alpha1.HostStatusNone), ptr.To(v1alpha1.HostStatusUp)
+	upFields := func(window *v1alpha1.AnnouncedWindow) HostFields {
+		return HostFields{Status: up, Reason: v1alpha1.ReasonReporting, Reporting: v1alpha1.HostReportingTrue, Window: window}
+	}
+	start, end := metav1.NewTime(now.Add(time.Hour)), metav1.NewTime(now.Add(2*time.Hour))
+	window := &v1alpha1.AnnouncedWindow{StartTime: start, EndTime: &end}
+	for name, c := range map[string]struct {
+		host    string
+		service *v1alpha1.ComputeService
+		want    HostFields
+		notYet  bool
+	}{
+		"a server without a host has none":                         {"", nil, HostFields{Status: none, Reason: v1alpha1.ReasonNoHost}, false},
+		"a server without a host has none, whatever else there is": {"", serviceWith(), HostFields{Status: none, Reason: v1alpha1.ReasonNoHost}, false},
+		"a host without a compute service is none":                 {"host-a", nil, HostFields{Status: none, Reason: v1alpha1.ReasonHostNotFound}, false},
+		"a status of an older spec is not passed on":               {"host-a", serviceWith(stale), HostFields{}, true},
+		"a service without any status is not passed on":            {"host-a", &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "host-a", Generation: 1}}, HostFields{}, true},
+		"an announced window is shown without its reason":          {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), upFields(window), false},
+		"an open window is shown":                                  {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowOpen")), upFields(window), false},
+		"a window without an end is shown without one":             {"host-a", serviceWith(hasWindow(0, "WindowOpen")), upFields(&v1alpha1.AnnouncedWindow{StartTime: start}), false},
+		"a closed window is not shown":                             {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowClosed")), upFields(nil), false},
+		"a window that nobody has looked at is not shown":          {"host-a", serviceWith(hasWindow(2*time.Hour, "")), upFields(nil), false},
+		"whether the host reports is unknown without condition":    {"host-a", serviceWith(func(s *v1alpha1.ComputeService) { s.Status.Conditions = nil }), HostFields{Status: up, Reason: v1alpha1.ReasonReporting, Reporting: v1alpha1.HostReportingUnknown}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, ok := ForServer(c.host, c.service)
+			if ok == c.notYet {
+				t.Errorf("ok is %t", ok)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+	for _, status := range everyStatus {
+		for _, reporting := range []metav1.ConditionStatus{"True", "False", "Unknown"} {
+			t.Run(fmt.Sprintf("%q of a host whose reporting is %s is copied", ptr.Deref(status, "absent"), reporting), func(t *testing.T) {
+				want := HostFields{Status: status, Reason: v1alpha1.ReasonReporting, Reporting: v1alpha1.HostReporting(reporting)}
+				got, ok := ForServer("host-a", serviceWith(derived(status), reports(reporting)))
+				if diff := cmp.Diff(want, got); !ok || diff != "" {
+					t.Errorf("ok is %t (-want +got):\n%s", ok, diff)
+				}
+			})
+		}
+	}
+}
+
+// What a server carries follows from the status of the service, plus the times of
+// the window that this status is about: not from flags, texts, labels or history.
+func TestHostFieldsAreAFunctionOfTheServicesStatusAlone(t *testing.T) {
+	irrelevant := map[string]func(*v1alpha1.ComputeService){
+		"forcedDown":           func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) },
+		"forcedDownReason":     func(s *v1alpha1.ComputeService) { s.Spec.ForcedDownReason = ptr.To("fenced") },
+		"disabled":             func(s *v1alpha1.ComputeService) { s.Spec.Disabled = ptr.To(true) },
+		"disabledReason":       func(s *v1alpha1.ComputeService) { s.Spec.DisabledReason = ptr.To("broken") },
+		"leaseRef":             func(s *v1alpha1.ComputeService) { s.Spec.LeaseRef = &v1alpha1.LeaseReference{Name: "other"} },
+		"leaseDurationSeconds": func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = ptr.To(int32(9)) },
+		"the window's reason": func(s *v1alpha1.ComputeService) {
+			if s.Spec.MaintenanceWindow != nil {
+				s.Spec.MaintenanceWindow.Reason = ptr.To("another")
+			}
+		},
+		"metadata": func(s *v1alpha1.ComputeService) {
+			s.UID, s.ResourceVersion, s.Labels, s.Annotations = "u", "9", map[string]string{"a": "b"}, map[string]string{"c": "d"}
+		},
+		"lastSeenUpTime":           func(s *v1alpha1.ComputeService) { s.Status.LastSeenUpTime = ptr.To(metav1.NewTime(now)) },
+		"hostStatusTransitionTime": func(s *v1alpha1.ComputeService) { s.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(now)) },
+		"texts and times of conditions": func(s *v1alpha1.ComputeService) {
+			for i := range s.Status.Conditions {
+				s.Status.Conditions[i].Message, s.Status.Conditions[i].LastTransitionTime = "host-a", metav1.NewTime(now)
+			}
+		},
+	}
+	for _, status := range everyStatus {
+		for _, reporting := range []metav1.ConditionStatus{"True", "False", "Unknown"} {
+			for _, phase := range windowReasons {
+				base := serviceWith(derived(status), reports(reporting), hasWindow(0, phase))
+				want, wantOK := ForServer("host-a", base)
+				for what, change := range irrelevant {
+					changed := base.DeepCopy()
+					change(changed)
+					got, ok := ForServer("host-a", changed)
+					if diff := cmp.Diff(want, got); ok != wantOK || diff != "" {
+						t.Errorf("%s changes the fields of servers (-without +with):\n%s", what, diff)
+					}
+					if !SameForServers(base, changed) {
+						t.Errorf("%s wakes servers", what)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestSameForServers(t *testing.T) {
+	open := hasWindow(2*time.Hour, "WindowOpen")
+	for name, c := range map[string]struct {
+		a, b *v1alpha1.ComputeService
+		want bool
+	}{
+		"equal states are the same":                             {serviceWith(open), serviceWith(open), true},
+		"another status is not":                                 {serviceWith(), serviceWith(derived(ptr.To(v1alpha1.HostStatusDown))), false},
+		"absent is not the same as none":                        {serviceWith(derived(nil)), serviceWith(derived(ptr.To(v1alpha1.HostStatusNone))), false},
+		"another reason is not":                                 {serviceWith(), serviceWith(func(s *v1alpha1.ComputeService) { s.Status.HostStatusReason = v1alpha1.ReasonDisabled }), false},
+		"another reporting under the same status is not":        {serviceWith(), serviceWith(reports("False")), false},
+		"a window that appears is not":                          {serviceWith(), serviceWith(open), false},
+		"a window that opens is, since servers show both alike": {serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), serviceWith(open), true},
+		"a window that closes is not":                           {serviceWith(open), serviceWith(hasWindow(2*time.Hour, "WindowClosed")), false},
+		"a window with another end is not":                      {serviceWith(open), serviceWith(hasWindow(3*time.Hour, "WindowOpen")), false},
+		"a status that has become stale is not":                 {serviceWith(), serviceWith(stale), false},
+		"two stale ones are, as neither says anything":          {serviceWith(stale), serviceWith(stale, derived(nil)), true},
+		"another service is not":                                {serviceWith(), serviceWith(func(s *v1alpha1.ComputeService) { s.Name = "host-b" }), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got, back := SameForServers(c.a, c.b), SameForServers(c.b, c.a); got != c.want || back != c.want {
+				t.Errorf("got %t, the other way round %t; want %t", got, back, c.want)
+			}
+		})
+	}
+}
+
+func TestEqual(t *testing.T) {
+	full := HostFields{
+		Status:    ptr.To(v1alpha1.HostStatusUp),
+		Reason:    v1alpha1.ReasonReporting,
+		Reporting: v1alpha1.HostReportingTrue,
+		Window:    &v1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(now), EndTime: ptr.To(metav1.NewTime(now.Add(time.Hour)))},
+	}
+	t.Run("by value, and times as instants", func(t *testing.T) {
+		elsewhere := time.FixedZone("elsewhere", 3600)
+		other := HostFields{
+			Status:    ptr.To(*full.Status),
+			Reason:    full.Reason,
+			Reporting: full.Reporting,
+			Window: &v1alpha1.AnnouncedWindow{
+				StartTime: metav1.NewTime(now.In(elsewhere)),
+				EndTime:   ptr.To(metav1.NewTime(now.Add(time.Hour).In(elsewhere))),
+			},
+		}
+		if !full.Equal(other) || !other.Equal(full) || !(HostFields{}).Equal(HostFields{}) {
+			t.Error("not equal")
+		}
+	})
+	t.Run("an end of the window counts", func(t *testing.T) {
+		open := full
+		open.Window = &v1alpha1.AnnouncedWindow{StartTime: full.Window.StartTime}
+		if full.Equal(open) || open.Equal(full) {
+			t.Error("equal")
+		}
+	})
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[HostFields]()) {
+		t.Run("without "+f.Name+" it is another", func(t *testing.T) {
+			if reflect.ValueOf(full).FieldByIndex(f.Index).IsZero() {
+				t.Fatal("the test does not know this field")
+			}
+			other := full
+			reflect.ValueOf(&other).Elem().FieldByIndex(f.Index).SetZero()
+			if full.Equal(other) || other.Equal(full) {
+				t.Error("equal")
+			}
+		})
+	}
+}
+
+func TestWorse(t *testing.T) {
+	// From the best to the worst; absent and none are alike, as neither promises anything.
+	ranks := [][]*v1alpha1.HostStatus{
+		{ptr.To(v1alpha1.HostStatusUp)},
+		{ptr.To(v1alpha1.HostStatusNone), nil},
+		{ptr.To(v1alpha1.HostStatusNeedsMaintenance)},
+		{ptr.To(v1alpha1.HostStatusMaintenance)},
+		{ptr.To(v1alpha1.HostStatusUnknown)},
+		{ptr.To(v1alpha1.HostStatusDown)},
+	}
+	ranked := 0
+	for i, froms := range ranks {
+		for _, from := range froms {
+			ranked++
+			for j, tos := range ranks {
+				for _, to := range tos {
+					if got := Worse(from, to); got != (j > i) {
+						t.Errorf("from %q to %q: worse is %t", ptr.Deref(from, "absent"), ptr.Deref(to, "absent"), got)
+					}
+				}
+			}
+		}
+	}
+	if ranked != len(everyStatus) {
+		t.Errorf("%d of %d statuses have a rank", ranked, len(everyStatus))
+	}
+}

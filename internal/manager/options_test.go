@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
+)
+
+// parse returns the options that these flags give.
+func parse(t *testing.T, flags ...string) *Options {
+	t.Helper()
+	o := NewOptions()
+	fs := pflag.NewFlagSet("manager", pflag.ContinueOnError)
+	o.AddFlags(fs)
+	if err := fs.Parse(flags); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+func TestDefaults(t *testing.T) {
+	want := &Options{
+		LeaseNamespaces: []string{"hoststatus-leases"}, DefaultLeaseDuration: time.Minute, LeaderElectionNamespace: "hoststatus-leases",
+		MetricsBindAddress: ":8443", MetricsSecure: true, HealthProbeBindAddress: ":8081",
+	}
+	if diff := cmp.Diff(want, parse(t)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestOptionsThatAreGood(t *testing.T) {
+	for name, flags := range map[string][]string{
+		"the defaults":        nil,
+		"several namespaces":  {"--lease-namespaces=hoststatus-leases,kube-node-lease"},
+		"the shortest lease":  {"--default-lease-duration=3s"},
+		"the longest lease":   {"--default-lease-duration=1h"},
+		"nothing is served":   {"--metrics-bind-address=0", "--health-probe-bind-address=0"},
+		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081"},
+		"plain metrics":       {"--metrics-secure=false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if errs := parse(t, flags...).Validate(); len(errs) > 0 {
+				t.Error(errs.ToAggregate())
+			}
+		})
+	}
+}
+
+func TestOptionsThatAreBadAreNamed(t *testing.T) {
+	for name, c := range map[string]struct {
+		flags []string
+		names []string
+	}{
+		"no lease namespace":                   {[]string{"--lease-namespaces="}, []string{"--lease-namespaces"}},
+		"a lease namespace that is none":       {[]string{"--lease-namespaces=good,Bad"}, []string{"--lease-namespaces[1]"}},
+		"an empty lease namespace":             {[]string{"--lease-namespaces=good,"}, []string{"--lease-namespaces[1]"}},
+		"a lease namespace twice":              {[]string{"--lease-namespaces=a,b,a"}, []string{"--lease-namespaces[2]"}},
+		"a lease that is too short":            {[]string{"--default-lease-duration=2s"}, []string{"--default-lease-duration"}},
+		"a lease that is too long":             {[]string{"--default-lease-duration=61m"}, []string{"--default-lease-duration"}},
+		"a lease that is not in whole seconds": {[]string{"--default-lease-duration=3500ms"}, []string{"--default-lease-duration"}},
+		"a lease that ends before it begins":   {[]string{"--default-lease-duration=-1m"}, []string{"--default-lease-duration"}},
+		"no namespace for the leader":          {[]string{"--leader-election-namespace="}, []string{"--leader-election-namespace"}},
+		"a leader's namespace that is none":    {[]string{"--leader-election-namespace=a.b"}, []string{"--leader-election-namespace"}},
+		"metrics on no port":                   {[]string{"--metrics-bind-address=localhost"}, []string{"--metrics-bind-address"}},
+		"metrics on an empty address":          {[]string{"--metrics-bind-address="}, []string{"--metrics-bind-address"}},
+		"probes on no port":                    {[]string{"--health-probe-bind-address=8081"}, []string{"--health-probe-bind-address"}},
+		"probes on IPv6 without brackets":      {[]string{"--health-probe-bind-address=::1:8081"}, []string{"--health-probe-bind-address"}},
+		"everything that is wrong, not the first thing": {
+			[]string{"--lease-namespaces=A", "--default-lease-duration=0", "--leader-election-namespace=", "--metrics-bind-address=x", "--health-probe-bind-address=x"},
+			[]string{"--lease-namespaces[0]", "--default-lease-duration", "--leader-election-namespace", "--metrics-bind-address", "--health-probe-bind-address"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			named := map[string]bool{}
+			for _, err := range parse(t, c.flags...).Validate() {
+				named[err.Field] = true
+			}
+			want := map[string]bool{}
+			for _, name := range c.names {
+				want[name] = true
+			}
+			if diff := cmp.Diff(want, named); diff != "" {
+				t.Errorf("flags named (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

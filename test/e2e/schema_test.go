@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+)
+
+// Each rule of the schema, with something that it accepts and something that it
+// refuses, and what the refusal says.
+func TestBadInputIsRefusedByNameWithWhatToDo(t *testing.T) {
+	long := strings.Repeat("x", 10_000)
+	longName := strings.TrimSuffix(strings.Repeat(strings.Repeat("a", 62)+".", 4), ".")
+	for _, test := range []struct {
+		name string
+		kind string
+		// object is what follows apiVersion, kind and metadata.
+		object string
+		// refused lists what the message must contain; empty means accepted.
+		refused []string
+	}{
+		{"an empty spec", "ComputeService", `spec: {}`, nil},
+		{"no spec", "ComputeService", ``, nil},
+		{"a flag of the wrong type", "ComputeService", `spec: {disabled: "yes"}`, []string{"spec.disabled", "boolean"}},
+		{"an unknown field", "ComputeService", `spec: {disabledd: true}`, []string{`unknown field "spec.disabledd"`}},
+		{"the shortest lease duration", "ComputeService", `spec: {leaseDurationSeconds: 3}`, nil},
+		{"the longest lease duration", "ComputeService", `spec: {leaseDurationSeconds: 3600}`, nil},
+		{"lease duration 0", "ComputeService", `spec: {leaseDurationSeconds: 0}`, []string{"spec.leaseDurationSeconds", "greater than or equal to 3"}},
+		{"lease duration -1", "ComputeService", `spec: {leaseDurationSeconds: -1}`, []string{"spec.leaseDurationSeconds", "greater than or equal to 3"}},
+		{"lease duration 4000", "ComputeService", `spec: {leaseDurationSeconds: 4000}`, []string{"spec.leaseDurationSeconds", "less than or equal to 3600"}},
+		{"a reason of 256 characters", "ComputeService", `spec: {disabledReason: ` + long[:256] + `}`, nil},
+		{"a reason of 10,000 characters", "ComputeService", `spec: {disabledReason: ` + long + `}`, []string{"spec.disabledReason", "256"}},
+		{"another reason of 10,000 characters", "ComputeService", `spec: {forcedDownReason: ` + long + `}`, []string{"spec.forcedDownReason", "256"}},
+		{"a window without an end", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z"}}`, nil},
+		{"a window", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "2030-01-01T00:00:01Z"}}`, nil},
+		{"a window that ends before it starts", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "2029-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.endTime", "after startTime"}},
+		{"a window that ends as it starts", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "2030-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.endTime", "after startTime"}},
+		{"a window without a start", "ComputeService", `spec: {maintenanceWindow: {endTime: "2029-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.startTime", "Required"}},
+		{"a window at no time", "ComputeService", `spec: {maintenanceWindow: {startTime: tomorrow}}`, []string{"spec.maintenanceWindow.startTime", "date-time"}},
+		{"a kubelet's lease", "ComputeService", `spec: {leaseRef: {namespace: kube-node-lease, name: node-1.example.org}}`, nil},
+		{"a lease reference to nothing", "ComputeService", `spec: {leaseRef: {}}`, []string{"spec.leaseRef"}},
+		{"a lease in no possible namespace", "ComputeService", `spec: {leaseRef: {namespace: Not_A_Namespace}}`, []string{"spec.leaseRef.namespace", "lower-case"}},
+		{"a lease with no possible name", "ComputeService", `spec: {leaseRef: {name: "not a name"}}`, []string{"spec.leaseRef.name", "lower-case"}},
+		{"the canary for a lease", "ComputeService", `spec: {leaseRef: {name: hoststatus-canary}}`, []string{"spec.leaseRef.name", "manager's own Leases"}},
+		{"the leader's lease", "ComputeService", `spec: {leaseRef: {name: hoststatus-manager}}`, []string{"spec.leaseRef.name", "manager's own Leases"}},
+		{"the canary for a host", "ComputeService/hoststatus-canary", `spec: {}`, []string{"metadata.name", "manager's own Leases"}},
+		{"a host with a name of 251 characters", "ComputeService/" + longName, `spec: {}`, nil},
+
+		{"a server on no host", "Server", `spec: {}`, nil},
+		{"a server on an empty host", "Server", `spec: {host: ""}`, nil},
+		{"a server on a host", "Server", `spec: {host: ` + longName + `, providerID: "openstack:///1"}`, nil},
+		{"a host that no host can be", "Server", `spec: {host: "Not A Host"}`, []string{"spec.host", "lower-case"}},
+		{"a host name of 10,000 characters", "Server", `spec: {host: ` + long + `}`, []string{"spec.host", "253"}},
+		{"a host of the wrong type", "Server", `spec: {host: 5}`, []string{"spec.host", "string"}},
+		{"a provider ID of 10,000 characters", "Server", `spec: {providerID: ` + long + `}`, []string{"spec.providerID", "512"}},
+		{"an unknown field", "Server", `spec: {hostname: a}`, []string{`unknown field "spec.hostname"`}},
+
+		{"a reported status", "Server/status", `status: {state: ACTIVE, taskState: image_snapshot, powerState: RUNNING, networks: [{name: a, addresses: [10.0.0.1, "fd00::1"]}, {name: b}]}`, nil},
+		{"a state that is none", "Server/status", `status: {state: RUNNINGG}`, []string{"status.state", "Unsupported value"}},
+		{"a power state that is none", "Server/status", `status: {powerState: "on"}`, []string{"status.powerState", "Unsupported value"}},
+		{"a task state of several words", "Server/status", `status: {taskState: "powering off"}`, []string{"status.taskState", "one word"}},
+		{"an address that is none", "Server/status", `status: {networks: [{name: a, addresses: [10.0.0.0/8]}]}`, []string{"status.networks[0].addresses[0]", "without a prefix length"}},
+		{"one network twice", "Server/status", `status: {networks: [{name: a}, {name: a}]}`, []string{"status.networks[1]", "Duplicate value"}},
+		{"10,000 networks", "Server/status", `status: {networks: [` + networks(10_000) + `]}`, []string{"status.networks", "at most 32"}},
+		{"a host status that is none", "Server/status", `status: {hostStatus: UPP}`, []string{"status.hostStatus", "Unsupported value"}},
+		{"a reason that is none", "Server/status", `status: {hostStatusReason: BecauseOfHost1}`, []string{"status.hostStatusReason", "Unsupported value"}},
+	} {
+		t.Run(test.kind[:6]+": "+test.name, func(t *testing.T) {
+			err := submit(t, test.kind, test.object)
+			if len(test.refused) == 0 {
+				if err != nil {
+					t.Fatalf("refused: %v", err)
+				}
+				return
+			}
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			for _, part := range test.refused {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("the message does not say %q: %.600s", part, err.Error())
+				}
+			}
+		})
+	}
+}
+
+// submit creates an object by strict validation, or, for kind/status, updates
+// the status of one.
+func submit(t *testing.T, kind, object string) error {
+	t.Helper()
+	kind, rest, _ := strings.Cut(kind, "/")
+	name := "submitted"
+	if kind == "ComputeService" && rest != "" {
+		name = rest
+	}
+	manifest := fmt.Sprintf("apiVersion: compute.hoststatus.dev/v1alpha1\nkind: %s\nmetadata: {name: %s, namespace: team-a}\n%s\n", kind, name, object)
+	obj := &unstructured.Unstructured{}
+	must(t, yaml.Unmarshal([]byte(manifest), &obj.Object))
+	if kind == "ComputeService" {
+		obj.SetNamespace("")
+	}
+	t.Cleanup(func() {
+		if err := client.IgnoreNotFound(fleet.Client.Delete(context.Background(), obj)); err != nil {
+			t.Error(err)
+		}
+	})
+	strict := client.WithFieldValidation(fleet.Client, "Strict")
+	if rest != "status" || kind != "Server" {
+		return strict.Create(t.Context(), obj)
+	}
+	existing := newServer(t, "team-a", name, "")
+	obj.SetResourceVersion("")
+	obj.SetUID(existing.UID)
+	body, err := obj.MarshalJSON()
+	must(t, err)
+	return strict.Status().Patch(t.Context(), existing, client.RawPatch("application/merge-patch+json", body))
+}
+
+func networks(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("{name: n%d}", i)
+	}
+	return strings.Join(all, ",")
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	must(t, os.WriteFile(path, []byte(content), 0o600))
+}
