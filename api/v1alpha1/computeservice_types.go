@@ -63,7 +63,7 @@ type ComputeServiceSpec struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=3
 	// +kubebuilder:validation:Maximum=3600
-	LeaseDurationSeconds *int32 `json:"leaseDurationSeconds,omitempty"`
+	LeaseDurationSeconds int32 `json:"leaseDurationSeconds,omitempty"`
 
 	// maintenanceWindow announces maintenance: until startTime the host status
 	// is NEEDS_MAINTENANCE, then MAINTENANCE until endTime. Absent means that

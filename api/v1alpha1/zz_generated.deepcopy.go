@@ -118,11 +118,6 @@ func (in *ComputeServiceSpec) DeepCopyInto(out *ComputeServiceSpec) {
 		*out = new(LeaseReference)
 		**out = **in
 	}
-	if in.LeaseDurationSeconds != nil {
-		in, out := &in.LeaseDurationSeconds, &out.LeaseDurationSeconds
-		*out = new(int32)
-		**out = **in
-	}
 	if in.MaintenanceWindow != nil {
 		in, out := &in.MaintenanceWindow, &out.MaintenanceWindow
 		*out = new(MaintenanceWindow)

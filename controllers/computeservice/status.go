@@ -94,17 +94,14 @@ func memoryOf(conditions []metav1.Condition) heartbeat.Reporting {
 
 // subjectOf says what the monitor needs to know of a ComputeService.
 func subjectOf(service *v1alpha1.ComputeService) heartbeat.Subject {
-	s := heartbeat.Subject{
+	return heartbeat.Subject{
 		Name:       service.Name,
 		UID:        service.UID,
 		Generation: service.Generation,
 		Lease:      leaseOf(service),
+		Duration:   time.Duration(service.Spec.LeaseDurationSeconds) * time.Second,
 		Memory:     memoryOf(service.Status.Conditions),
 	}
-	if d := service.Spec.LeaseDurationSeconds; d != nil {
-		s.Duration = time.Duration(*d) * time.Second
-	}
-	return s
 }
 
 func leaseOf(service *v1alpha1.ComputeService) types.NamespacedName {

@@ -362,7 +362,7 @@ func TestSubjectOf(t *testing.T) {
 		"a namespace alone keeps the name":      {serviceWith(leaseRef("kube-node-lease", "")), func(s *heartbeat.Subject) { s.Lease = lease("kube-node-lease", "host-a") }},
 		"a name alone keeps the namespace":      {serviceWith(leaseRef("", "b")), func(s *heartbeat.Subject) { s.Lease = lease("hoststatus-leases", "b") }},
 		"a leaseRef may give both":              {serviceWith(leaseRef("kube-node-lease", "b")), func(s *heartbeat.Subject) { s.Lease = lease("kube-node-lease", "b") }},
-		"a duration is passed on":               {serviceWith(func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = ptr.To(int32(9)) }), func(s *heartbeat.Subject) { s.Duration = 9 * time.Second }},
+		"a duration is passed on":               {serviceWith(func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = 9 }), func(s *heartbeat.Subject) { s.Duration = 9 * time.Second }},
 		"what was written down is the memory":   {serviceWith(settled(heartbeat.Expired, now)), func(s *heartbeat.Subject) { s.Memory = heartbeat.Expired }},
 		"the generation is the one of the spec": {serviceWith(generation(4)), func(s *heartbeat.Subject) { s.Generation = 4 }},
 	} {

@@ -64,9 +64,11 @@ func run(ctx context.Context) error {
 		fmt.Printf("\nEvery step was as it should be, in %s.\n", time.Since(begin).Round(time.Second))
 		return nil
 	}
-	if err := os.WriteFile(filepath.Join(absolute, "ready"), nil, 0o644); err != nil {
+	ready := filepath.Join(absolute, "ready")
+	if err := os.WriteFile(ready, nil, 0o644); err != nil {
 		return fmt.Errorf("saying that all is ready: %w", err)
 	}
+	defer func() { _ = os.Remove(ready) }()
 	fmt.Printf(`
 hoststatus runs: 4 hosts, 10 servers in 2 namespaces. In another terminal, type
 

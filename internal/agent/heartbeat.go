@@ -89,15 +89,23 @@ func (h *Heartbeat) renew(ctx context.Context) error {
 	}
 	lease, err := h.Leases.Get(ctx, h.Name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		lease = &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: h.Name}}
-		h.stamp(lease)
-		h.last, err = h.Leases.Create(ctx, lease, metav1.CreateOptions{})
-		return wrap("creating the Lease", err)
+		return h.create(ctx)
 	}
 	if err != nil {
 		return wrap("reading the Lease", err)
 	}
 	return h.update(ctx, lease)
+}
+
+func (h *Heartbeat) create(ctx context.Context) error {
+	lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: h.Name}}
+	h.stamp(lease)
+	created, err := h.Leases.Create(ctx, lease, metav1.CreateOptions{})
+	if err != nil {
+		return wrap("creating the Lease", err)
+	}
+	h.last = created
+	return nil
 }
 
 func (h *Heartbeat) update(ctx context.Context, lease *coordinationv1.Lease) error {

@@ -130,7 +130,7 @@ func TestHostFieldsAreAFunctionOfTheServicesStatusAlone(t *testing.T) {
 		"disabled":             func(s *v1alpha1.ComputeService) { s.Spec.Disabled = ptr.To(true) },
 		"disabledReason":       func(s *v1alpha1.ComputeService) { s.Spec.DisabledReason = ptr.To("broken") },
 		"leaseRef":             func(s *v1alpha1.ComputeService) { s.Spec.LeaseRef = &v1alpha1.LeaseReference{Name: "other"} },
-		"leaseDurationSeconds": func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = ptr.To(int32(9)) },
+		"leaseDurationSeconds": func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = 9 },
 		"the window's reason": func(s *v1alpha1.ComputeService) {
 			if s.Spec.MaintenanceWindow != nil {
 				s.Spec.MaintenanceWindow.Reason = ptr.To("another")

@@ -165,7 +165,7 @@ func patch(t *testing.T, obj client.Object, body string) {
 }
 
 func withDuration(d time.Duration) func(*v1alpha1.ComputeService) {
-	return func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = ptr.To(int32(d / time.Second)) }
+	return func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = int32(d / time.Second) }
 }
 
 // hostIs checks the host status of a ComputeService.
