@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -38,7 +39,7 @@ type beating struct {
 	client  *fake.Clientset
 	clock   *clocktesting.FakeClock
 	log     *logBook
-	dropped int
+	dropped atomic.Int32
 	// answers has errors with which requests are answered, the first one first;
 	// when it is empty all goes well.
 	answers []error
@@ -51,7 +52,7 @@ func newBeating(t *testing.T, lease ...runtime.Object) *beating {
 	b := &beating{T: t, client: fake.NewSimpleClientset(lease...), clock: clocktesting.NewFakeClock(now), log: newLogBook()}
 	b.Heartbeat = &Heartbeat{
 		Leases: b.client.CoordinationV1().Leases("leases"), Name: "host-a", Duration: d, Interval: interval,
-		Clock: b.clock, Logger: b.log.Logger, OnTransportError: func() { b.dropped++ },
+		Clock: b.clock, Logger: b.log.Logger, OnTransportError: func() { b.dropped.Add(1) },
 	}
 	b.client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
 		if len(b.answers) == 0 {
@@ -311,8 +312,8 @@ func TestHeartbeatDropsItsConnectionsAfterErrorsOfTheTransportOnly(t *testing.T)
 				b := newBeating(t)
 				b.answers = []error{c.answer}
 				b.run()
-				if b.dropped != c.want {
-					t.Errorf("dropped %d times, want %d", b.dropped, c.want)
+				if got := int(b.dropped.Load()); got != c.want {
+					t.Errorf("dropped %d times, want %d", got, c.want)
 				}
 			})
 		})
@@ -338,12 +339,12 @@ func TestHeartbeatGivesUpARequestThatHangs(t *testing.T) {
 				b.run()
 				time.Sleep(c.timeout - time.Nanosecond) // In the bubble: it takes no time.
 				synctest.Wait()
-				if b.dropped != 0 {
+				if b.dropped.Load() != 0 {
 					t.Error("gave up too soon")
 				}
 				time.Sleep(time.Nanosecond)
 				synctest.Wait()
-				if b.dropped != 1 {
+				if b.dropped.Load() != 1 {
 					t.Error("still waits")
 				}
 				b.log.want(t, "Heartbeat fails")

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,8 +27,12 @@ import (
 // everybody waits; that is why the requests do not go over a socket.
 type reporting struct {
 	*testing.T
-	log      *logBook
-	knows    chan []VM
+	log   *logBook
+	knows chan []VM
+
+	// mu is held by the API server while it answers. The bubble orders its answers
+	// and the test anyway, but the race detector does not know that.
+	mu       sync.Mutex
 	requests []*http.Request
 	bodies   []string
 	times    []time.Time
@@ -75,6 +80,8 @@ func (r *reporting) RoundTrip(request *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.requests, r.bodies, r.times = append(r.requests, request), append(r.bodies, string(body)), append(r.times, time.Now())
 	w := httptest.NewRecorder()
 	w.Header().Set("Content-Type", "application/json")
@@ -87,14 +94,22 @@ func (r *reporting) RoundTrip(request *http.Request) (*http.Response, error) {
 	return w.Result(), err
 }
 
+// handOver shows the API server what the test has changed.
+func (r *reporting) handOver() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+}
+
 // learns lets the driver know other VMs.
 func (r *reporting) learns(vms ...VM) {
+	r.handOver()
 	r.knows <- vms
 	synctest.Wait()
 }
 
 // pass lets time pass.
 func (r *reporting) pass(by time.Duration) {
+	r.handOver()
 	time.Sleep(by) // In the bubble: it takes no time.
 	synctest.Wait()
 }
