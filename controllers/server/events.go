@@ -54,23 +54,27 @@ func (f *fanOut) Create(ctx context.Context, e event.CreateEvent, queue requests
 func (f *fanOut) Update(ctx context.Context, e event.UpdateEvent, queue requests) {
 	before, ok := e.ObjectOld.(*v1alpha1.ComputeService)
 	after, ok2 := e.ObjectNew.(*v1alpha1.ComputeService)
-	if !ok || !ok2 || before.UID == after.UID && hoststatus.SameForServers(before, after) {
-		return
+	if ok && ok2 && (before.UID != after.UID || hoststatus.NewsForServers(before, after)) {
+		f.wake(ctx, after.Name, priorityOf(before.Status.HostStatus, after.Status.HostStatus), queue)
 	}
-	priority := 0
-	if hoststatus.Worse(before.Status.HostStatus, after.Status.HostStatus) {
-		priority = worseFirst
-	}
-	f.wake(ctx, after.Name, priority, queue)
 }
 
 // Delete wakes the Servers, which now name a host that does not exist.
 func (f *fanOut) Delete(ctx context.Context, e event.DeleteEvent, queue requests) {
-	f.wake(ctx, e.Object.GetName(), 0, queue)
+	if service, ok := e.Object.(*v1alpha1.ComputeService); ok {
+		f.wake(ctx, service.Name, priorityOf(service.Status.HostStatus, nil), queue)
+	}
 }
 
 // Generic is not used.
 func (f *fanOut) Generic(context.Context, event.GenericEvent, requests) {}
+
+func priorityOf(before, after *v1alpha1.HostStatus) int {
+	if hoststatus.Worse(before, after) {
+		return worseFirst
+	}
+	return 0
+}
 
 func (f *fanOut) wake(ctx context.Context, host string, priority int, queue requests) {
 	var servers v1alpha1.ServerList

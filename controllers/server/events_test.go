@@ -52,7 +52,7 @@ func TestFanOut(t *testing.T) {
 		"the initial list wakes none":                        {create(event.CreateEvent{Object: before, IsInInitialList: true}), nobody},
 		"a host that nobody is on wakes none":                {create(event.CreateEvent{Object: service("host-c", up)}), nobody},
 		"a host that is deleted wakes its servers": {
-			func(f *fanOut, q requests) { f.Delete(t.Context(), event.DeleteEvent{Object: before}, q) }, onHostA(0),
+			func(f *fanOut, q requests) { f.Delete(t.Context(), event.DeleteEvent{Object: before}, q) }, onHostA(worseFirst),
 		},
 		"UP to UNKNOWN goes first":                        {update(before, service("host-a", unknown)), onHostA(worseFirst)},
 		"UP to DOWN goes first":                           {update(before, service("host-a", down)), onHostA(worseFirst)},

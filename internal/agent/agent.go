@@ -22,6 +22,9 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
+// driverRestartDelay is how long a driver that failed is left alone.
+const driverRestartDelay = 10 * time.Second
+
 // Run is the agent: it renews the host's Lease and reports on its servers until
 // ctx ends. Trouble with one does not disturb the other.
 func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Logger) error {
@@ -49,9 +52,15 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 		return err
 	}
 	driver := &FakeDriver{Path: options.FakeDriverFile, Logger: log.WithName("driver")}
-	err = NewReporter(driver, client, log.WithName("reporter")).Run(ctx)
-	if err != nil {
-		return fmt.Errorf("running the driver %s: %w", options.Driver, err)
+	for ctx.Err() == nil {
+		// A driver that fails is no reason to fall silent.
+		if err := NewReporter(driver, client, log.WithName("reporter")).Run(ctx); err != nil {
+			log.Error(err, "Driver failed; starting it again", "driver", options.Driver, "in", driverRestartDelay.String())
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(driverRestartDelay):
+		}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/go-logr/logr"
@@ -71,21 +72,26 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 	if err := watcher.Add(filepath.Dir(d.Path)); err != nil {
 		return fmt.Errorf("watching the folder of --fake-driver-file %s: %w", d.Path, err)
 	}
+	var known []VM
+	var complaint string
 	for {
-		if vms, err := readFake(d.Path); err != nil {
-			d.Logger.Error(err, "File of the fake driver cannot be used; what it said before stands")
-		} else {
+		vms, err := readFake(d.Path)
+		switch {
+		case err == nil && (complaint != "" || !reflect.DeepEqual(vms, known)):
+			known, complaint = vms, ""
 			report(vms)
+		case err != nil && err.Error() != complaint:
+			complaint = err.Error()
+			d.Logger.Error(err, "File of the fake driver cannot be used; what it said before stands")
 		}
-		for changed := false; !changed; {
-			select {
-			case <-ctx.Done():
-				return nil
-			case event := <-watcher.Events:
-				changed = filepath.Clean(event.Name) == filepath.Clean(d.Path)
-			case err := <-watcher.Errors:
-				return fmt.Errorf("watching --fake-driver-file: %w", err)
-			}
+		// Any change in the folder: what is mounted from a ConfigMap changes through
+		// a link beside it.
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-watcher.Events:
+		case err := <-watcher.Errors:
+			return fmt.Errorf("watching --fake-driver-file: %w", err)
 		}
 	}
 }

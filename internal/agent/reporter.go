@@ -148,7 +148,7 @@ func (r *Reporter) apply(ctx context.Context, vm VM) error {
 func (r *Reporter) note(server types.NamespacedName, err error) {
 	r.mu.Lock()
 	before := r.refused[server]
-	if err != nil {
+	if _, here := r.vms[server]; err != nil && here {
 		r.refused[server] = true
 	} else {
 		delete(r.refused, server)

@@ -50,15 +50,15 @@ func ForServer(host string, service *v1alpha1.ComputeService) (fields HostFields
 	return fields, true
 }
 
-// SameForServers says whether two states of one ComputeService give its servers
-// the same host fields.
-func SameForServers(a, b *v1alpha1.ComputeService) bool {
-	if a.Name != b.Name {
+// NewsForServers says whether the step of a ComputeService from one state to
+// another may give its servers other host fields.
+func NewsForServers(before, after *v1alpha1.ComputeService) bool {
+	now, ok := ForServer(after.Name, after)
+	if !ok {
 		return false
 	}
-	fa, okA := ForServer(a.Name, a)
-	fb, okB := ForServer(b.Name, b)
-	return okA == okB && fa.Equal(fb)
+	then, ok := ForServer(before.Name, before)
+	return !ok || !now.Equal(then)
 }
 
 // Equal says whether a server with these fields needs no change to have other.

@@ -7,6 +7,7 @@ package manager
 import (
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -91,8 +92,12 @@ func validateAddress(address string) error {
 	if address == "0" {
 		return nil
 	}
-	if _, _, err := net.SplitHostPort(address); err != nil {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
 		return fmt.Errorf("must be host:port, :port or 0: %w", err)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("must end with a port from 0 to 65535, not %q", port)
 	}
 	return nil
 }
