@@ -14,7 +14,7 @@ help: ## Say what can be made.
 ##@ Try it
 
 .PHONY: run
-run: bin/kubectl ## Run everything on a local control plane, until Ctrl-C.
+run: not-ready bin/kubectl ## Run everything on a local control plane, until Ctrl-C.
 	@$(GO) build -o bin/run ./hack/run
 	@exec bin/run
 
@@ -22,6 +22,11 @@ run: bin/kubectl ## Run everything on a local control plane, until Ctrl-C.
 demo: bin/kubectl ## Walk through what host status can say, with real output.
 	@$(GO) build -o bin/run ./hack/run
 	@exec bin/run --dir=.demo --lease-duration=4s --story
+
+# A run that was killed has left .run/ready behind, which somebody may wait for.
+.PHONY: not-ready
+not-ready:
+	@if [ -e .run/.lock ]; then flock -n .run/.lock rm -f .run/ready || true; fi
 
 .PHONY: bin/kubectl
 bin/kubectl: # Builds the control plane, if this machine does not have it yet.
