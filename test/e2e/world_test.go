@@ -5,11 +5,13 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -76,6 +78,27 @@ func run(m *testing.M) int {
 	code := m.Run()
 	if code != 0 {
 		printLog("manager.log")
+	}
+	return max(code, crashes())
+}
+
+// crashes looks through what our processes have logged for what no test may have
+// noticed. Data races are in it if they were built with the race detector, as
+// GOFLAGS=-race does.
+func crashes() (code int) {
+	logs, _ := filepath.Glob(filepath.Join(fleet.Dir, "*.log"))
+	for _, path := range logs {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+			if at := bytes.Index(content, []byte(sign)); at >= 0 {
+				fmt.Printf("%s has %s\n%s\n", path, sign, content[at:min(len(content), at+4000)])
+				code = 1
+			}
+		}
 	}
 	return code
 }
