@@ -38,6 +38,7 @@ import (
 //
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-leases,resources=leases,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-leases,resources=leases,resourceNames=hoststatus-canary;hoststatus-manager,verbs=update;patch
+// +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=computeservices,verbs=manage
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 

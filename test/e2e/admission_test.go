@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/devfleet"
+)
+
+// someone is a user with his clients.
+type someone struct {
+	leases  func(namespace string) leaseWriter
+	servers client.Client
+}
+
+type leaseWriter interface {
+	Create(context.Context, *coordinationv1.Lease, metav1.CreateOptions) (*coordinationv1.Lease, error)
+	Update(context.Context, *coordinationv1.Lease, metav1.UpdateOptions) (*coordinationv1.Lease, error)
+	Delete(context.Context, string, metav1.DeleteOptions) error
+	Get(context.Context, string, metav1.GetOptions) (*coordinationv1.Lease, error)
+}
+
+func newSomeone(t *testing.T, config *rest.Config) someone {
+	t.Helper()
+	clients, err := kubernetes.NewForConfig(config)
+	must(t, err)
+	servers, err := devfleet.NewClient(config)
+	must(t, err)
+	return someone{servers: servers, leases: func(namespace string) leaseWriter { return clients.CoordinationV1().Leases(namespace) }}
+}
+
+// hostByCertificate is the agent of a host, known by its certificate.
+func hostByCertificate(t *testing.T, name string) someone {
+	t.Helper()
+	config, err := fleet.Cluster.ConfigFor("system:hoststatus:host:"+name, "system:hoststatus:hosts")
+	must(t, err)
+	return newSomeone(t, config)
+}
+
+// hostByPod is the agent of a host, known by the token of a pod that is bound to
+// the node of that name.
+func hostByPod(t *testing.T, name string) someone {
+	t.Helper()
+	const namespace, account = "hoststatus-system", "hoststatus-agent"
+	pod, err := kube.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{GenerateName: "agent-"},
+		Spec: corev1.PodSpec{
+			NodeName: name, ServiceAccountName: account,
+			Containers: []corev1.Container{{Name: "agent", Image: "agent"}},
+		},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	t.Cleanup(func() {
+		err := kube.CoreV1().Pods(namespace).Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	token, err := kube.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), account, &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{BoundObjectRef: &authenticationv1.BoundObjectReference{
+			Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID,
+		}},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	return newSomeone(t, withToken(t, token.Status.Token))
+}
+
+func withToken(t *testing.T, token string) *rest.Config {
+	t.Helper()
+	admin, err := fleet.Cluster.AdminConfig()
+	must(t, err)
+	return &rest.Config{Host: admin.Host, TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData}, BearerToken: token, QPS: -1}
+}
+
+// unforeseen is a writer that nobody thought of: he has every right that an agent
+// has, and more, but he is no host.
+func unforeseen(t *testing.T) someone {
+	t.Helper()
+	const name = "unforeseen"
+	_, err := kube.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"*"}},
+			{APIGroups: []string{"compute.hoststatus.dev"}, Resources: []string{"servers/status", "servers"}, Verbs: []string{"*"}},
+		},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	_, err = kube.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	t.Cleanup(func() {
+		ctx := context.Background()
+		_ = kube.RbacV1().ClusterRoleBindings().Delete(ctx, name, metav1.DeleteOptions{})
+		_ = kube.RbacV1().ClusterRoles().Delete(ctx, name, metav1.DeleteOptions{})
+	})
+	config, err := fleet.Cluster.ConfigFor(name)
+	must(t, err)
+	return newSomeone(t, config)
+}
+
+// admitted waits until the policies bite: a new one takes seconds.
+func admitted(t *testing.T) {
+	t.Helper()
+	stranger := hostByCertificate(t, "stranger")
+	eventually(t, 30*time.Second, func() error {
+		_, err := stranger.leases(v1alpha1.DefaultLeaseNamespace).Create(t.Context(), lease("not-a-stranger"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if !apierrors.IsForbidden(err) {
+			return fmt.Errorf("the policy on Leases does not bite yet: %v", err) //nolint:errorlint // nil too
+		}
+		err = stranger.report("team-a", "web-1", `{"status":{"powerState":"RUNNING"}}`)
+		if !apierrors.IsForbidden(err) {
+			return fmt.Errorf("the policy on reports does not bite yet: %v", err) //nolint:errorlint // nil too
+		}
+		return nil
+	})
+}
+
+func lease(name string) *coordinationv1.Lease {
+	return &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &name, RenewTime: ptr.To(metav1.NowMicro())},
+	}
+}
+
+func (s someone) report(namespace, name, patch string) error {
+	server := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	return s.servers.Status().Patch(context.Background(), server, client.RawPatch(types.MergePatchType, []byte(patch)))
+}
+
+func TestAnAgentWritesForItsOwnHostAndNothingElse(t *testing.T) {
+	admitted(t)
+	for kind, host := range map[string]func(*testing.T, string) someone{"certificate": hostByCertificate, "pod": hostByPod} {
+		t.Run("known by its "+kind, func(t *testing.T) {
+			const own, other = "agent-a", "agent-b"
+			newService(t, own)
+			newService(t, other)
+			newServer(t, "team-a", "on-own", own)
+			newServer(t, "team-a", "on-other", other)
+			newServer(t, "team-a", "on-none", "")
+			_, err := leases().Create(t.Context(), lease(other), metav1.CreateOptions{})
+			must(t, err)
+			agent := host(t, own)
+			there := agent.leases(v1alpha1.DefaultLeaseNamespace)
+
+			made, err := there.Create(t.Context(), lease(own), metav1.CreateOptions{})
+			must(t, err)
+			made.Spec.RenewTime = ptr.To(metav1.NowMicro())
+			_, err = there.Update(t.Context(), made, metav1.UpdateOptions{})
+			must(t, err)
+			must(t, agent.report("team-a", "on-own", `{"status":{"state":"ACTIVE","taskState":"rebooting","powerState":"RUNNING","networks":[{"name":"a"}]}}`))
+
+			forbidden := func(what string, err error) {
+				t.Helper()
+				if !apierrors.IsForbidden(err) {
+					t.Errorf("%s: %v, want it forbidden", what, err)
+				}
+			}
+			create := func(l *coordinationv1.Lease, dryRun ...string) error {
+				_, err := there.Create(t.Context(), l, metav1.CreateOptions{DryRun: dryRun})
+				return err
+			}
+			touch := func(name string) error {
+				l, err := leases().Get(t.Context(), name, metav1.GetOptions{})
+				must(t, err)
+				l.Spec.RenewTime = ptr.To(metav1.NowMicro())
+				_, err = there.Update(t.Context(), l, metav1.UpdateOptions{})
+				return err
+			}
+			forbidden("renewing another host's Lease", touch(other))
+			forbidden("creating another host's Lease", create(lease("agent-c")))
+			forbidden("creating another host's Lease by dry-run", create(lease("agent-c"), metav1.DryRunAll))
+			generated := lease("")
+			generated.GenerateName = own
+			forbidden("creating a Lease by generateName", create(generated))
+			forbidden("touching the canary", touch(v1alpha1.CanaryLeaseName))
+			forbidden("touching the leader's Lease", touch(v1alpha1.LeaderLeaseName))
+			forbidden("deleting its own Lease", there.Delete(t.Context(), own, metav1.DeleteOptions{}))
+			forbidden("deleting another host's Lease", there.Delete(t.Context(), other, metav1.DeleteOptions{}))
+			_, err = agent.leases("default").Create(t.Context(), lease(own), metav1.CreateOptions{})
+			forbidden("creating a Lease elsewhere", err)
+
+			forbidden("reporting on another host's server", agent.report("team-a", "on-other", `{"status":{"powerState":"RUNNING"}}`))
+			forbidden("reporting on a server on no host", agent.report("team-a", "on-none", `{"status":{"powerState":"RUNNING"}}`))
+			// Every field of the status that is not an agent's, whichever there will be.
+			for field, value := range ownedByTheManager(t) {
+				forbidden("writing status."+field, agent.report("team-a", "on-own", fmt.Sprintf(`{"status":{%q:%s}}`, field, value)))
+			}
+
+			must(t, agent.report("team-a", "on-own", `{"metadata":{"labels":{"a":"b"}},"spec":{"host":"agent-b"},"status":{"powerState":"PAUSED"}}`))
+			var server v1alpha1.Server
+			must(t, fleet.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-own"}, &server))
+			if server.Spec.Host != own || len(server.Labels) != 0 || server.Status.PowerState != "PAUSED" {
+				t.Errorf("a report that writes spec and metadata too leaves %+v", server)
+			}
+			forbidden("writing a server", agent.servers.Patch(t.Context(), &server, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"host":""}}`))))
+			forbidden("reading a server", agent.servers.Get(t.Context(), client.ObjectKeyFromObject(&server), &server))
+			forbidden("listing servers", agent.servers.List(t.Context(), &v1alpha1.ServerList{}))
+			forbidden("listing hosts", agent.servers.List(t.Context(), &v1alpha1.ComputeServiceList{}))
+		})
+	}
+}
+
+func TestAWriterThatNobodyThoughtOfIsRefused(t *testing.T) {
+	admitted(t)
+	newServer(t, "team-a", "unforeseen", "")
+	writer := unforeseen(t)
+	there := writer.leases(v1alpha1.DefaultLeaseNamespace)
+	var err error
+	eventually(t, 10*time.Second, func() error { // Until his role has arrived.
+		_, getErr := there.Get(t.Context(), "compute-1", metav1.GetOptions{})
+		return getErr
+	})
+	const who = "manage computeservices.compute.hoststatus.dev"
+	if _, err = there.Create(t.Context(), lease("unforeseen"), metav1.CreateOptions{}); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), who) {
+		t.Errorf("creating a Lease: %v", err)
+	}
+	if err = there.Delete(t.Context(), "compute-1", metav1.DeleteOptions{}); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), who) {
+		t.Errorf("deleting a Lease: %v", err)
+	}
+	if err = writer.report("team-a", "unforeseen", `{"status":{"hostStatus":"UP"}}`); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), who) {
+		t.Errorf("writing a server's host status: %v", err)
+	}
+}
+
+// reportedByAgents are the fields of a Server's status that are an agent's.
+var reportedByAgents = []string{"state", "taskState", "powerState", "networks"}
+
+// ownedByTheManager returns the other fields, each with a value that the schema
+// accepts and that no server has by itself.
+func ownedByTheManager(t *testing.T) map[string]string {
+	t.Helper()
+	values := map[string]string{}
+	status := reflect.TypeFor[v1alpha1.ServerStatus]()
+	for i := range status.NumField() {
+		name, _, _ := strings.Cut(status.Field(i).Tag.Get("json"), ",")
+		if slices.Contains(reportedByAgents, name) {
+			continue
+		}
+		value, err := json.Marshal(anotherValue(t, name))
+		must(t, err)
+		values[name] = string(value)
+	}
+	return values
+}
+
+func anotherValue(t *testing.T, field string) any {
+	t.Helper()
+	switch field {
+	case "hostStatus":
+		return v1alpha1.HostStatusDown
+	case "hostStatusReason":
+		return v1alpha1.ReasonForcedDown
+	case "hostStatusTransitionTime":
+		return "2001-01-01T00:00:00Z"
+	case "hostReporting":
+		return v1alpha1.HostReportingFalse
+	case "maintenanceWindow":
+		return map[string]string{"startTime": "2001-01-01T00:00:00Z"}
+	case "observedGeneration":
+		return 1_000_000
+	default:
+		t.Fatalf("status.%s is new: give it a value here, and a line in config/admission/reports.yaml unless agents report it", field)
+		return nil
+	}
+}
