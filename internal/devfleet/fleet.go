@@ -265,25 +265,31 @@ func (f *Fleet) apply(ctx context.Context, root, part string) error {
 	return nil
 }
 
-func (f *Fleet) startManager() error {
-	config, err := f.Cluster.ConfigFor(managerUser, "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
-	if err != nil {
-		return err
-	}
-	ports, err := devcluster.FreePorts(2)
-	if err != nil {
-		return err
-	}
-	f.ManagerMetrics = net.JoinHostPort("127.0.0.1", ports[0])
-	f.Manager, err = f.process("manager", "manager", config,
-		"--lease-namespaces="+v1alpha1.DefaultLeaseNamespace+","+corev1.NamespaceNodeLease,
-		"--metrics-bind-address="+f.ManagerMetrics,
-		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
-	if err != nil {
+func (f *Fleet) startManager() (err error) {
+	if f.Manager, f.ManagerMetrics, err = f.StartManager("manager"); err != nil {
 		return err
 	}
 	f.watching.Go(f.keepManager)
 	return nil
+}
+
+// StartManager starts a manager called name, beside the one that the fleet has
+// anyway, and returns the address of its /metrics. Its caller stops it.
+func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string, err error) {
+	config, err := f.Cluster.ConfigFor(managerUser, "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
+	if err != nil {
+		return nil, "", err
+	}
+	ports, err := devcluster.FreePorts(2)
+	if err != nil {
+		return nil, "", err
+	}
+	metrics = net.JoinHostPort("127.0.0.1", ports[0])
+	p, err = f.process("manager", name, config,
+		"--lease-namespaces="+v1alpha1.DefaultLeaseNamespace+","+corev1.NamespaceNodeLease,
+		"--metrics-bind-address="+metrics,
+		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
+	return p, metrics, err
 }
 
 // keepManager starts the manager again when it ends: it does when it loses its

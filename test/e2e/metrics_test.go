@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -52,29 +53,38 @@ var scraper = sync.OnceValues(func() (string, error) {
 })
 
 // scrape reads /metrics with a token, or without.
-func scrape(t *testing.T, token string) *http.Response {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+fleet.ManagerMetrics+"/metrics", nil)
-	must(t, err)
+func scrape(token string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+fleet.ManagerMetrics+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	response, err := insecure.Do(request)
-	must(t, err)
-	return response
+	return insecure.Do(request)
 }
 
 // metric returns the sum of the manager's series that begin with prefix.
 func metric(t *testing.T, prefix string) float64 {
 	t.Helper()
-	token, err := scraper()
+	sum, err := readMetric(prefix)
 	must(t, err)
-	response := scrape(t, token)
+	return sum
+}
+
+func readMetric(prefix string) (sum float64, err error) {
+	token, err := scraper()
+	if err != nil {
+		return 0, err
+	}
+	response, err := scrape(token)
+	if err != nil {
+		return 0, err
+	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
-		t.Fatalf("reading /metrics: %s", response.Status)
+		return 0, fmt.Errorf("reading /metrics: %s", response.Status)
 	}
-	sum := 0.0
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		line := lines.Text()
@@ -82,22 +92,25 @@ func metric(t *testing.T, prefix string) float64 {
 			continue
 		}
 		value, err := strconv.ParseFloat(line[strings.LastIndex(line, " ")+1:], 64)
-		must(t, err)
+		if err != nil {
+			return 0, err
+		}
 		sum += value
 	}
-	must(t, lines.Err())
-	return sum
+	return sum, lines.Err()
 }
 
 func TestMetricsAskForAuthentication(t *testing.T) {
-	response := scrape(t, "")
+	response, err := scrape("")
+	must(t, err)
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a token: %s", response.Status)
 	}
 	account, err := kube.CoreV1().ServiceAccounts("team-a").CreateToken(t.Context(), "default", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
 	must(t, err)
-	response = scrape(t, account.Status.Token)
+	response, err = scrape(account.Status.Token)
+	must(t, err)
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusForbidden {
 		t.Errorf("with a tenant's token: %s", response.Status)

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// takeover is how long the next manager may take to judge.
+const takeover = 10 * time.Second
+
+// leader returns who leads.
+func leader(t *testing.T) string {
+	t.Helper()
+	lease, err := leases().Get(t.Context(), v1alpha1.LeaderLeaseName, metav1.GetOptions{})
+	must(t, err)
+	return ptr.Deref(lease.Spec.HolderIdentity, "")
+}
+
+// startStandby starts a second manager, which is stopped after the test.
+func startStandby(t *testing.T) {
+	t.Helper()
+	eventually(t, 30*time.Second, fleetLeads)
+	standby, _, err := fleet.StartManager("standby-" + t.Name())
+	must(t, err)
+	t.Cleanup(func() {
+		standby.Stop()
+		eventually(t, 30*time.Second, fleetLeads) // As other tests expect.
+	})
+}
+
+// fleetLeads says whether the fleet's own manager is the leader.
+func fleetLeads() error {
+	leads, err := readMetric("leader_election_master_status")
+	if err == nil && leads != 1 {
+		err = errors.New("the fleet's manager does not lead")
+	}
+	return err
+}
+
+func TestAStandbyJudgesAfterItsLeaderWasKilled(t *testing.T) {
+	const duration, interval = 6 * time.Second, time.Second
+	startStandby(t)
+	services := newRecord(t, &v1alpha1.ComputeServiceList{})
+	fenced := newService(t, "failover-fenced")
+	newHost(t, "failover-fenced", duration, interval, 0)
+	newService(t, "failover-dies")
+	dies := newHost(t, "failover-dies", duration, interval, 0)
+	newService(t, "failover-lives")
+	newHost(t, "failover-lives", duration, interval, 0)
+	for _, name := range []string{"failover-fenced", "failover-dies", "failover-lives"} {
+		eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+	}
+	before := leader(t)
+	dies.stop()
+	killed := time.Now()
+	fleet.Manager.Kill()
+	patch(t, fenced, `{"spec":{"forcedDown":true}}`)
+
+	eventually(t, takeover, hostIs("failover-fenced", v1alpha1.HostStatusDown))
+	t.Logf("the next manager judges after %v", time.Since(killed).Round(time.Millisecond))
+	if after := leader(t); after == before {
+		t.Errorf("%s still leads", after)
+	}
+	// Without a leader there are no canaries, so nobody can say that the time
+	// until the takeover was sighted: D counts from there on, or half of it.
+	eventually(t, takeover+duration+duration/2, hostIs("failover-dies", v1alpha1.HostStatusUnknown))
+	for _, name := range []string{"failover-lives", "compute-1", "compute-4"} {
+		for _, c := range services.of(name) {
+			if c.status == string(v1alpha1.HostStatusUnknown) {
+				t.Errorf("%s was UNKNOWN at %v", name, c.at)
+			}
+		}
+	}
+}
+
+func TestALeaderThatStopsCleanlyHandsOverAtOnce(t *testing.T) {
+	startStandby(t)
+	fenced := newService(t, "handover")
+	newHost(t, "handover", time.Minute, 10*time.Second, 0)
+	eventually(t, 5*time.Second, hostIs("handover", v1alpha1.HostStatusUp))
+	before := leader(t)
+	fleet.Manager.Stop()
+	patch(t, fenced, `{"spec":{"disabled":true}}`)
+	eventually(t, 4*time.Second, hostIs("handover", v1alpha1.HostStatusMaintenance))
+	if after := leader(t); after == before {
+		t.Errorf("%s still leads", after)
+	}
+}
