@@ -58,8 +58,9 @@ type Fleet struct {
 	// AdminKubeconfig is the file that lets kubectl do everything.
 	AdminKubeconfig string
 
-	Manager *devcluster.Process
-	Agents  map[string]*devcluster.Process
+	Manager   *devcluster.Process
+	TenantAPI *devcluster.Process
+	Agents    map[string]*devcluster.Process
 
 	unlock   func()
 	stop     chan struct{}
@@ -103,6 +104,10 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 			return nil, err
 		}
 	}
+	f.say("Starting the tenant API")
+	if err := f.startTenantAPI(ctx, root); err != nil {
+		return nil, err
+	}
 	f.say("Starting the manager and %d agents", len(Hosts))
 	if err := f.startManager(); err != nil {
 		return nil, err
@@ -113,7 +118,10 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 		}
 	}
 	f.say("Waiting until every server is UP")
-	return f, f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp))
+	if err := f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp)); err != nil {
+		return f, err
+	}
+	return f, f.waitForTenantAPI(ctx)
 }
 
 // Stop ends everything that was started.
@@ -125,6 +133,9 @@ func (f *Fleet) Stop() {
 	}
 	if f.Manager != nil {
 		f.Manager.Stop()
+	}
+	if f.TenantAPI != nil {
+		f.TenantAPI.Stop()
 	}
 	if f.Cluster != nil {
 		f.Cluster.Stop()
