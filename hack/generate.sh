@@ -12,6 +12,7 @@ controller_gen crd:crdVersions=v1 paths=./api/v1alpha1 output:crd:artifacts:conf
 controller_gen rbac:roleName=hoststatus-manager 'paths={./controllers/...,./internal/manager}' output:rbac:artifacts:config=config/rbac
 controller_gen object:headerFile=$header paths=./api/tenant/v1alpha1
 openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --output-pkg=hoststatus.dev/hoststatus/internal/tenantapi/openapi \
-	--output-file=zz_generated.openapi.go --report-filename=/dev/null \
+	--output-file=zz_generated.openapi.go --output-model-name-file=zz_generated.model_name.go \
+	--readonly-pkg=k8s.io/apimachinery/pkg/apis/meta/v1 --readonly-pkg=k8s.io/apimachinery/pkg/runtime --readonly-pkg=k8s.io/apimachinery/pkg/version --report-filename=/dev/null \
 	./api/tenant/v1alpha1 ./api/v1alpha1 \
 	k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version

@@ -7,5 +7,6 @@
 //
 // +kubebuilder:object:generate=true
 // +k8s:openapi-gen=true
+// +k8s:openapi-model-package=dev.hoststatus.tenant.v1alpha1
 // +groupName=tenant.hoststatus.dev
 package v1alpha1

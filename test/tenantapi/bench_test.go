@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const benchServers = 1000
+
+// fleet makes a tenant with many servers, in parallel.
+func fleet(b testing.TB, namespace string, n int) []*computev1alpha1.Server {
+	b.Helper()
+	servers := make([]*computev1alpha1.Server, n)
+	var making sync.WaitGroup
+	slots := make(chan struct{}, 16)
+	for i := range n {
+		slots <- struct{}{}
+		making.Go(func() {
+			defer func() { <-slots }()
+			servers[i] = putServer(b, namespace, fmt.Sprintf("server-%04d", i), fmt.Sprintf("host-%d", i%20), withHostStatus(computev1alpha1.HostStatusUp))
+		})
+	}
+	making.Wait()
+	return servers
+}
+
+// contender is one way to ask for the same, measured in turn with the others.
+type contender struct {
+	name string
+	ask  func(i int) answer
+	took []time.Duration
+}
+
+func race(b *testing.B, contenders []*contender) {
+	for _, c := range contenders { // Connections and caches are warm.
+		for i := range 5 {
+			c.ask(i)
+		}
+	}
+	i := 0
+	for b.Loop() {
+		i++
+		for n := range contenders {
+			c := contenders[(i+n)%len(contenders)] // Nobody always goes first.
+			begin := time.Now()
+			a := c.ask(i)
+			c.took = append(c.took, time.Since(begin))
+			if a.code != http.StatusOK {
+				b.Fatalf("%s: %d %s", c.name, a.code, a.body)
+			}
+		}
+	}
+	reference := median(contenders[0].took)
+	for _, c := range contenders {
+		m := median(c.took)
+		b.ReportMetric(float64(m.Microseconds())/1000, c.name+"-ms")
+		if c != contenders[0] {
+			b.ReportMetric(float64(m)/float64(reference), c.name+"-ratio")
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func median(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+func computePath(namespace string) string {
+	return "/apis/compute.hoststatus.dev/v1alpha1/namespaces/" + namespace + "/servers"
+}
+
+func BenchmarkListOf1000ServersAgainstTheCustomResource(b *testing.B) {
+	namespace := newNamespace(b)
+	fleet(b, namespace, benchServers)
+	admin, granted, ungranted := administrator(b), newPerson(b), newPerson(b)
+	bind(b, granted, viewer, namespace)
+	bind(b, granted, statusViewer, namespace)
+	bind(b, ungranted, viewer, namespace)
+	race(b, []*contender{
+		{name: "customresource", ask: func(int) answer { return admin.get(b, computePath(namespace), "") }},
+		{name: "granted", ask: func(int) answer { return granted.get(b, pathOf(namespace), "") }},
+		{name: "ungranted", ask: func(int) answer { return ungranted.get(b, pathOf(namespace), "") }},
+		{name: "cached", ask: func(int) answer { return granted.get(b, pathOf(namespace)+"?resourceVersion=0", "") }},
+	})
+}
+
+func BenchmarkGetAgainstTheCustomResource(b *testing.B) {
+	namespace := newNamespace(b)
+	fleet(b, namespace, benchServers)
+	admin, granted, ungranted := administrator(b), newPerson(b), newPerson(b)
+	bind(b, granted, viewer, namespace)
+	bind(b, granted, statusViewer, namespace)
+	bind(b, ungranted, viewer, namespace)
+	name := func(i int) string { return fmt.Sprintf("server-%04d", i%benchServers) }
+	race(b, []*contender{
+		{name: "customresource", ask: func(i int) answer { return admin.get(b, computePath(namespace)+"/"+name(i), "") }},
+		{name: "granted", ask: func(i int) answer { return granted.get(b, pathOf(namespace, name(i)), "") }},
+		{name: "ungranted", ask: func(i int) answer { return ungranted.get(b, pathOf(namespace, name(i)), "") }},
+		{name: "granted-same", ask: func(int) answer { return granted.get(b, pathOf(namespace, name(0)), "") }},
+	})
+}
