@@ -4,6 +4,7 @@ package tenantapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -85,18 +86,35 @@ func newGrants(a authorizer.Authorizer, c clock.PassiveClock) *grants {
 // server called name, "" for every server. With an error the grant is what is
 // certain: an answer that did not come counts as no.
 func (g *grants) of(ctx context.Context, u user.Info, namespace, name string) (grant, error) {
-	full, fullErr := g.allowed(ctx, u, v1alpha1.SubresourceStatus, namespace, name)
-	if fullErr == nil && full {
+	full, fullErr := g.full(ctx, u, namespace, name)
+	if full {
 		return grantFull, nil
 	}
-	unknown, err := g.allowed(ctx, u, v1alpha1.SubresourceUnknownStatus, namespace, name)
-	if fullErr != nil {
-		err = fullErr
-	}
+	unknown, err := g.unknown(ctx, u, namespace, name)
 	if unknown {
-		return grantUnknown, err
+		return grantUnknown, fullErr
 	}
-	return grantNone, err
+	return grantNone, errors.Join(fullErr, err)
+}
+
+// full says whether u sees host status.
+func (g *grants) full(ctx context.Context, u user.Info, namespace, name string) (bool, error) {
+	return g.namelessFirst(ctx, u, v1alpha1.SubresourceStatus, namespace, name)
+}
+
+// unknown says whether u sees host status while it is UNKNOWN.
+func (g *grants) unknown(ctx context.Context, u user.Info, namespace, name string) (bool, error) {
+	return g.namelessFirst(ctx, u, v1alpha1.SubresourceUnknownStatus, namespace, name)
+}
+
+// namelessFirst asks about one server only who was refused for all of them: a
+// question without a name means every server, and many requests share its answer.
+func (g *grants) namelessFirst(ctx context.Context, u user.Info, subresource, namespace, name string) (bool, error) {
+	allowed, err := g.allowed(ctx, u, subresource, namespace, "")
+	if allowed || name == "" {
+		return allowed, err
+	}
+	return g.allowed(ctx, u, subresource, namespace, name)
 }
 
 // ofNamespaces returns the grant in each namespace, asked at the same time.

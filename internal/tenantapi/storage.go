@@ -96,14 +96,10 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if err != nil {
 		return nil, err
 	}
-	var granted grant
+	var full bool
+	var fullErr error
 	var asking sync.WaitGroup
-	asking.Go(func() {
-		var err error
-		if granted, err = s.grants.of(ctx, u, namespace, name); err != nil {
-			s.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
-		}
-	})
+	asking.Go(func() { full, fullErr = s.grants.full(ctx, u, namespace, name) })
 	var resourceVersion string
 	if options != nil {
 		resourceVersion = options.ResourceVersion
@@ -117,8 +113,33 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
+	unknown := func(ctx context.Context) bool {
+		unknown, err := s.grants.unknown(ctx, u, namespace, name)
+		if err != nil {
+			s.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
+		}
+		return unknown
+	}
+	v := &view{hostColumn: full}
+	granted := grantNone
+	switch {
+	case full:
+		granted = grantFull
+	case grantUnknown.shows(r.host.status):
+		if unknown(ctx) {
+			granted, v.hostColumn = grantUnknown, true
+		}
+	default:
+		// The weaker grant changes nothing in this object. Whether the caller has it
+		// only a table needs to know, so only then it is asked.
+		v.lateHostColumn = unknown
+	}
+	if fullErr != nil {
+		s.log.Error(fullErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
+	}
+	v.Server = r.project(granted)
 	s.warn(ctx, granted != grantNone)
-	return &view{Server: r.project(granted), hostColumn: granted != grantNone}, nil
+	return v, nil
 }
 
 // List implements rest.Lister.

@@ -58,13 +58,16 @@ func define(name, format string, priority int32, description string) metav1.Tabl
 type tableConvertor struct{ clock clock.PassiveClock }
 
 // ConvertToTable implements rest.TableConvertor.
-func (c tableConvertor) ConvertToTable(_ context.Context, object, options runtime.Object) (*metav1.Table, error) {
+func (c tableConvertor) ConvertToTable(ctx context.Context, object, options runtime.Object) (*metav1.Table, error) {
 	table := &metav1.Table{}
 	var items []*view
 	var hostColumn, newColumns bool
 	switch o := object.(type) {
 	case *view:
 		items, hostColumn, newColumns = []*view{o}, o.hostColumn, o.newColumns
+		if o.lateHostColumn != nil {
+			hostColumn = o.lateHostColumn(ctx)
+		}
 		table.ResourceVersion = o.ResourceVersion
 	case *viewList:
 		hostColumn = o.hostColumn

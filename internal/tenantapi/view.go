@@ -3,6 +3,7 @@
 package tenantapi
 
 import (
+	"context"
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,8 @@ type view struct {
 	v1alpha1.Server
 	// hostColumn says whether a table has the column HOST STATUS.
 	hostColumn bool
+	// lateHostColumn, if it is set, finds that out instead, once there is a table.
+	lateHostColumn func(context.Context) bool
 	// newColumns says that the table's columns differ from those of the object
 	// that the watch sent before.
 	newColumns bool
@@ -37,7 +40,7 @@ type viewList struct {
 
 // DeepCopyObject implements runtime.Object.
 func (v *view) DeepCopyObject() runtime.Object {
-	out := &view{hostColumn: v.hostColumn, newColumns: v.newColumns}
+	out := &view{hostColumn: v.hostColumn, lateHostColumn: v.lateHostColumn, newColumns: v.newColumns}
 	v.DeepCopyInto(&out.Server)
 	return out
 }

@@ -13,7 +13,7 @@ import (
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-const benchServers = 1000
+const benchServers = 1000 // as many as a large tenant has
 
 // fleet makes a tenant with many servers, in parallel.
 func fleet(b testing.TB, namespace string, n int) []*computev1alpha1.Server {
