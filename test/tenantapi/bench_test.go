@@ -108,3 +108,51 @@ func BenchmarkGetAgainstTheCustomResource(b *testing.B) {
 		{name: "granted-same", ask: func(int) answer { return granted.get(b, pathOf(namespace, name(0)), "") }},
 	})
 }
+
+// BenchmarkWatch200 measures from the first of 100 changes until each of 200
+// watchers has the last of them.
+func BenchmarkWatch200WatchersWhile100ServersChange(b *testing.B) {
+	const watchers, changed = 200, 100
+	namespace := newNamespace(b)
+	servers := fleet(b, namespace, changed)
+	p := newPerson(b)
+	bind(b, p, viewer, namespace)
+	bind(b, p, statusViewer, namespace)
+	rv := p.list(b, namespace, "").ResourceVersion
+	streams := make([]*stream, watchers)
+	for i := range streams {
+		streams[i] = p.watch(b, namespace, "resourceVersion="+rv, "")
+	}
+	var took, writing []time.Duration
+	status := computev1alpha1.HostStatusUp
+	for b.Loop() {
+		if status = computev1alpha1.HostStatusDown; len(took)%2 == 1 {
+			status = computev1alpha1.HostStatusUp
+		}
+		begin := time.Now()
+		var writers sync.WaitGroup
+		slots := make(chan struct{}, 8)
+		for _, s := range servers {
+			slots <- struct{}{}
+			writers.Go(func() {
+				defer func() { <-slots }()
+				setHostFields(s, status)
+				if err := env.admin.Status().Update(b.Context(), s); err != nil {
+					b.Error(err)
+				}
+			})
+		}
+		writers.Wait()
+		written := time.Now()
+		for _, s := range streams {
+			for range changed {
+				s.next(b, 30*time.Second)
+			}
+		}
+		took, writing = append(took, time.Since(written)), append(writing, written.Sub(begin))
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(median(writing).Milliseconds()), "writing-ms")
+	b.ReportMetric(float64(median(took).Milliseconds()), "last-event-ms")
+	b.ReportMetric(float64(took[len(took)-1].Milliseconds()), "worst-last-event-ms")
+}

@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
 // everyStatus is one server for each thing that host status can say.
