@@ -129,6 +129,9 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 		return true // The client's list has it already.
 	}
 	namespace := c.known().namespace
+	if w.namespace != "" && namespace != w.namespace {
+		return true // The feed is of all namespaces, the watch of one.
+	}
 	g, known := w.grants.lookup(namespace)
 	if !known {
 		var err error

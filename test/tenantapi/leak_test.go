@@ -149,6 +149,19 @@ func TestAWatchIsSilentWhileAHostFlaps(t *testing.T) {
 	}
 }
 
+func TestAWatchOfOneNamespaceTellsNothingOfAnother(t *testing.T) {
+	mine, other := newNamespace(t), newNamespace(t)
+	p := newPerson(t)
+	bind(t, p, viewer, mine)
+	bind(t, p, statusViewer, mine)
+	w := p.watch(t, mine, "", "")
+	s := putServer(t, other, "web", secretHost, withHostStatus(computev1alpha1.HostStatusUp))
+	update(t, s, func(s *computev1alpha1.Server) { s.Status.State = "SHUTOFF" })
+	must(t, env.admin.Delete(t.Context(), s))
+	putServer(t, mine, "last", "host-1")
+	w.silentUntil(t, limit, func(e event) bool { return e.Type == "ADDED" && e.server(t).Namespace == mine })
+}
+
 func TestMetricsAndProbesTellATenantNothing(t *testing.T) {
 	namespace := newNamespace(t)
 	putServer(t, namespace, "web", secretHost, withHostStatus(computev1alpha1.HostStatusUp))
