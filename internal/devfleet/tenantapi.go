@@ -84,6 +84,11 @@ func (f *Fleet) waitForTenantAPI(ctx context.Context) error {
 		"apiservice/v1alpha1.tenant.hoststatus.dev").CombinedOutput(); err != nil {
 		return fmt.Errorf("waiting for the tenant API: %w\n%s", err, out)
 	}
+	// kubectl believes its copy of discovery for six hours, and what it read before
+	// the API was there says that `servers` are the custom resources.
+	if err := os.RemoveAll(f.path(".kube", "cache", "discovery")); err != nil {
+		return fmt.Errorf("removing kubectl's copy of discovery: %w", err)
+	}
 	return f.retry(ctx, func() error {
 		if out, err := f.Kubectl(ctx, "get", "servers.tenant.hoststatus.dev", "-A").CombinedOutput(); err != nil {
 			return fmt.Errorf("reading the tenant API: %w\n%s", err, out)
