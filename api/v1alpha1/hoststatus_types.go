@@ -101,6 +101,8 @@ const (
 
 // AnnouncedWindow is a maintenance window as the owner of a server sees it. It
 // carries no reason: that text is the operator's, and may name hosts.
+//
+// +k8s:openapi-gen=true
 type AnnouncedWindow struct {
 	// startTime is when the host goes into maintenance.
 	// +required

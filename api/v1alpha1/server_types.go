@@ -38,6 +38,8 @@ type ServerSpec struct {
 }
 
 // ServerNetwork is one network of a server.
+//
+// +k8s:openapi-gen=true
 type ServerNetwork struct {
 	// name of the network.
 	// +required

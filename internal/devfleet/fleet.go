@@ -62,6 +62,7 @@ type Fleet struct {
 	Manager *devcluster.Process
 	// ManagerMetrics is the address of the manager's /metrics.
 	ManagerMetrics string
+	TenantAPI      *devcluster.Process
 	Agents         map[string]*devcluster.Process
 
 	unlock   func()
@@ -99,6 +100,10 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 	if err := f.install(ctx, root); err != nil {
 		return nil, err
 	}
+	f.say("Starting the tenant API")
+	if err := f.startTenantAPI(ctx, root); err != nil {
+		return nil, err
+	}
 	f.say("Starting the manager and %d agents", len(Hosts))
 	if err := f.startManager(); err != nil {
 		return nil, err
@@ -109,7 +114,10 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 		}
 	}
 	f.say("Waiting until every server is UP")
-	return f, f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp))
+	if err := f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp)); err != nil {
+		return f, err
+	}
+	return f, f.waitForTenantAPI(ctx)
 }
 
 // Stop ends everything that was started.
@@ -121,6 +129,9 @@ func (f *Fleet) Stop() {
 	}
 	if f.Manager != nil {
 		f.Manager.Stop()
+	}
+	if f.TenantAPI != nil {
+		f.TenantAPI.Stop()
 	}
 	if f.Cluster != nil {
 		f.Cluster.Stop()

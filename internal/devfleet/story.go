@@ -60,6 +60,7 @@ func (f *Fleet) Story(ctx context.Context, out io.Writer) error {
 		{"It is made again: its Lease was renewed all the time, so its servers are UP at once.",
 			f.create("compute-4"), All(v1alpha1.HostStatusUp), atOnce, "get servers.compute -A"},
 	}
+	steps = append(steps, f.policySteps()...)
 	for i, s := range steps {
 		if err := f.tell(ctx, out, i+1, s); err != nil {
 			return fmt.Errorf("step %d (%s): %w", i+1, s.title, err)

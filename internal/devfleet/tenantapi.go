@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package devfleet
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"hoststatus.dev/hoststatus/internal/devcluster"
+)
+
+// TenantAPIUser is the service account of the tenant API server, and
+// TenantAPIGroups are its groups.
+const TenantAPIUser = "system:serviceaccount:hoststatus-system:hoststatus-tenant-apiserver"
+
+// TenantAPIGroups are the groups of TenantAPIUser.
+var TenantAPIGroups = []string{"system:serviceaccounts", "system:serviceaccounts:hoststatus-system"}
+
+// tenantAPIOverlay turns the shipped manifests to a process on this machine: there
+// are no pods here, and kube-apiserver follows an ExternalName without asking for
+// endpoints. The names in the certificate stay those of the Service.
+const tenantAPIOverlay = `resources:
+- %s
+patches:
+- target: {kind: Service, name: hoststatus-tenant-apiserver}
+  patch: |-
+    - {op: replace, path: /spec, value: {type: ExternalName, externalName: localhost, ports: [{name: https, port: %[2]s}]}}
+- target: {kind: APIService, name: v1alpha1.tenant.hoststatus.dev}
+  patch: |-
+    - {op: replace, path: /spec/service/port, value: %[2]s}
+`
+
+// TenantAPIManifests writes, into dir, the manifests by which kube-apiserver finds a
+// tenant API server on a port of localhost.
+func TenantAPIManifests(root, dir, port string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("making a folder: %w", err)
+	}
+	// kustomize takes links for what they point to, and wants a relative path.
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return fmt.Errorf("finding %s: %w", dir, err)
+	}
+	if root, err = filepath.EvalSymlinks(root); err != nil {
+		return fmt.Errorf("finding %s: %w", root, err)
+	}
+	shipped, err := filepath.Rel(dir, filepath.Join(root, "config", "tenant-apiserver"))
+	if err != nil {
+		return fmt.Errorf("finding config/tenant-apiserver: %w", err)
+	}
+	content := fmt.Sprintf(tenantAPIOverlay, shipped, port)
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(content), 0o644); err != nil {
+		return fmt.Errorf("writing the manifests of the tenant API: %w", err)
+	}
+	return nil
+}
+
+func (f *Fleet) startTenantAPI(ctx context.Context, root string) error {
+	ports, err := devcluster.FreePorts(1)
+	if err != nil {
+		return err
+	}
+	if err := TenantAPIManifests(root, f.path("tenant-apiserver"), ports[0]); err != nil {
+		return err
+	}
+	if out, err := f.Kubectl(ctx, "apply", "--server-side", "-k", f.path("tenant-apiserver")).CombinedOutput(); err != nil {
+		return fmt.Errorf("registering the tenant API: %w\n%s", err, out)
+	}
+	config, err := f.Cluster.ConfigFor(TenantAPIUser, TenantAPIGroups...)
+	if err != nil {
+		return err
+	}
+	f.TenantAPI, err = f.process("tenant-apiserver", "tenant-apiserver", config,
+		"--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s")
+	return err
+}
+
+// waitForTenantAPI waits until kube-apiserver reaches the tenant API, and kubectl
+// finds it in discovery.
+func (f *Fleet) waitForTenantAPI(ctx context.Context) error {
+	if out, err := f.Kubectl(ctx, "wait", "--for=condition=Available", "--timeout="+settleTimeout.String(),
+		"apiservice/v1alpha1.tenant.hoststatus.dev").CombinedOutput(); err != nil {
+		return fmt.Errorf("waiting for the tenant API: %w\n%s", err, out)
+	}
+	// kubectl believes its copy of discovery for six hours, and what it read before
+	// the API was there says that `servers` are the custom resources.
+	if err := os.RemoveAll(f.path(".kube", "cache", "discovery")); err != nil {
+		return fmt.Errorf("removing kubectl's copy of discovery: %w", err)
+	}
+	return f.retry(ctx, func() error {
+		if out, err := f.Kubectl(ctx, "get", "servers.tenant.hoststatus.dev", "-A").CombinedOutput(); err != nil {
+			return fmt.Errorf("reading the tenant API: %w\n%s", err, out)
+		}
+		return nil
+	})
+}

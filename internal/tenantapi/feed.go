@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sort"
+	"sync"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// historyLength is how many changes a watcher may be behind. Twice 5,000 servers
+// can change at once, and each watcher still gets every change; 16,384 changes of
+// servers of 1 KiB are 16 MiB.
+const historyLength = 1 << 14
+
+// change is one step of one server from one version to the next. old is nil when
+// it appears, new when it goes.
+type change struct {
+	rv       uint64
+	old, new *record
+	// base and host say which of the two parts of the server changed.
+	base, host bool
+}
+
+// known returns what the server is known by.
+func (c *change) known() key {
+	if c.new != nil {
+		return c.new.known
+	}
+	return c.old.known
+}
+
+// feed holds the servers as a watch on the custom resource brings them, and the
+// last changes. Unlike an event of that watch a change has both sides, so each
+// watcher can be told just what it sees of it, wherever it starts: a watch passed
+// through could not tell what its client has seen before. A reflector writes the
+// feed; watchers read the history each at their own pace.
+type feed struct {
+	projector *projector
+	log       logr.Logger
+
+	mu      sync.Mutex
+	synced  bool
+	current map[key]*record
+	// perNamespace counts the servers of each namespace that has any.
+	perNamespace map[string]int
+	// versions are the current versions and those in the history, by their
+	// resourceVersion: no two writes have the same one.
+	versions map[uint64]*record
+	// history holds every change after the resourceVersion start, in order.
+	history []change
+	start   uint64
+	// latest is the resourceVersion up to which everything is known.
+	latest uint64
+	// sequence is the number of history[0], counted since the feed was made; epoch
+	// is the number of times that the history began anew.
+	sequence, epoch uint64
+	// wake is closed, and another made, when there is more to read.
+	wake chan struct{}
+}
+
+func newFeed(p *projector, log logr.Logger) *feed {
+	return &feed{
+		projector:    p,
+		log:          log,
+		current:      map[key]*record{},
+		perNamespace: map[string]int{},
+		versions:     map[uint64]*record{},
+		wake:         make(chan struct{}),
+	}
+}
+
+// Add implements cache.ReflectorStore.
+func (f *feed) Add(obj any) error { return f.put(obj) }
+
+// Update implements cache.ReflectorStore.
+func (f *feed) Update(obj any) error { return f.put(obj) }
+
+func (f *feed) put(obj any) error {
+	r, err := f.read(obj)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.apply(r.rv, r.known, r)
+	return nil
+}
+
+// Delete implements cache.ReflectorStore.
+func (f *feed) Delete(obj any) error {
+	r, err := f.read(obj)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.apply(r.rv, r.known, nil)
+	return nil
+}
+
+// Bookmark implements cache.ReflectorBookmarkStore.
+func (f *feed) Bookmark(resourceVersion string) error {
+	rv, err := parseResourceVersion(resourceVersion)
+	if err != nil {
+		return fmt.Errorf("reading a bookmark: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	// Watchers are not woken: nothing has happened that they could tell.
+	f.latest = max(f.latest, rv)
+	return nil
+}
+
+// Resync implements cache.ReflectorStore.
+func (f *feed) Resync() error { return nil }
+
+// Replace implements cache.ReflectorStore. What happened between the last event and
+// the list is not known, so the history begins anew and watchers start over.
+func (f *feed) Replace(objects []any, resourceVersion string) error {
+	rv, err := parseResourceVersion(resourceVersion)
+	if err != nil {
+		return fmt.Errorf("reading the list of servers: %w", err)
+	}
+	records := make([]*record, 0, len(objects))
+	for _, object := range objects {
+		r, err := f.read(object)
+		if err != nil {
+			return err
+		}
+		records = append(records, r)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sequence += uint64(len(f.history))
+	f.history = nil
+	f.epoch++
+	clear(f.current)
+	clear(f.perNamespace)
+	clear(f.versions)
+	for _, r := range records {
+		f.current[r.known] = r
+		f.perNamespace[r.known.namespace]++
+		f.versions[r.rv] = r
+	}
+	f.start, f.latest, f.synced = rv, rv, true
+	f.broadcast()
+	return nil
+}
+
+func (f *feed) read(obj any) (*record, error) {
+	server, ok := obj.(*computev1alpha1.Server)
+	if !ok {
+		return nil, fmt.Errorf("the watch of servers brought a %T", obj)
+	}
+	return f.projector.record(server)
+}
+
+// apply adds the step of k to version r, nil if it went, to the history.
+func (f *feed) apply(rv uint64, k key, r *record) {
+	old := f.current[k]
+	if rv <= f.start || (old == nil && r == nil) || (old != nil && rv <= old.rv) {
+		return // Told again after the connection broke.
+	}
+	c := change{rv: rv, old: old, new: r, base: true, host: true}
+	if old != nil && r != nil {
+		c.base, c.host = !sameBase(old, r), !old.host.equal(r.host)
+	}
+	switch {
+	case r == nil:
+		delete(f.current, k)
+		if f.perNamespace[k.namespace]--; f.perNamespace[k.namespace] == 0 {
+			delete(f.perNamespace, k.namespace)
+		}
+	default:
+		if old == nil {
+			f.perNamespace[k.namespace]++
+		}
+		f.current[k] = r
+		f.versions[rv] = r
+	}
+	f.history = append(f.history, c)
+	f.latest = max(f.latest, rv)
+	if len(f.history) > historyLength {
+		f.trim(len(f.history) - historyLength*7/8)
+	}
+	f.broadcast()
+}
+
+// trim forgets the oldest n changes.
+func (f *feed) trim(n int) {
+	for _, c := range f.history[:n] {
+		if c.old != nil {
+			delete(f.versions, c.old.rv)
+		}
+	}
+	f.start = f.history[n-1].rv
+	f.sequence += uint64(n) //nolint:gosec // n is a length
+	f.history = slices.Clone(f.history[n:])
+}
+
+func (f *feed) broadcast() {
+	close(f.wake)
+	f.wake = make(chan struct{})
+}
+
+// hasSynced says whether the servers have been listed.
+func (f *feed) hasSynced() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.synced
+}
+
+// namespaces returns those that have servers, in order.
+func (f *feed) namespaces() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	names := make([]string, 0, len(f.perNamespace))
+	for namespace := range f.perNamespace {
+		names = append(names, namespace)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// list returns the servers of namespace, or of all if it is "", in order, and the
+// resourceVersion that they are of.
+func (f *feed) list(namespace string) ([]*record, uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.listLocked(namespace), f.latest
+}
+
+func (f *feed) listLocked(namespace string) []*record {
+	records := make([]*record, 0, len(f.current))
+	for _, r := range f.current {
+		if namespace == "" || r.known.namespace == namespace {
+			records = append(records, r)
+		}
+	}
+	slices.SortFunc(records, func(a, b *record) int { return a.known.compare(b.known) })
+	return records
+}
+
+// find looks up versions by their resourceVersion, and waits while any is missing,
+// until ctx ends. What it does not find is nil.
+func (f *feed) find(ctx context.Context, versions []uint64) []*record {
+	found := make([]*record, len(versions))
+	for {
+		missing := false
+		f.mu.Lock()
+		for i, rv := range versions {
+			if found[i] == nil {
+				found[i] = f.versions[rv]
+			}
+			missing = missing || found[i] == nil
+		}
+		wake := f.wake
+		f.mu.Unlock()
+		if !missing {
+			return found
+		}
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			return found
+		}
+	}
+}
+
+// cursor is a place in the history.
+type cursor struct{ epoch, next uint64 }
+
+// open returns the place right after the resourceVersion rv.
+func (f *feed) open(rv uint64) (cursor, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if rv < f.start {
+		return cursor{}, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", rv, f.start))
+	}
+	i := sort.Search(len(f.history), func(i int) bool { return f.history[i].rv > rv })
+	return cursor{epoch: f.epoch, next: f.sequence + uint64(i)}, nil //nolint:gosec // i is an index
+}
+
+// read is what a watcher gets of the feed at its place.
+type read struct {
+	changes []change
+	// latest is the resourceVersion that the watcher has seen everything up to,
+	// once it has seen changes.
+	latest uint64
+	// wake is closed when there is more.
+	wake <-chan struct{}
+}
+
+// maxRead bounds how much a watcher takes at once.
+const maxRead = 256
+
+// next returns the changes from the place c on, and moves it.
+func (f *feed) next(c *cursor) (read, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.epoch != f.epoch || c.next < f.sequence {
+		return read{}, apierrors.NewResourceExpired("too old resource version: the watch fell behind, or changes may have been missed; list again")
+	}
+	rest := f.history[c.next-f.sequence:]
+	r := read{latest: f.latest, wake: f.wake}
+	if len(rest) > 0 {
+		r.changes = slices.Clone(rest[:min(len(rest), maxRead)])
+		r.latest = r.changes[len(r.changes)-1].rv
+		c.next += uint64(len(r.changes))
+	}
+	return r, nil
+}
+
+// at returns the servers as they are at the place c; ok is false while there is
+// more to read first.
+func (f *feed) at(c cursor, namespace string) (records []*record, latest uint64, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.epoch != f.epoch || c.next != f.sequence+uint64(len(f.history)) {
+		return nil, 0, false
+	}
+	return f.listLocked(namespace), f.latest, true
+}
+
+func (k key) compare(other key) int {
+	return cmp.Or(cmp.Compare(k.namespace, other.namespace), cmp.Compare(k.name, other.name))
+}

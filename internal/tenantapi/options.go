@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apimachinery/pkg/util/validation"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	genericoptions "k8s.io/apiserver/pkg/server/options"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const (
+	certFile = "tls.crt"
+	keyFile  = "tls.key"
+)
+
+// Options are the flags of the server.
+type Options struct {
+	// BindAddress and SecurePort are where it serves.
+	BindAddress net.IP
+	SecurePort  int
+	// Namespace is its own: where its Secrets and its Service are.
+	Namespace string
+	// ServiceName is the Service that the APIService names.
+	ServiceName string
+	// CertDir holds tls.crt and tls.key. Empty means that the server makes its own
+	// certificate, shares it with its replicas, and tells the API server.
+	CertDir string
+	// LeaseNamespaces are those of the manager, in which it writes canaries.
+	LeaseNamespaces []string
+	// VisibleLabelPrefixes are prefixes of labels that owners see, besides those
+	// without a prefix and app.kubernetes.io/.
+	VisibleLabelPrefixes []string
+	// ShutdownDelay is for how long it goes on serving after it was told to stop.
+	ShutdownDelay time.Duration
+	// Audit says what is written to an audit log.
+	Audit *genericoptions.AuditOptions
+}
+
+// NewOptions returns the defaults.
+func NewOptions() *Options {
+	return &Options{
+		BindAddress:     net.IPv4zero,
+		SecurePort:      8443,
+		Namespace:       "hoststatus-system",
+		ServiceName:     "hoststatus-tenant-apiserver",
+		LeaseNamespaces: []string{v1alpha1.DefaultLeaseNamespace},
+		// What it takes until no proxy sends requests any more.
+		ShutdownDelay: 5 * time.Second,
+		Audit:         genericoptions.NewAuditOptions(),
+	}
+}
+
+// AddFlags binds the options to flags.
+func (o *Options) AddFlags(fs *pflag.FlagSet) {
+	o.addServingFlags(fs)
+	o.addViewFlags(fs)
+	o.Audit.AddFlags(fs)
+}
+
+func (o *Options) addServingFlags(fs *pflag.FlagSet) {
+	fs.IPVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve on.")
+	fs.IntVar(&o.SecurePort, "secure-port", o.SecurePort, "Port to serve on, by TLS.")
+	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the server: where its Secrets and its Service are.")
+	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Name of the Service by which the API server reaches it.")
+	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "Folder with "+certFile+" and "+keyFile+", for example of cert-manager. They are read again when they change, and the APIService's caBundle is left to whoever provides them. By default the server makes its own certificate and fills in the caBundle.")
+	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "For how long requests are still served after the server was told to stop, at most 1m.")
+}
+
+func (o *Options) addViewFlags(fs *pflag.FlagSet) {
+	fs.StringSliceVar(&o.LeaseNamespaces, "lease-namespaces", o.LeaseNamespaces, "The manager's --lease-namespaces. Answers with host status carry a warning when the canary in one of them is overdue.")
+	fs.StringSliceVar(&o.VisibleLabelPrefixes, "visible-label-prefixes", o.VisibleLabelPrefixes, "Prefixes, such as example.com, of labels that owners of servers see, besides those without a prefix and those of app.kubernetes.io.")
+}
+
+// Validate returns everything that is wrong with the options.
+func (o *Options) Validate() field.ErrorList {
+	flag := func(name string) *field.Path { return field.NewPath("--" + name) }
+	var errs field.ErrorList
+	errs = append(errs, o.validateServing(flag)...)
+	errs = append(errs, o.validateView(flag)...)
+	for _, err := range o.Audit.Validate() {
+		errs = append(errs, field.Invalid(flag("audit-*"), field.OmitValueType{}, err.Error()))
+	}
+	return errs
+}
+
+func (o *Options) validateServing(flag func(string) *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if o.BindAddress == nil {
+		errs = append(errs, field.Required(flag("bind-address"), "give an IP address; 0.0.0.0 is all of IPv4"))
+	}
+	for _, message := range validation.IsValidPortNum(o.SecurePort) {
+		errs = append(errs, field.Invalid(flag("secure-port"), o.SecurePort, message))
+	}
+	for _, message := range validation.IsDNS1123Label(o.Namespace) {
+		errs = append(errs, field.Invalid(flag("namespace"), o.Namespace, message))
+	}
+	for _, message := range validation.IsDNS1035Label(o.ServiceName) {
+		errs = append(errs, field.Invalid(flag("service-name"), o.ServiceName, message))
+	}
+	if o.CertDir != "" {
+		for _, name := range []string{certFile, keyFile} {
+			if _, err := os.Stat(filepath.Join(o.CertDir, name)); err != nil {
+				errs = append(errs, field.Invalid(flag("cert-dir"), o.CertDir, "must hold "+name+": "+err.Error()))
+			}
+		}
+	}
+	if o.ShutdownDelay < 0 || o.ShutdownDelay > time.Minute {
+		errs = append(errs, field.Invalid(flag("shutdown-delay"), o.ShutdownDelay.String(), "must be from 0s to 1m"))
+	}
+	return errs
+}
+
+func (o *Options) validateView(flag func(string) *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	if len(o.LeaseNamespaces) == 0 {
+		errs = append(errs, field.Required(flag("lease-namespaces"), "name the namespaces that the manager's --lease-namespaces names"))
+	}
+	known := sets.New[string]()
+	for i, namespace := range o.LeaseNamespaces {
+		for _, message := range validation.IsDNS1123Label(namespace) {
+			errs = append(errs, field.Invalid(flag("lease-namespaces").Index(i), namespace, message))
+		}
+		if known.Has(namespace) {
+			errs = append(errs, field.Duplicate(flag("lease-namespaces").Index(i), namespace))
+		}
+		known.Insert(namespace)
+	}
+	for i, prefix := range o.VisibleLabelPrefixes {
+		for _, message := range validation.IsDNS1123Subdomain(prefix) {
+			errs = append(errs, field.Invalid(flag("visible-label-prefixes").Index(i), prefix, message+"; leave out the slash"))
+		}
+	}
+	return errs
+}

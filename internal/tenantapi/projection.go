@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+
+	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// recommendedLabelPrefix is that of the labels that Kubernetes recommends to
+// application owners. They are the owners' own words.
+const recommendedLabelPrefix = "app.kubernetes.io/"
+
+// projector makes of the custom resource what its owner may see. It names what is
+// shown; whatever a later version of the custom resource has is hidden until it is
+// named here.
+type projector struct {
+	// hostIDKey is the secret key of the host ids.
+	hostIDKey []byte
+	// labelPrefixes are those whose labels are shown besides the un-prefixed ones
+	// and app.kubernetes.io/.
+	labelPrefixes sets.Set[string]
+}
+
+// record is one version of a Server in two parts: what everybody sees who may read
+// the server, and the host fields, which are shown as granted. A record is shared
+// by all callers and never changed.
+type record struct {
+	base  v1alpha1.Server
+	host  hostFields
+	rv    uint64
+	known key
+}
+
+// key is what a server is known by.
+type key struct{ namespace, name string }
+
+// hostFields are shown or hidden as one set.
+type hostFields struct {
+	status     *computev1alpha1.HostStatus
+	reason     computev1alpha1.HostStatusReason
+	transition *metav1.Time
+	reporting  computev1alpha1.HostReporting
+	window     *computev1alpha1.AnnouncedWindow
+}
+
+// record projects a Server.
+func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
+	rv, err := parseResourceVersion(in.ResourceVersion)
+	if err != nil {
+		return nil, fmt.Errorf("reading a server: %w", err)
+	}
+	r := &record{rv: rv, known: key{in.Namespace, in.Name}}
+	r.base.ObjectMeta = metav1.ObjectMeta{
+		Name:              in.Name,
+		Namespace:         in.Namespace,
+		UID:               in.UID,
+		ResourceVersion:   in.ResourceVersion,
+		CreationTimestamp: in.CreationTimestamp,
+		Labels:            p.visibleLabels(in.Labels),
+	}
+	r.base.Status = v1alpha1.ServerStatus{
+		State:      in.Status.State,
+		TaskState:  in.Status.TaskState,
+		PowerState: in.Status.PowerState,
+		Networks:   in.Status.Networks,
+		HostID:     hostID(p.hostIDKey, in.Namespace, in.Spec.Host),
+	}
+	r.host = hostFields{
+		status:     in.Status.HostStatus,
+		reason:     in.Status.HostStatusReason,
+		transition: in.Status.HostStatusTransitionTime,
+		reporting:  in.Status.HostReporting,
+		window:     in.Status.MaintenanceWindow,
+	}
+	return r, nil
+}
+
+// project returns the server as a caller with grant g sees it.
+func (r *record) project(g grant) v1alpha1.Server {
+	out := r.base
+	if g.shows(r.host.status) {
+		out.Status.HostStatus = r.host.status
+		out.Status.HostStatusReason = r.host.reason
+		out.Status.HostStatusTransitionTime = r.host.transition
+		out.Status.HostReporting = r.host.reporting
+		out.Status.MaintenanceWindow = r.host.window
+	}
+	return out
+}
+
+// visibleLabel says whether owners see the label of this key.
+func (p *projector) visibleLabel(label string) bool {
+	prefix, _, prefixed := strings.Cut(label, "/")
+	return !prefixed || prefix+"/" == recommendedLabelPrefix || p.labelPrefixes.Has(prefix)
+}
+
+func (p *projector) visibleLabels(in map[string]string) map[string]string {
+	var out map[string]string
+	for label, value := range in {
+		if !p.visibleLabel(label) {
+			continue
+		}
+		if out == nil {
+			out = make(map[string]string, len(in))
+		}
+		out[label] = value
+	}
+	return out
+}
+
+// sameBase says whether two versions of a server look the same to a caller
+// without any grant. The resourceVersion, which every write changes, does not count.
+func sameBase(a, b *record) bool {
+	return a.base.UID == b.base.UID &&
+		apiequality.Semantic.DeepEqual(a.base.Labels, b.base.Labels) &&
+		apiequality.Semantic.DeepEqual(a.base.Status, b.base.Status)
+}
+
+func (h hostFields) equal(other hostFields) bool {
+	return apiequality.Semantic.DeepEqual(h.status, other.status) &&
+		h.reason == other.reason && h.transition.Equal(other.transition) && h.reporting == other.reporting &&
+		apiequality.Semantic.DeepEqual(h.window, other.window)
+}
+
+// parseResourceVersion reads a resourceVersion, which is etcd's revision: the API
+// machinery guarantees that custom resources' can be compared.
+func parseResourceVersion(s string) (uint64, error) {
+	rv, err := strconv.ParseUint(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("resourceVersion %q is not a number", s)
+	}
+	return rv, nil
+}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
+
+	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+var instant = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func testProjector() *projector {
+	return &projector{hostIDKey: []byte(strings.Repeat("k", hostIDKeyBytes)), labelPrefixes: sets.New("example.com")}
+}
+
+// fullServer has a value in each field that the custom resource's types have.
+func fullServer() *computev1alpha1.Server {
+	return &computev1alpha1.Server{
+		TypeMeta: metav1.TypeMeta{Kind: "Server", APIVersion: "compute.hoststatus.dev/v1alpha1"},
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "web", GenerateName: "secret-", Namespace: "team-a", SelfLink: "secret", UID: "uid-1", ResourceVersion: "42",
+			Generation: 7, CreationTimestamp: metav1.NewTime(instant), DeletionTimestamp: ptr.To(metav1.NewTime(instant)),
+			DeletionGracePeriodSeconds: ptr.To[int64](30),
+			Labels: map[string]string{
+				"app": "web", "app.kubernetes.io/name": "web", "example.com/team": "a",
+				"topology.kubernetes.io/zone": "secret", "secret.example.com/rack": "secret", "app.kubernetes.io.evil/x": "secret",
+			},
+			Annotations:     map[string]string{"last-applied": "secret"},
+			OwnerReferences: []metav1.OwnerReference{{Name: "secret"}},
+			Finalizers:      []string{"secret"},
+			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "secret"}},
+		},
+		Spec: computev1alpha1.ServerSpec{Host: "secret", ProviderID: "secret"},
+		Status: computev1alpha1.ServerStatus{
+			State: "ACTIVE", TaskState: "image_snapshot", PowerState: "RUNNING",
+			Networks:                 []computev1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}},
+			HostStatus:               ptr.To(computev1alpha1.HostStatusNeedsMaintenance),
+			HostStatusReason:         computev1alpha1.ReasonWindowAnnounced,
+			HostStatusTransitionTime: ptr.To(metav1.NewTime(instant)),
+			HostReporting:            computev1alpha1.HostReportingTrue,
+			MaintenanceWindow:        &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(instant)},
+			ObservedGeneration:       7,
+		},
+	}
+}
+
+func mustRecord(t testing.TB, s *computev1alpha1.Server) *record {
+	t.Helper()
+	r, err := testProjector().record(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestTheProjectionShowsWhatTheGrantAllowsAndNothingElse(t *testing.T) {
+	base := v1alpha1.Server{
+		ObjectMeta: metav1.ObjectMeta{
+			Name: "web", Namespace: "team-a", UID: "uid-1", ResourceVersion: "42", CreationTimestamp: metav1.NewTime(instant),
+			Labels: map[string]string{"app": "web", "app.kubernetes.io/name": "web", "example.com/team": "a"},
+		},
+		Status: v1alpha1.ServerStatus{
+			State: "ACTIVE", TaskState: "image_snapshot", PowerState: "RUNNING",
+			Networks: []computev1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}},
+			HostID:   hostID(testProjector().hostIDKey, "team-a", "secret"),
+		},
+	}
+	shown := *base.DeepCopy()
+	shown.Status.HostStatus = ptr.To(computev1alpha1.HostStatusNeedsMaintenance)
+	shown.Status.HostStatusReason = computev1alpha1.ReasonWindowAnnounced
+	shown.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(instant))
+	shown.Status.HostReporting = computev1alpha1.HostReportingTrue
+	shown.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(instant)}
+	r := mustRecord(t, fullServer())
+	for g, want := range map[grant]v1alpha1.Server{grantNone: base, grantUnknown: base, grantFull: shown} {
+		if diff := cmp.Diff(want, r.project(g)); diff != "" {
+			t.Errorf("grant %d (-want +got):\n%s", g, diff)
+		}
+	}
+}
+
+func TestTheHostFieldsAreShownOrHiddenTogetherForEachStatus(t *testing.T) {
+	for _, status := range []*computev1alpha1.HostStatus{
+		nil, ptr.To(computev1alpha1.HostStatusNone), ptr.To(computev1alpha1.HostStatusUp), ptr.To(computev1alpha1.HostStatusDown),
+		ptr.To(computev1alpha1.HostStatusUnknown), ptr.To(computev1alpha1.HostStatusMaintenance), ptr.To(computev1alpha1.HostStatusNeedsMaintenance),
+	} {
+		unknown := status != nil && *status == computev1alpha1.HostStatusUnknown
+		for g, want := range map[grant]bool{grantNone: false, grantUnknown: unknown, grantFull: true} {
+			s := fullServer()
+			s.Status.HostStatus = status
+			got := mustRecord(t, s).project(g).Status
+			visible := []bool{got.HostStatusReason != "", got.HostStatusTransitionTime != nil, got.HostReporting != "", got.MaintenanceWindow != nil}
+			for _, v := range visible {
+				if v != want {
+					t.Errorf("host status %v, grant %d: shown %v, want all %t", status, g, visible, want)
+				}
+			}
+			if (got.HostStatus != nil) != (want && status != nil) {
+				t.Errorf("host status %v, grant %d: shown %v", status, g, got.HostStatus)
+			}
+		}
+	}
+}
+
+// TestEveryFieldOfTheCustomResourceIsDecidedOn fails when the custom resource gets a
+// field that nobody has said of whether owners see it.
+func TestEveryFieldOfTheCustomResourceIsDecidedOn(t *testing.T) {
+	always := sets.New("status.state", "status.taskState", "status.powerState", "status.networks")
+	granted := sets.New("status.hostStatus", "status.hostStatusReason", "status.hostStatusTransitionTime", "status.hostReporting", "status.maintenanceWindow")
+	never := sets.New("spec.host", "spec.providerID", "status.observedGeneration")
+
+	content, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "compute.hoststatus.dev_servers.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var crd struct {
+		Spec struct {
+			Versions []struct {
+				Schema struct {
+					OpenAPIV3Schema struct {
+						Properties map[string]struct {
+							Properties map[string]any `json:"properties"`
+						} `json:"properties"`
+					} `json:"openAPIV3Schema"`
+				} `json:"schema"`
+			} `json:"versions"`
+		} `json:"spec"`
+	}
+	if err := yaml.Unmarshal(content, &crd); err != nil {
+		t.Fatal(err)
+	}
+	schema := sets.New[string]()
+	for _, part := range []string{"spec", "status"} {
+		for field := range crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties[part].Properties {
+			schema.Insert(part + "." + field)
+		}
+	}
+	if diff := cmp.Diff(sets.List(always.Union(granted).Union(never)), sets.List(schema)); diff != "" {
+		t.Errorf("fields decided on, and the schema's (-decided +schema):\n%s", diff)
+	}
+	raw := func(g grant) string {
+		out, err := json.Marshal(mustRecord(t, fullServer()).project(g))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	for g, want := range map[grant]sets.Set[string]{grantNone: always, grantFull: always.Union(granted)} {
+		for field := range schema {
+			name := field[strings.Index(field, ".")+1:]
+			if got := strings.Contains(raw(g), fmt.Sprintf("%q:", name)); got != want.Has(field) {
+				t.Errorf("grant %d shows %s: %t", g, field, got)
+			}
+		}
+		if strings.Contains(raw(g), "secret") {
+			t.Errorf("grant %d shows a secret: %s", g, raw(g))
+		}
+	}
+}
+
+func TestAServerWithoutAHostHasNoHostID(t *testing.T) {
+	s := fullServer()
+	s.Spec.Host = ""
+	if got := mustRecord(t, s).project(grantFull).Status.HostID; got != "" {
+		t.Errorf("host id %q", got)
+	}
+}
+
+func TestHostIDsAreEqualOnlyForOneNamespaceAndHost(t *testing.T) {
+	key := []byte(strings.Repeat("k", hostIDKeyBytes))
+	same := hostID(key, "ns", "host")
+	if same != hostID(key, "ns", "host") {
+		t.Error("the id is not stable")
+	}
+	for _, other := range []string{
+		hostID(key, "other", "host"), hostID(key, "ns", "other"), hostID([]byte(strings.Repeat("x", hostIDKeyBytes)), "ns", "host"),
+		hostID(key, "nsh", "ost"), hostID(key, "n", "shost"),
+	} {
+		if other == same {
+			t.Errorf("another namespace, host or key has the same id %s", same)
+		}
+	}
+}
+
+func TestOnlyVisibleChangesMakeABaseDiffer(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*computev1alpha1.Server)
+		base   bool
+		host   bool
+	}{
+		"a hidden label":              {func(s *computev1alpha1.Server) { s.Labels["secret.example.com/rack"] = "x" }, true, true},
+		"an annotation":               {func(s *computev1alpha1.Server) { s.Annotations["a"] = "x" }, true, true},
+		"the generation":              {func(s *computev1alpha1.Server) { s.Generation++; s.Status.ObservedGeneration++ }, true, true},
+		"a visible label":             {func(s *computev1alpha1.Server) { s.Labels["app"] = "x" }, false, true},
+		"the power state":             {func(s *computev1alpha1.Server) { s.Status.PowerState = "PAUSED" }, false, true},
+		"the host":                    {func(s *computev1alpha1.Server) { s.Spec.Host = "x" }, false, true},
+		"the host status":             {func(s *computev1alpha1.Server) { s.Status.HostStatus = nil }, true, false},
+		"the reason":                  {func(s *computev1alpha1.Server) { s.Status.HostStatusReason = "x" }, true, false},
+		"whether the host reports":    {func(s *computev1alpha1.Server) { s.Status.HostReporting = "x" }, true, false},
+		"the window":                  {func(s *computev1alpha1.Server) { s.Status.MaintenanceWindow = nil }, true, false},
+		"the time of the last change": {func(s *computev1alpha1.Server) { s.Status.HostStatusTransitionTime = nil }, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fullServer()
+			c.change(s)
+			s.ResourceVersion = "43"
+			a, b := mustRecord(t, fullServer()), mustRecord(t, s)
+			if got := sameBase(a, b); got != c.base {
+				t.Errorf("same base: %t, want %t", got, c.base)
+			}
+			if got := a.host.equal(b.host); got != c.host {
+				t.Errorf("same host fields: %t, want %t", got, c.host)
+			}
+			// What the comparison says is what a caller would see.
+			ignoreVersion := cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")
+			if got := cmp.Equal(a.project(grantNone), b.project(grantNone), ignoreVersion); got != c.base {
+				t.Errorf("an ungranted caller sees no difference: %t", got)
+			}
+			if got := cmp.Equal(a.project(grantFull), b.project(grantFull), ignoreVersion); got != (c.base && c.host) {
+				t.Errorf("a granted caller sees no difference: %t", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/apiserver/pkg/authentication/user"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/registry/rest"
+	"k8s.io/apiserver/pkg/warning"
+	"k8s.io/utils/clock"
+)
+
+const (
+	// cachePatience is how long a list waits for the feed to bring the versions
+	// that it names, which takes milliseconds, before it reads them one by one.
+	cachePatience = 250 * time.Millisecond
+	// maxReads is how many servers one list reads at once.
+	maxReads = 16
+)
+
+// storage serves servers. It keeps nothing: a get reads the custom resource, a list
+// asks it for names and resourceVersions and takes the bodies from the feed.
+type storage struct {
+	upstream *upstream
+	feed     *feed
+	grants   *grants
+	canaries *canaries
+	clock    clock.WithTicker
+	log      logr.Logger
+	tableConvertor
+}
+
+// statusStorage serves servers/status: the whole server, as Kubernetes does, to
+// whom the generic server's authorization lets get the subresource.
+type statusStorage struct{ servers *storage }
+
+var (
+	_ rest.Storage              = &storage{}
+	_ rest.Scoper               = &storage{}
+	_ rest.Getter               = &storage{}
+	_ rest.Lister               = &storage{}
+	_ rest.Watcher              = &storage{}
+	_ rest.TableConvertor       = &storage{}
+	_ rest.SingularNameProvider = &storage{}
+	_ rest.Storage              = statusStorage{}
+	_ rest.Getter               = statusStorage{}
+	_ rest.TableConvertor       = statusStorage{}
+)
+
+// New implements rest.Storage.
+func (s *storage) New() runtime.Object { return &view{} }
+
+// NewList implements rest.Lister.
+func (s *storage) NewList() runtime.Object { return &viewList{} }
+
+// Destroy implements rest.Storage.
+func (s *storage) Destroy() {}
+
+// NamespaceScoped implements rest.Scoper.
+func (s *storage) NamespaceScoped() bool { return true }
+
+// GetSingularName implements rest.SingularNameProvider.
+func (s *storage) GetSingularName() string { return "server" }
+
+// New implements rest.Storage.
+func (s statusStorage) New() runtime.Object { return &view{} }
+
+// Destroy implements rest.Storage.
+func (s statusStorage) Destroy() {}
+
+// Get implements rest.Getter.
+func (s statusStorage) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	return s.servers.Get(ctx, name, options)
+}
+
+// ConvertToTable implements rest.TableConvertor.
+func (s statusStorage) ConvertToTable(ctx context.Context, object, options runtime.Object) (*metav1.Table, error) {
+	return s.servers.ConvertToTable(ctx, object, options)
+}
+
+// Get implements rest.Getter.
+func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptions) (runtime.Object, error) {
+	u, namespace, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var full bool
+	var fullErr error
+	var asking sync.WaitGroup
+	asking.Go(func() { full, fullErr = s.grants.full(ctx, u, namespace, name) })
+	var resourceVersion string
+	if options != nil {
+		resourceVersion = options.ResourceVersion
+	}
+	server, err := s.upstream.get(ctx, namespace, name, resourceVersion)
+	asking.Wait()
+	if err != nil {
+		return nil, err
+	}
+	r, err := s.feed.projector.record(server)
+	if err != nil {
+		return nil, apierrors.NewInternalError(err)
+	}
+	unknown := func(ctx context.Context) bool {
+		unknown, err := s.grants.unknown(ctx, u, namespace, name)
+		if err != nil {
+			s.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
+		}
+		return unknown
+	}
+	v := &view{hostColumn: full}
+	granted := grantNone
+	switch {
+	case full:
+		granted = grantFull
+	case grantUnknown.shows(r.host.status):
+		if unknown(ctx) {
+			granted, v.hostColumn = grantUnknown, true
+		}
+	default:
+		// The weaker grant changes nothing in this object. Whether the caller has it
+		// only a table needs to know, so only then it is asked.
+		v.lateHostColumn = unknown
+	}
+	if fullErr != nil {
+		s.log.Error(fullErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
+	}
+	v.Server = r.project(granted)
+	s.warn(ctx, granted != grantNone)
+	return v, nil
+}
+
+// List implements rest.Lister.
+func (s *storage) List(ctx context.Context, options *metainternalversion.ListOptions) (runtime.Object, error) {
+	u, namespace, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var granted grantSet
+	var asking sync.WaitGroup
+	asking.Go(func() { granted = s.grantsFor(ctx, u, namespace) })
+	selected := newSelectors(options)
+	page, err := s.read(ctx, namespace, options, selected)
+	asking.Wait()
+	// A refusal does not depend on what there is, so it goes first.
+	if err := selected.admit(granted.wide()); err != nil {
+		return nil, err
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.askForNew(ctx, u, granted, page.records)
+	list := &viewList{ListMeta: page.meta, Items: make([]view, 0, len(page.records)), hostColumn: granted.column}
+	for _, r := range page.records {
+		if g := granted.in(r.known.namespace); selected.matches(r, g) {
+			list.Items = append(list.Items, view{Server: r.project(g), hostColumn: granted.column})
+		}
+	}
+	s.warn(ctx, granted.column)
+	return list, nil
+}
+
+// Watch implements rest.Watcher.
+func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOptions) (watch.Interface, error) {
+	u, namespace, err := caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !s.feed.hasSynced() {
+		return nil, apierrors.NewServiceUnavailable("the servers have not been listed yet; try again")
+	}
+	granted := s.grantsFor(ctx, u, namespace)
+	selected := newSelectors(options)
+	if err := selected.admit(granted.wide()); err != nil {
+		return nil, err
+	}
+	name := nameOf(ctx)
+	w := &watcher{
+		feed: s.feed,
+		ask: func(ctx context.Context) (grantSet, error) {
+			return s.grants.set(ctx, u, namespace, name, s.feed.namespaces)
+		},
+		askOne: func(ctx context.Context, namespace string) (grant, error) {
+			return s.grants.of(ctx, u, namespace, name)
+		},
+		clock:     s.clock,
+		log:       s.log,
+		namespace: namespace,
+		selectors: selected,
+		bookmarks: options.AllowWatchBookmarks,
+		grants:    granted,
+		result:    make(chan watch.Event, watchBuffer),
+	}
+	if err := s.begin(ctx, u, w, options); err != nil {
+		return nil, err
+	}
+	s.warn(ctx, granted.column)
+	ctx, w.cancel = context.WithCancel(ctx)
+	go w.run(ctx)
+	return w, nil
+}
+
+// begin finds where a watch starts, and what it sends first.
+func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *metainternalversion.ListOptions) error {
+	legacy := options.SendInitialEvents == nil && (options.ResourceVersion == "" || options.ResourceVersion == "0")
+	explicit := options.SendInitialEvents != nil && *options.SendInitialEvents
+	switch {
+	case legacy || explicit:
+		page, err := s.read(ctx, w.namespace, &metainternalversion.ListOptions{
+			ResourceVersion: options.ResourceVersion,
+			LabelSelector:   options.LabelSelector,
+			FieldSelector:   options.FieldSelector,
+		}, w.selectors)
+		if err != nil {
+			return err
+		}
+		s.askForNew(ctx, u, w.grants, page.records)
+		w.initial, w.initialEnd = page.records, explicit && options.AllowWatchBookmarks
+		w.rv, err = parseResourceVersion(page.meta.ResourceVersion)
+		if err != nil {
+			return apierrors.NewInternalError(err)
+		}
+	case options.ResourceVersion == "":
+		page, err := s.upstream.list(ctx, w.namespace, metav1.ListOptions{Limit: 1})
+		if err != nil {
+			return err
+		}
+		if w.rv, err = parseResourceVersion(page.ResourceVersion); err != nil {
+			return apierrors.NewInternalError(err)
+		}
+	case options.ResourceVersion == "0":
+		_, w.rv = s.feed.list(w.namespace)
+	default:
+		rv, err := parseResourceVersion(options.ResourceVersion)
+		if err != nil {
+			return apierrors.NewBadRequest(err.Error())
+		}
+		w.rv = rv
+	}
+	var err error
+	w.cursor, err = s.feed.open(w.rv)
+	return err
+}
+
+// page is what a list reads, before what the caller may see of it.
+type page struct {
+	records []*record
+	meta    metav1.ListMeta
+}
+
+// read reads the servers that options ask for.
+func (s *storage) read(ctx context.Context, namespace string, options *metainternalversion.ListOptions, selected selectors) (page, error) {
+	if fromCache(options) && s.feed.hasSynced() {
+		records, rv := s.feed.list(namespace)
+		return page{records: records, meta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(rv, 10)}}, nil
+	}
+	labelSelector, fieldSelector, none := selected.upstream(s.feed.projector)
+	upstreamOptions := metav1.ListOptions{
+		LabelSelector:        labelSelector.String(),
+		FieldSelector:        fieldSelector.String(),
+		ResourceVersion:      options.ResourceVersion,
+		ResourceVersionMatch: options.ResourceVersionMatch,
+		Limit:                options.Limit,
+		Continue:             options.Continue,
+	}
+	if none {
+		// Only the resourceVersion is asked for.
+		upstreamOptions.Limit = 1
+	}
+	list, err := s.upstream.list(ctx, namespace, upstreamOptions)
+	if err != nil {
+		return page{}, err
+	}
+	if none {
+		return page{meta: metav1.ListMeta{ResourceVersion: list.ResourceVersion}}, nil
+	}
+	p := page{meta: metav1.ListMeta{ResourceVersion: list.ResourceVersion, Continue: list.Continue, RemainingItemCount: list.RemainingItemCount}}
+	if selected.onHost {
+		// How many remain of those that the caller selects is not known.
+		p.meta.RemainingItemCount = nil
+	}
+	if p.records, err = s.bodies(ctx, list.Items); err != nil {
+		return page{}, err
+	}
+	return p, nil
+}
+
+// fromCache says whether the caller is content with any version.
+func fromCache(options *metainternalversion.ListOptions) bool {
+	return options.ResourceVersion == "0" && options.Continue == "" && options.ResourceVersionMatch != metav1.ResourceVersionMatchExact
+}
+
+// bodies returns the servers that items name, in those versions; one that the feed
+// does not have in time is read, and is newer then.
+func (s *storage) bodies(ctx context.Context, items []metav1.PartialObjectMetadata) ([]*record, error) {
+	versions := make([]uint64, len(items))
+	for i := range items {
+		var err error
+		if versions[i], err = parseResourceVersion(items[i].ResourceVersion); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+	}
+	patience, cancel := context.WithTimeout(ctx, cachePatience)
+	found := s.feed.find(patience, versions)
+	cancel()
+
+	var (
+		reading sync.WaitGroup
+		mu      sync.Mutex
+		first   error
+		slots   = make(chan struct{}, maxReads)
+	)
+	for i := range found {
+		if found[i] != nil {
+			continue
+		}
+		slots <- struct{}{}
+		reading.Go(func() {
+			defer func() { <-slots }()
+			r, err := s.readOne(ctx, items[i].Namespace, items[i].Name)
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				first = errors.Join(first, err)
+				return
+			}
+			found[i] = r
+		})
+	}
+	reading.Wait()
+	if first != nil {
+		return nil, apierrors.NewServiceUnavailable("the servers cannot be read now; try again")
+	}
+	records := found[:0]
+	for _, r := range found {
+		if r != nil { // Gone since the list, which a watch from the list will tell.
+			records = append(records, r)
+		}
+	}
+	return records, nil
+}
+
+func (s *storage) readOne(ctx context.Context, namespace, name string) (*record, error) {
+	server, err := s.upstream.get(ctx, namespace, name, "")
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // no server is an answer here
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.feed.projector.record(server)
+}
+
+// grantsFor asks what the caller may see. An error of the authorizer hides.
+func (s *storage) grantsFor(ctx context.Context, u user.Info, namespace string) grantSet {
+	granted, err := s.grants.set(ctx, u, namespace, nameOf(ctx), s.feed.namespaces)
+	if err != nil {
+		s.log.Error(err, "Grants cannot be found; host status is hidden where they are missing")
+	}
+	return granted
+}
+
+// askForNew asks for the grants in namespaces whose first server is newer than the
+// feed.
+func (s *storage) askForNew(ctx context.Context, u user.Info, granted grantSet, records []*record) {
+	for _, r := range records {
+		namespace := r.known.namespace
+		if _, ok := granted.lookup(namespace); ok {
+			continue
+		}
+		g, err := s.grants.of(ctx, u, namespace, nameOf(ctx))
+		if err != nil {
+			s.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
+		}
+		granted.byNamespace[namespace] = g
+	}
+}
+
+// warn tells a caller who is shown host status that it may be out of date.
+func (s *storage) warn(ctx context.Context, shown bool) {
+	if !shown {
+		return
+	}
+	if message := s.canaries.stale(); message != "" {
+		warning.AddWarning(ctx, "", message)
+	}
+}
+
+// caller returns who asks, and for which namespace.
+func caller(ctx context.Context) (user.Info, string, error) {
+	u, ok := request.UserFrom(ctx)
+	if !ok {
+		return nil, "", apierrors.NewInternalError(errors.New("the request has no user"))
+	}
+	return u, request.NamespaceValue(ctx), nil
+}
+
+// nameOf returns the name of the one server that a request is for, as Kubernetes
+// authorizes it: a list or watch of one name is a request for that name.
+func nameOf(ctx context.Context) string {
+	if info, ok := request.RequestInfoFrom(ctx); ok {
+		return info.Name
+	}
+	return ""
+}

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const (
+	resourceServers = "servers"
+	// maxReconnectDelay bounds how long the feed can be behind after the API server
+	// has come back.
+	maxReconnectDelay = 3 * time.Second
+)
+
+// upstream reads the custom resources.
+type upstream struct {
+	objects  rest.Interface
+	metadata metadata.Interface
+	log      logr.Logger
+}
+
+func newUpstream(config *rest.Config, log logr.Logger) (*upstream, error) {
+	scheme, err := computeScheme()
+	if err != nil {
+		return nil, err
+	}
+	config = rest.CopyConfig(config)
+	// Between servers of one cluster compression costs more time than it saves.
+	config.DisableCompression = true
+	u := &upstream{log: log}
+	if u.metadata, err = metadata.NewForConfig(config); err != nil {
+		return nil, fmt.Errorf("making the client for metadata: %w", err)
+	}
+	config.APIPath = "/apis"
+	config.GroupVersion = &computev1alpha1.SchemeGroupVersion
+	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	config.ContentType = runtime.ContentTypeJSON
+	if u.objects, err = rest.RESTClientFor(config); err != nil {
+		return nil, fmt.Errorf("making the client for servers: %w", err)
+	}
+	return u, nil
+}
+
+// get reads one server.
+func (u *upstream) get(ctx context.Context, namespace, name, resourceVersion string) (*computev1alpha1.Server, error) {
+	server := &computev1alpha1.Server{}
+	request := u.objects.Get().Namespace(namespace).Resource(resourceServers).Name(name)
+	if resourceVersion != "" {
+		request = request.Param("resourceVersion", resourceVersion)
+	}
+	if err := request.Do(ctx).Into(server); err != nil {
+		return nil, u.explain(err, "reading a server", name)
+	}
+	return server, nil
+}
+
+// list returns names and resourceVersions.
+func (u *upstream) list(ctx context.Context, namespace string, options metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
+	list, err := u.metadata.Resource(computev1alpha1.SchemeGroupVersion.WithResource(resourceServers)).Namespace(namespace).List(ctx, options)
+	if err != nil {
+		return nil, u.explain(err, "listing servers", "")
+	}
+	return list, nil
+}
+
+// watch keeps f up to date until ctx ends.
+func (u *upstream) watch(ctx context.Context, f *feed) {
+	reflector := cache.NewReflectorWithOptions(
+		cache.NewListWatchFromClient(u.objects, resourceServers, metav1.NamespaceAll, fields.Everything()),
+		&computev1alpha1.Server{}, f,
+		cache.ReflectorOptions{
+			Logger:  &u.log,
+			Name:    "servers",
+			Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: maxReconnectDelay},
+		})
+	reflector.RunWithContext(ctx)
+}
+
+// explain makes of an error of the custom resources one of this API. What the
+// caller can do something about is passed on; the rest goes to the log, because it
+// may tell what is behind this server.
+func (u *upstream) explain(err error, action, name string) error {
+	resource := v1alpha1.SchemeGroupVersion.WithResource(resourceServers).GroupResource()
+	var status apierrors.APIStatus
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return apierrors.NewTimeoutError("the servers could not be read in time; try again", 1)
+	case errors.As(err, &status):
+		s := status.Status()
+		switch s.Code {
+		case http.StatusNotFound:
+			if name == "" {
+				break // The custom resources are not installed.
+			}
+			return apierrors.NewNotFound(resource, name)
+		case http.StatusGone, http.StatusBadRequest:
+			return &apierrors.StatusError{ErrStatus: metav1.Status{
+				Status: metav1.StatusFailure, Code: s.Code, Reason: s.Reason, Message: s.Message,
+				// A list that expired can be continued from here, inconsistently.
+				ListMeta: metav1.ListMeta{Continue: s.Continue},
+			}}
+		case http.StatusGatewayTimeout:
+			if apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
+				return err
+			}
+		case http.StatusTooManyRequests:
+			return apierrors.NewTooManyRequests("the servers cannot be read just now; try again", 1)
+		}
+	}
+	u.log.Error(err, "Custom resources cannot be read", "action", action)
+	return apierrors.NewServiceUnavailable("the servers cannot be read now; the log of the tenant API server says why")
+}

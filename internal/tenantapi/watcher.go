@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/utils/clock"
+
+	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+)
+
+const (
+	// recheckInterval is how often a running watch asks again what it may show.
+	recheckInterval = 3 * time.Second
+	// bookmarkInterval is that of Kubernetes' own bookmarks.
+	bookmarkInterval = time.Minute
+	// watchBuffer is how many events wait for a client that is slow to take them;
+	// slowWatcherTimeout is when waiting ends, and the watch with it. What waits
+	// was granted when it was put there: both keep a revoked grant's tail short.
+	watchBuffer        = 32
+	slowWatcherTimeout = 5 * time.Second
+)
+
+// watcher is one running watch. Its goroutine reads the feed at its own pace and
+// alone writes to result, which it closes at its end.
+type watcher struct {
+	feed   *feed
+	ask    func(context.Context) (grantSet, error)
+	askOne func(ctx context.Context, namespace string) (grant, error)
+	clock  clock.WithTicker
+	log    logr.Logger
+
+	namespace string
+	selectors selectors
+	bookmarks bool
+	// initial are the servers to begin with; initialEnd asks for the bookmark that
+	// says that they are complete.
+	initial    []*record
+	initialEnd bool
+	// rv is the resourceVersion that the client has seen everything up to. It may
+	// be ahead of the feed.
+	rv     uint64
+	cursor cursor
+	grants grantSet
+	// newColumns says that the next event must bring the table's new columns.
+	newColumns bool
+
+	result chan watch.Event
+	cancel context.CancelFunc
+}
+
+// Stop implements watch.Interface.
+func (w *watcher) Stop() { w.cancel() }
+
+// ResultChan implements watch.Interface.
+func (w *watcher) ResultChan() <-chan watch.Event { return w.result }
+
+// run sends events until ctx ends, or the watch cannot go on.
+func (w *watcher) run(ctx context.Context) {
+	defer close(w.result)
+	defer w.cancel()
+	for _, r := range w.initial {
+		if g := w.grants.in(r.known.namespace); w.selectors.matches(r, g) && !w.send(ctx, watch.Added, r, g, r.rv) {
+			return
+		}
+	}
+	w.initial = nil
+	if w.initialEnd && !w.sendBookmark(ctx, true) {
+		return
+	}
+	// Watches that began together should not ask together.
+	recheck := w.clock.NewTicker(recheckInterval - time.Duration(rand.Int64N(int64(recheckInterval/10)))) //nolint:gosec // no secret
+	defer recheck.Stop()
+	bookmark := w.clock.NewTicker(bookmarkInterval - time.Duration(rand.Int64N(int64(bookmarkInterval/10)))) //nolint:gosec // no secret
+	defer bookmark.Stop()
+	for {
+		r, ok := w.catchUp(ctx)
+		if !ok {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.wake:
+		case <-recheck.C():
+			if !w.recheck(ctx) {
+				return
+			}
+		case <-bookmark.C():
+			if w.bookmarks && !w.sendBookmark(ctx, false) {
+				return
+			}
+		}
+	}
+}
+
+// catchUp sends what the feed has, and returns how to wait for more.
+func (w *watcher) catchUp(ctx context.Context) (read, bool) {
+	for {
+		r, err := w.feed.next(&w.cursor)
+		if err != nil {
+			w.fail(ctx, err)
+			return read{}, false
+		}
+		for i := range r.changes {
+			if !w.tell(ctx, &r.changes[i]) {
+				return read{}, false
+			}
+		}
+		w.rv = max(w.rv, r.latest)
+		if len(r.changes) == 0 {
+			return r, true
+		}
+	}
+}
+
+// tell sends the event, if any, that a change is to this caller.
+func (w *watcher) tell(ctx context.Context, c *change) bool {
+	if c.rv <= w.rv {
+		return true // The client's list has it already.
+	}
+	namespace := c.known().namespace
+	if w.namespace != "" && namespace != w.namespace {
+		return true // The feed is of all namespaces, the watch of one.
+	}
+	g, known := w.grants.lookup(namespace)
+	if !known {
+		var err error
+		if g, err = w.askOne(ctx, namespace); err != nil {
+			// Hidden until the next look, which ends the watch if it fails too.
+			w.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
+		}
+		w.grants.byNamespace[namespace] = g
+		w.setColumn(w.grants.any())
+	}
+	before := c.old != nil && w.selectors.matches(c.old, g)
+	after := c.new != nil && w.selectors.matches(c.new, g)
+	switch {
+	case !before && after:
+		return w.send(ctx, watch.Added, c.new, g, c.rv)
+	case before && !after:
+		return w.send(ctx, watch.Deleted, c.old, g, c.rv)
+	case before && after && visiblyChanged(c, g):
+		return w.send(ctx, watch.Modified, c.new, g, c.rv)
+	}
+	return true
+}
+
+// visiblyChanged says whether a caller with grant g sees a difference between the
+// two sides of a change.
+func visiblyChanged(c *change, g grant) bool {
+	before, after := g.shows(c.old.host.status), g.shows(c.new.host.status)
+	return c.base || before != after || (after && c.host)
+}
+
+// recheck asks again what the caller may see, and tells what that changes. It
+// returns false if the watch cannot go on.
+func (w *watcher) recheck(ctx context.Context) bool {
+	now, err := w.ask(ctx)
+	if err != nil {
+		// Without an answer nothing is known to have changed. The client comes again.
+		w.log.Error(err, "Grants of a watch cannot be checked again; ending it")
+		return false
+	}
+	if err := w.selectors.admit(now.wide()); err != nil {
+		w.fail(ctx, apierrors.NewResourceExpired(err.Error()))
+		return false
+	}
+	if now.same(w.grants) {
+		return true
+	}
+	var servers []*record
+	var latest uint64
+	for {
+		if _, ok := w.catchUp(ctx); !ok {
+			return false
+		}
+		var ok bool
+		if servers, latest, ok = w.feed.at(w.cursor, w.namespace); ok {
+			break
+		}
+	}
+	before, told := w.grants, false
+	now.column = before.column
+	w.grants = now
+	w.setColumn(now.any())
+	for _, r := range servers {
+		old, known := before.lookup(r.known.namespace)
+		g, asked := now.lookup(r.known.namespace)
+		if !asked {
+			// Its namespace came while we asked; what we knew of it still holds.
+			g = old
+			if known {
+				w.grants.byNamespace[r.known.namespace] = g
+			}
+		}
+		if old == g {
+			continue
+		}
+		told = true
+		if !w.tellGrant(ctx, r, old, g) {
+			return false
+		}
+	}
+	if !told {
+		return true
+	}
+	// The feed may be behind what the client had listed. What was sent now is the
+	// feed's, so everything that follows in it must be sent too.
+	if latest < w.rv {
+		w.rv = latest
+	}
+	// The events carried the resourceVersions of their servers, which lie in the
+	// past. A bookmark brings the client's place back to the present.
+	return !w.bookmarks || w.sendBookmark(ctx, false)
+}
+
+// tellGrant sends the event, if any, that a change of the grant from old to g makes
+// of a server that has not changed.
+func (w *watcher) tellGrant(ctx context.Context, r *record, old, g grant) bool {
+	before, after := w.selectors.matches(r, old), w.selectors.matches(r, g)
+	switch {
+	case !before && after:
+		return w.send(ctx, watch.Added, r, g, r.rv)
+	case before && !after:
+		return w.send(ctx, watch.Deleted, r, g, r.rv)
+	case before && after && old.shows(r.host.status) != g.shows(r.host.status):
+		return w.send(ctx, watch.Modified, r, g, r.rv)
+	}
+	return true
+}
+
+func (w *watcher) setColumn(show bool) {
+	if show != w.grants.column {
+		w.grants.column, w.newColumns = show, true
+	}
+}
+
+func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g grant, rv uint64) bool {
+	v := &view{Server: r.project(g)}
+	if rv != r.rv {
+		v.ResourceVersion = strconv.FormatUint(rv, 10)
+	}
+	return w.emit(ctx, watch.Event{Type: event, Object: w.columns(v)})
+}
+
+func (w *watcher) sendBookmark(ctx context.Context, initialEnd bool) bool {
+	v := &view{Server: v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.FormatUint(w.rv, 10)}}}
+	if initialEnd {
+		v.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
+	}
+	return w.emit(ctx, watch.Event{Type: watch.Bookmark, Object: w.columns(v)})
+}
+
+func (w *watcher) columns(v *view) runtime.Object {
+	v.hostColumn, v.newColumns = w.grants.column, w.newColumns
+	w.newColumns = false
+	return v
+}
+
+// fail ends the watch with an error that the client is told.
+func (w *watcher) fail(ctx context.Context, err error) {
+	var status *apierrors.StatusError
+	if s, ok := err.(*apierrors.StatusError); ok { //nolint:errorlint // made here, never wrapped
+		status = s
+	} else {
+		status = apierrors.NewInternalError(err)
+	}
+	w.emit(ctx, watch.Event{Type: watch.Error, Object: &status.ErrStatus})
+}
+
+// emit hands an event to the client, and returns false if the watch has ended.
+func (w *watcher) emit(ctx context.Context, event watch.Event) bool {
+	select {
+	case w.result <- event:
+		return true
+	default:
+	}
+	timeout := w.clock.NewTimer(slowWatcherTimeout)
+	defer timeout.Stop()
+	select {
+	case w.result <- event:
+		return true
+	case <-timeout.C():
+		w.log.Info("Client of a watch does not take its events; ending it")
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}

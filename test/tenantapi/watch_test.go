@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/dynamic/dynamicinformer"
+	clientfeatures "k8s.io/client-go/features"
+	clientfeaturestesting "k8s.io/client-go/features/testing"
+	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/devcluster"
+)
+
+func TestAGrantAndItsRevocationReachARunningWatchWithin10Seconds(t *testing.T) {
+	namespace := newNamespace(t)
+	putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusDown))
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	rv := p.list(t, namespace, "").ResourceVersion
+	w := p.watch(t, namespace, "resourceVersion="+rv, "")
+	table := p.watch(t, namespace, "resourceVersion="+rv, acceptTable)
+
+	unbind := bind(t, p, statusViewer, namespace)
+	e := w.next(t, limit)
+	if s := e.server(t); e.Type != "MODIFIED" || s.Status.HostStatus == nil || *s.Status.HostStatus != computev1alpha1.HostStatusDown {
+		t.Errorf("the grant delivers %s %s", e.Type, e.Object)
+	}
+	checkColumns(t, table.next(t, limit), true)
+
+	selecting := p.watch(t, namespace, "fieldSelector=status.hostStatus%3DDOWN&resourceVersion="+rv, "")
+	unbind()
+	e = w.next(t, limit)
+	if e.Type != "MODIFIED" {
+		t.Errorf("the revocation delivers %s", e.Type)
+	}
+	checkFields(t, "web", string(e.Object), false)
+	checkColumns(t, table.next(t, limit), false)
+	e = selecting.next(t, limit)
+	if status := statusOf(t, e); e.Type != "ERROR" || status.Code != http.StatusGone {
+		t.Errorf("a watch that selects by what was revoked gets %s %s", e.Type, e.Object)
+	}
+}
+
+func statusOf(t testing.TB, e event) *metav1.Status {
+	t.Helper()
+	s := &metav1.Status{}
+	must(t, json.Unmarshal(e.Object, s))
+	return s
+}
+
+func checkColumns(t *testing.T, e event, want bool) {
+	t.Helper()
+	table := &metav1.Table{}
+	must(t, json.Unmarshal(e.Object, table))
+	got := false
+	for _, c := range table.ColumnDefinitions {
+		got = got || c.Name == "Host Status"
+	}
+	if len(table.ColumnDefinitions) == 0 || got != want || len(table.Rows[0].Cells) != len(table.ColumnDefinitions) {
+		t.Errorf("the table has the column: %t, want %t, in %s", got, want, e.Object)
+	}
+}
+
+func TestKubectlGetWatchShowsTheColumnWhenItIsGranted(t *testing.T) {
+	namespace := newNamespace(t)
+	putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusDown))
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	path := filepath.Join(env.dir, p.name+".kubeconfig")
+	must(t, devcluster.WriteKubeconfig(path, p.config))
+	cmd := env.kubectl(t.Context(), "get", "servers", "-n", namespace, "-w")
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+path, "HOME="+env.dir)
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	lines := make(chan string, 100)
+	go func() {
+		defer close(lines)
+		for scanner := bufio.NewScanner(out); scanner.Scan(); {
+			lines <- scanner.Text()
+		}
+	}()
+	expect := func(what string, good func(string) bool) {
+		t.Helper()
+		for {
+			select {
+			case line, ok := <-lines:
+				if !ok {
+					t.Fatalf("kubectl ended before %s", what)
+				}
+				if good(line) {
+					return
+				}
+			case <-time.After(limit):
+				t.Fatalf("no line with %s", what)
+			}
+		}
+	}
+	expect("the server", func(l string) bool { return strings.HasPrefix(l, "web") && !strings.Contains(l, "DOWN") })
+	unbind := bind(t, p, statusViewer, namespace)
+	expect("the column", func(l string) bool { return strings.Contains(l, "HOST STATUS") })
+	expect("the host status", func(l string) bool { return strings.HasPrefix(l, "web") && strings.Contains(l, "DOWN") })
+	unbind()
+	expect("a table without the column", func(l string) bool {
+		return strings.HasPrefix(l, "NAME") && !strings.Contains(l, "HOST STATUS")
+	})
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+}
+
+func TestAGrantByNameBehavesAsInKubernetes(t *testing.T) {
+	namespace := newNamespace(t)
+	for _, name := range []string{"mine", "other"} {
+		putServer(t, namespace, name, "host-1", withHostStatus(computev1alpha1.HostStatusUnknown))
+	}
+	for subresource, want := range map[string]bool{"servers/status": true, "servers/unknownstatus": true} {
+		t.Run(subresource, func(t *testing.T) {
+			p := newPerson(t)
+			bind(t, p, viewer, namespace)
+			role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace}, Rules: []rbacv1.PolicyRule{{
+				APIGroups: []string{v1alpha1.SchemeGroupVersion.Group}, Resources: []string{subresource}, ResourceNames: []string{"mine"}, Verbs: []string{"get"},
+			}}}
+			must(t, env.admin.Create(t.Context(), role))
+			must(t, env.admin.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace},
+				RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: p.name},
+				Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: p.name}}}))
+			eventually(t, limit, func() error {
+				if got := p.server(t, namespace, "mine").Status.HostStatus != nil; got != want {
+					return fmt.Errorf("a get of the server shows host status: %t", got)
+				}
+				return nil
+			})
+			if p.server(t, namespace, "other").Status.HostStatus != nil {
+				t.Error("a get of another server shows its host status")
+			}
+			for _, s := range p.list(t, namespace, "").Items {
+				if s.Status.HostStatus != nil {
+					t.Errorf("a list shows the host status of %s", s.Name)
+				}
+			}
+			for _, s := range p.list(t, namespace, "fieldSelector=metadata.name%3Dmine").Items {
+				if s.Status.HostStatus == nil {
+					t.Error("a list of one name, which is authorized as that name, shows no host status")
+				}
+			}
+		})
+	}
+}
+
+func TestAThousandNamespacesWithAGrantInHalfOfThem(t *testing.T) {
+	const namespaces = 1000
+	p := newPerson(t)
+	bind(t, p, viewer, "")
+	granted := map[string]bool{}
+	var mu sync.Mutex
+	var making sync.WaitGroup
+	slots := make(chan struct{}, 16)
+	for i := range namespaces {
+		slots <- struct{}{}
+		making.Go(func() {
+			defer func() { <-slots }()
+			namespace := newNamespace(t)
+			putServer(t, namespace, "web", "host", withHostStatus(computev1alpha1.HostStatusUp))
+			if i%2 == 0 {
+				must(t, env.admin.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace},
+					RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: statusViewer},
+					Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: p.name}}}))
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			granted[namespace] = i%2 == 0
+		})
+	}
+	making.Wait()
+	check := func() error {
+		seen := 0
+		for _, s := range p.list(t, "", "").Items {
+			want, mine := granted[s.Namespace]
+			if !mine {
+				continue
+			}
+			seen++
+			if got := s.Status.HostStatus != nil; got != want {
+				return fmt.Errorf("a server in %s shows its host status: %t, want %t", s.Namespace, got, want)
+			}
+		}
+		if seen != namespaces {
+			return fmt.Errorf("%d servers, want %d", seen, namespaces)
+		}
+		return nil
+	}
+	eventually(t, limit, check) // kube-apiserver learns of role bindings by a watch.
+	// Verdicts hold for 2 s; a list later asks for all of them again.
+	time.Sleep(2100 * time.Millisecond)
+	begin := time.Now()
+	must(t, check())
+	t.Logf("a list that asks for %d grants anew took %s", namespaces, time.Since(begin))
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("a list that asks for %d grants took %s: a client-side limit of 200/s would take 7 s", namespaces, took)
+	}
+}
+
+func TestAnInformerFollowsThroughRestartsAndBrokenConnections(t *testing.T) {
+	for name, watchList := range map[string]bool{"with WatchList": true, "with list and watch": false} {
+		t.Run(name, func(t *testing.T) {
+			clientfeaturestesting.SetFeatureDuringTest(t, clientfeatures.WatchListClient, watchList)
+			namespace := newNamespace(t)
+			s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
+			p := newPerson(t)
+			bind(t, p, viewer, namespace)
+			bind(t, p, statusViewer, namespace)
+			c, err := dynamic.NewForConfig(p.config)
+			must(t, err)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(c, 0, namespace, nil)
+			informer := factory.ForResource(v1alpha1.SchemeGroupVersion.WithResource("servers")).Informer()
+			factory.Start(ctx.Done())
+			if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
+				t.Fatal("the informer does not sync")
+			}
+			has := func(want string) func() error {
+				return func() error {
+					object, ok, err := informer.GetStore().GetByKey(namespace + "/web")
+					if err != nil || !ok {
+						return fmt.Errorf("the store has the server: %t, %w", ok, err)
+					}
+					if got, _, _ := unstructured.NestedString(object.(*unstructured.Unstructured).Object, "status", "hostStatus"); got != want {
+						return fmt.Errorf("host status %q, want %q", got, want)
+					}
+					return nil
+				}
+			}
+			eventually(t, limit, has("UP"))
+			set := func(status computev1alpha1.HostStatus) {
+				update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, status) })
+			}
+			set(computev1alpha1.HostStatusDown)
+			eventually(t, limit, has("DOWN"))
+			env.balancer.drop()
+			set(computev1alpha1.HostStatusMaintenance)
+			eventually(t, 30*time.Second, has("MAINTENANCE"))
+			// A new process has no history, so the informer's place is gone: 410.
+			restart(t, env.replicas[0])
+			set(computev1alpha1.HostStatusUnknown)
+			eventually(t, 60*time.Second, has("UNKNOWN"))
+			must(t, env.admin.Delete(t.Context(), s))
+			eventually(t, limit, func() error {
+				if n := len(informer.GetStore().ListKeys()); n != 0 {
+					return fmt.Errorf("%d servers in the store", n)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+func TestAWatchFromBeforeTheHistoryIsGone(t *testing.T) {
+	namespace := newNamespace(t)
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	if a := p.get(t, pathOf(namespace)+"?watch=true&resourceVersion=1", ""); a.code != http.StatusGone {
+		t.Errorf("answered %d: %s", a.code, a.body)
+	}
+}
+
+func TestListsComeInChunksAndAWatchListEndsWithItsBookmark(t *testing.T) {
+	namespace := newNamespace(t)
+	for i := range 7 {
+		putServer(t, namespace, fmt.Sprintf("web-%d", i), "host-1", func(s *computev1alpha1.Server) {
+			if i%2 == 0 {
+				s.Labels["app"] = "db"
+			}
+		})
+	}
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	if out := p.mustKubectl(t, "get", "servers", "-n", namespace, "--chunk-size=2", "-o", "name"); strings.Count(out, "server.tenant.hoststatus.dev/web-") != 7 {
+		t.Errorf("chunks of 2 make %s", out)
+	}
+	first := p.list(t, namespace, "limit=3")
+	if len(first.Items) != 3 || first.Continue == "" || first.RemainingItemCount == nil || *first.RemainingItemCount != 4 {
+		t.Errorf("the first chunk has %d servers, continue %q", len(first.Items), first.Continue)
+	}
+	if out := p.mustKubectl(t, "get", "servers", "-n", namespace, "-l", "app=db", "-o", "name"); strings.Count(out, "web-") != 4 {
+		t.Errorf("a label selects %s", out)
+	}
+	w := p.watch(t, namespace, "sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan", "")
+	for range 7 {
+		if e := w.next(t, limit); e.Type != "ADDED" {
+			t.Errorf("event %s, want ADDED", e.Type)
+		}
+	}
+	e := w.next(t, limit)
+	s := e.server(t)
+	if e.Type != "BOOKMARK" || s.Annotations[metav1.InitialEventsAnnotationKey] != "true" || s.ResourceVersion == "" {
+		t.Errorf("the list ends with %s %s", e.Type, e.Object)
+	}
+}
+
+func TestKubectlWaitsForAHostStatusAndSaysWhatAUserMayDo(t *testing.T) {
+	namespace := newNamespace(t)
+	s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	must(t, p.may(t, namespace, "status", false))
+	must(t, p.may(t, namespace, "", true))
+	bind(t, p, statusViewer, namespace)
+	must(t, p.may(t, namespace, "status", true))
+	// The verdict before may hold for 2 s more.
+	eventually(t, limit, func() error {
+		if p.server(t, namespace, "web").Status.HostStatus == nil {
+			return fmt.Errorf("no host status")
+		}
+		return nil
+	})
+	done := make(chan error, 1)
+	go func() {
+		out, err := p.kubectl(t, "wait", "server/web", "-n", namespace, "--for=jsonpath={.status.hostStatus}=DOWN", "--timeout=20s")
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, out)
+		}
+		done <- err
+	}()
+	update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, computev1alpha1.HostStatusDown) })
+	must(t, <-done)
+}
+
+func TestTwoReplicasAnswerAlikeAndAWatchOnOneFollowsAListOnTheOther(t *testing.T) {
+	second, err := env.newReplica("tenant-apiserver-1")
+	must(t, err)
+	t.Cleanup(func() {
+		env.balancer.use(env.replicas[0])
+		second.Stop()
+		env.balancer.drop()
+		waitReady(t, env.replicas[0])
+	})
+	env.balancer.use(second)
+	env.balancer.drop()
+	waitReady(t, second)
+
+	namespace := newNamespace(t)
+	s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	bind(t, p, statusViewer, namespace)
+	on := func(r *replica) {
+		env.balancer.use(r)
+		env.balancer.drop()
+		eventually(t, limit, func() error {
+			if a, err := p.try(t.Context(), pathOf(namespace, "web"), ""); err != nil || a.code != http.StatusOK {
+				return fmt.Errorf("%d %w", a.code, err)
+			}
+			return nil
+		})
+	}
+	for round := range 5 {
+		on(second)
+		list := p.list(t, namespace, "")
+		if round%2 == 0 {
+			update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, computev1alpha1.HostStatusDown) })
+		} else {
+			update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, computev1alpha1.HostStatusUp) })
+		}
+		on(env.replicas[0])
+		w := p.watch(t, namespace, "resourceVersion="+list.ResourceVersion, "")
+		e := w.next(t, limit)
+		if e.Type != "MODIFIED" || e.server(t).ResourceVersion != s.ResourceVersion {
+			t.Errorf("round %d: the watch begins with %s %s", round, e.Type, e.Object)
+		}
+		w.cancel()
+		here := string(p.get(t, pathOf(namespace, "web"), "").body)
+		on(second)
+		if there := string(p.get(t, pathOf(namespace, "web"), "").body); here != there {
+			t.Errorf("the replicas answer\n%s\n%s", here, there)
+		}
+	}
+}
+
+func TestAGetAndAListAfterAWriteSeeTheWrite(t *testing.T) {
+	namespace := newNamespace(t)
+	s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
+	p := administrator(t)
+	for i := range 20 {
+		update(t, s, func(s *computev1alpha1.Server) { s.Status.TaskState = fmt.Sprintf("task-%d", i) })
+		list := p.list(t, namespace, "")
+		if got := list.Items[0]; got.ResourceVersion != s.ResourceVersion || got.Status.TaskState != s.Status.TaskState {
+			t.Errorf("a list after write %d has %s", i, got.Status.TaskState)
+		}
+		if got := p.server(t, namespace, "web"); got.ResourceVersion != s.ResourceVersion {
+			t.Errorf("a get after write %d has %s", i, got.Status.TaskState)
+		}
+	}
+}
+
+func TestANamespaceWithServersCanBeDeleted(t *testing.T) {
+	namespace := newNamespace(t)
+	putServer(t, namespace, "web", "host-1")
+	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	must(t, env.admin.Delete(t.Context(), object))
+	eventually(t, 30*time.Second, func() error {
+		if err := env.admin.Get(t.Context(), client.ObjectKeyFromObject(object), object); err == nil {
+			return fmt.Errorf("the namespace is still there: %v", object.Status.Conditions)
+		}
+		return nil
+	})
+}
