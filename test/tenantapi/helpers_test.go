@@ -283,13 +283,14 @@ func (p *person) tryWatch(t testing.TB, namespace, query, accept string) (*strea
 		accept = "application/json"
 	}
 	request.Header.Set("Accept", accept)
-	response, err := p.http.Do(request)
+	response, err := p.http.Do(request) //nolint:bodyclose // closed when the stream ends
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(response.Body)
+		_ = response.Body.Close()
 		cancel()
 		return nil, fmt.Errorf("the watch is answered %d: %s", response.StatusCode, body)
 	}
