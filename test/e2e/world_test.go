@@ -367,6 +367,16 @@ func (r *record) of(name string) []change {
 	return slices.Clone(r.changes[name])
 }
 
+// latest returns the last status that was seen of one object.
+func (r *record) latest(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if seen := r.changes[name]; len(seen) > 0 {
+		return seen[len(seen)-1].status
+	}
+	return "unseen"
+}
+
 // first returns when name first became status.
 func (r *record) first(name string, status v1alpha1.HostStatus) (time.Time, bool) {
 	for _, c := range r.of(name) {
