@@ -318,6 +318,26 @@ func TestListsComeInChunksAndAWatchListEndsWithItsBookmark(t *testing.T) {
 	}
 }
 
+func TestAChunkIsAsOldAsItsListEvenAfterARestart(t *testing.T) {
+	namespace := newNamespace(t)
+	var servers []*computev1alpha1.Server
+	for i := range 4 {
+		servers = append(servers, putServer(t, namespace, fmt.Sprintf("web-%d", i), "host-1"))
+	}
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	first := p.list(t, namespace, "limit=2")
+	before := servers[3].ResourceVersion
+	update(t, servers[3], func(s *computev1alpha1.Server) { s.Status.State = "SHUTOFF" })
+	must(t, env.admin.Delete(t.Context(), servers[2]))
+	// A process that was not there then has none of these versions.
+	restart(t, env.replicas[0])
+	rest := p.list(t, namespace, "limit=2&continue="+first.Continue)
+	if len(rest.Items) != 2 || rest.Items[1].Status.State != "ACTIVE" || rest.Items[1].ResourceVersion != before || rest.ResourceVersion != first.ResourceVersion {
+		t.Errorf("the chunk is not as of its list %s: %+v", first.ResourceVersion, rest)
+	}
+}
+
 func TestKubectlWaitsForAHostStatusAndSaysWhatAUserMayDo(t *testing.T) {
 	namespace := newNamespace(t)
 	s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
