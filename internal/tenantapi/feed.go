@@ -174,18 +174,16 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 	if old != nil && r != nil {
 		c.base, c.host = !sameBase(old, r), !old.host.equal(r.host)
 	}
-	switch {
-	case r == nil:
+	if r == nil {
 		delete(f.current, k)
 		if f.perNamespace[k.namespace]--; f.perNamespace[k.namespace] == 0 {
 			delete(f.perNamespace, k.namespace)
 		}
-	default:
+	} else {
 		if old == nil {
 			f.perNamespace[k.namespace]++
 		}
-		f.current[k] = r
-		f.versions[rv] = r
+		f.current[k], f.versions[rv] = r, r
 	}
 	f.history = append(f.history, c)
 	f.latest = max(f.latest, rv)

@@ -33,7 +33,7 @@ func fullServer() *computev1alpha1.Server {
 	return &computev1alpha1.Server{
 		TypeMeta: metav1.TypeMeta{Kind: "Server", APIVersion: "compute.hoststatus.dev/v1alpha1"},
 		ObjectMeta: metav1.ObjectMeta{
-			Name: "web", GenerateName: "secret-", Namespace: "team-a", SelfLink: "secret", UID: "uid-1", ResourceVersion: "42",
+			Name: "web", GenerateName: "secret-", Namespace: "team-a", UID: "uid-1", ResourceVersion: "42",
 			Generation: 7, CreationTimestamp: metav1.NewTime(instant), DeletionTimestamp: ptr.To(metav1.NewTime(instant)),
 			DeletionGracePeriodSeconds: ptr.To[int64](30),
 			Labels: map[string]string{

@@ -105,6 +105,3 @@ func (s selectors) upstream(p *projector) (l labels.Selector, f fields.Selector,
 	}
 	return l, fields.AndSelectors(terms...), false
 }
-
-// exact says whether upstream's selectors select just what s does.
-func (s selectors) exact() bool { return !s.onHost }

@@ -26,7 +26,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	restclient "k8s.io/client-go/rest"
-	openapicommon "k8s.io/kube-openapi/pkg/common"
 	"k8s.io/utils/clock"
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
@@ -218,12 +217,9 @@ func newServer(options *Options, client kubernetes.Interface, s *storage, cert d
 
 // describe gives the server its OpenAPI.
 func describe(config *genericapiserver.Config, scheme *runtime.Scheme) {
-	definitions := func(ref openapicommon.ReferenceCallback) map[string]openapicommon.OpenAPIDefinition {
-		return openapi.GetOpenAPIDefinitions(ref)
-	}
 	namer := apiopenapi.NewDefinitionNamer(scheme)
-	config.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(definitions, namer)
-	config.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(definitions, namer)
+	config.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)
+	config.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, namer)
 	config.OpenAPIConfig.Info.Title, config.OpenAPIV3Config.Info.Title = "hoststatus", "hoststatus"
 	config.OpenAPIConfig.Info.Version, config.OpenAPIV3Config.Info.Version = v1alpha1.SchemeGroupVersion.Version, v1alpha1.SchemeGroupVersion.Version
 }
