@@ -75,6 +75,7 @@ hoststatus runs: 4 hosts, 10 servers in 2 namespaces. In another terminal, type
   export KUBECONFIG=%[1]s/admin.kubeconfig
   bin/kubectl get servers.compute -A
   bin/kubectl get computeservices
+  bin/kubectl get servers -n team-a --as=ana   # as an owner sees them; or --as=abe, --as=ada
   bin/kubectl patch computeservice compute-2 --type merge -p '{"spec":{"forcedDown":true}}'
 
 To change the state of a VM, edit %[1]s/fake-driver/compute-1.yaml; to let a host fall

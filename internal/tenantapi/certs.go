@@ -42,12 +42,12 @@ const (
 	caCertKey  = "ca.crt"
 	caKeyKey   = "ca.key"
 
-	// A certificate is made anew when a third of its life is left; it is looked
-	// after every certCheckInterval, so every replica has the new one long before
-	// the old one ends.
+	// A certificate is made anew when a third of its life is left. It is looked after
+	// every certCheckInterval: an APIService that was made anew, without a caBundle,
+	// serves again after that.
 	caLifetime        = 10 * 365 * 24 * time.Hour
 	certLifetime      = 365 * 24 * time.Hour
-	certCheckInterval = time.Hour
+	certCheckInterval = time.Minute
 )
 
 var apiServices = schema.GroupVersionResource{Group: "apiregistration.k8s.io", Version: "v1", Resource: "apiservices"}

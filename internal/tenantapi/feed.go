@@ -183,8 +183,7 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 		if old == nil {
 			f.perNamespace[k.namespace]++
 		}
-		f.current[k] = r
-		f.versions[rv] = r
+		f.current[k], f.versions[rv] = r, r
 	}
 	f.history = append(f.history, c)
 	f.latest = max(f.latest, rv)

@@ -48,7 +48,7 @@ func ensureHostIDKey(ctx context.Context, client kubernetes.Interface, namespace
 	}
 	key := secret.Data[hostIDKeyName]
 	if len(key) < hostIDKeyBytes {
-		return nil, fmt.Errorf("reading the Secret %s/%s: data.%s has %d bytes, and must have at least %d; delete the Secret, and a new one is made",
+		return nil, fmt.Errorf("secret %s/%s: data.%s has %d bytes, and must have at least %d; delete the Secret, and a new one is made",
 			namespace, hostIDSecret, hostIDKeyName, len(key), hostIDKeyBytes)
 	}
 	return key, nil

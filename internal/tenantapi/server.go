@@ -217,10 +217,9 @@ func newServer(options *Options, client kubernetes.Interface, s *storage, cert d
 
 // describe gives the server its OpenAPI.
 func describe(config *genericapiserver.Config, scheme *runtime.Scheme) {
-	definitions := openapi.GetOpenAPIDefinitions
 	namer := apiopenapi.NewDefinitionNamer(scheme)
-	config.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(definitions, namer)
-	config.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(definitions, namer)
+	config.OpenAPIConfig = genericapiserver.DefaultOpenAPIConfig(openapi.GetOpenAPIDefinitions, namer)
+	config.OpenAPIV3Config = genericapiserver.DefaultOpenAPIV3Config(openapi.GetOpenAPIDefinitions, namer)
 	config.OpenAPIConfig.Info.Title, config.OpenAPIV3Config.Info.Title = "hoststatus", "hoststatus"
 	config.OpenAPIConfig.Info.Version, config.OpenAPIV3Config.Info.Version = v1alpha1.SchemeGroupVersion.Version, v1alpha1.SchemeGroupVersion.Version
 }

@@ -5,6 +5,7 @@ package tenantapi
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,10 +25,8 @@ import (
 
 const (
 	// cachePatience is how long a list waits for the feed to bring the versions
-	// that it names, which takes milliseconds, before it reads them one by one.
+	// that it names, which takes milliseconds, before it reads them.
 	cachePatience = 250 * time.Millisecond
-	// maxReads is how many servers one list reads at once.
-	maxReads = 16
 )
 
 // storage serves servers. It keeps nothing: a get reads the custom resource, a list
@@ -291,7 +290,7 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		// How many remain of those that the caller selects is not known.
 		p.meta.RemainingItemCount = nil
 	}
-	if p.records, err = s.bodies(ctx, list.Items); err != nil {
+	if p.records, err = s.bodies(ctx, namespace, list, upstreamOptions); err != nil {
 		return page{}, err
 	}
 	return p, nil
@@ -302,65 +301,37 @@ func fromCache(options *metainternalversion.ListOptions) bool {
 	return options.ResourceVersion == "0" && options.Continue == "" && options.ResourceVersionMatch != metav1.ResourceVersionMatchExact
 }
 
-// bodies returns the servers that items name, in those versions; one that the feed
-// does not have in time is read, and is newer then.
-func (s *storage) bodies(ctx context.Context, items []metav1.PartialObjectMetadata) ([]*record, error) {
-	versions := make([]uint64, len(items))
-	for i := range items {
+// bodies returns the servers that list names, in those versions. If the feed does
+// not have one in time, because its watch lags or the page is older than its
+// history, all are read as of the list, which is slower and as exact.
+func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.PartialObjectMetadataList, options metav1.ListOptions) ([]*record, error) {
+	versions := make([]uint64, len(list.Items))
+	for i := range list.Items {
 		var err error
-		if versions[i], err = parseResourceVersion(items[i].ResourceVersion); err != nil {
+		if versions[i], err = parseResourceVersion(list.Items[i].ResourceVersion); err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
 	}
 	patience, cancel := context.WithTimeout(ctx, cachePatience)
 	found := s.feed.find(patience, versions)
 	cancel()
-
-	var (
-		reading sync.WaitGroup
-		mu      sync.Mutex
-		first   error
-		slots   = make(chan struct{}, maxReads)
-	)
-	for i := range found {
-		if found[i] != nil {
-			continue
-		}
-		slots <- struct{}{}
-		reading.Go(func() {
-			defer func() { <-slots }()
-			r, err := s.readOne(ctx, items[i].Namespace, items[i].Name)
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				first = errors.Join(first, err)
-				return
-			}
-			found[i] = r
-		})
+	if !slices.Contains(found, nil) {
+		return found, nil
 	}
-	reading.Wait()
-	if first != nil {
-		return nil, apierrors.NewServiceUnavailable("the servers cannot be read now; try again")
+	if options.Continue == "" { // A continue token says by itself as of when.
+		options.ResourceVersion, options.ResourceVersionMatch = list.ResourceVersion, metav1.ResourceVersionMatchExact
 	}
-	records := found[:0]
-	for _, r := range found {
-		if r != nil { // Gone since the list, which a watch from the list will tell.
-			records = append(records, r)
-		}
-	}
-	return records, nil
-}
-
-func (s *storage) readOne(ctx context.Context, namespace, name string) (*record, error) {
-	server, err := s.upstream.get(ctx, namespace, name, "")
-	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // no server is an answer here
-	}
+	servers, err := s.upstream.listWhole(ctx, namespace, options)
 	if err != nil {
 		return nil, err
 	}
-	return s.feed.projector.record(server)
+	records := make([]*record, len(servers.Items))
+	for i := range servers.Items {
+		if records[i], err = s.feed.projector.record(&servers.Items[i]); err != nil {
+			return nil, apierrors.NewInternalError(err)
+		}
+	}
+	return records, nil
 }
 
 // grantsFor asks what the caller may see. An error of the authorizer hides.

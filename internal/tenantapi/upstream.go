@@ -33,9 +33,10 @@ const (
 
 // upstream reads the custom resources.
 type upstream struct {
-	objects  rest.Interface
-	metadata metadata.Interface
-	log      logr.Logger
+	objects    rest.Interface
+	parameters runtime.ParameterCodec
+	metadata   metadata.Interface
+	log        logr.Logger
 }
 
 func newUpstream(config *rest.Config, log logr.Logger) (*upstream, error) {
@@ -46,7 +47,7 @@ func newUpstream(config *rest.Config, log logr.Logger) (*upstream, error) {
 	config = rest.CopyConfig(config)
 	// Between servers of one cluster compression costs more time than it saves.
 	config.DisableCompression = true
-	u := &upstream{log: log}
+	u := &upstream{parameters: runtime.NewParameterCodec(scheme), log: log}
 	if u.metadata, err = metadata.NewForConfig(config); err != nil {
 		return nil, fmt.Errorf("making the client for metadata: %w", err)
 	}
@@ -76,6 +77,17 @@ func (u *upstream) get(ctx context.Context, namespace, name, resourceVersion str
 // list returns names and resourceVersions.
 func (u *upstream) list(ctx context.Context, namespace string, options metav1.ListOptions) (*metav1.PartialObjectMetadataList, error) {
 	list, err := u.metadata.Resource(computev1alpha1.SchemeGroupVersion.WithResource(resourceServers)).Namespace(namespace).List(ctx, options)
+	if err != nil {
+		return nil, u.explain(err, "listing servers", "")
+	}
+	return list, nil
+}
+
+// listWhole reads the servers with all that is in them.
+func (u *upstream) listWhole(ctx context.Context, namespace string, options metav1.ListOptions) (*computev1alpha1.ServerList, error) {
+	list := &computev1alpha1.ServerList{}
+	err := u.objects.Get().NamespaceIfScoped(namespace, namespace != "").Resource(resourceServers).
+		VersionedParams(&options, u.parameters).Do(ctx).Into(list)
 	if err != nil {
 		return nil, u.explain(err, "listing servers", "")
 	}

@@ -48,7 +48,7 @@ func (v *view) DeepCopyObject() runtime.Object {
 // DeepCopyObject implements runtime.Object.
 func (l *viewList) DeepCopyObject() runtime.Object {
 	out := &viewList{TypeMeta: l.TypeMeta, Items: make([]view, len(l.Items)), hostColumn: l.hostColumn}
-	l.DeepCopyInto(&out.ListMeta)
+	out.ListMeta = *l.ListMeta.DeepCopy() //nolint:staticcheck // TypeMeta's would be another
 	for i := range l.Items {
 		out.Items[i].hostColumn, out.Items[i].newColumns = l.Items[i].hostColumn, l.Items[i].newColumns
 		l.Items[i].DeepCopyInto(&out.Items[i].Server)

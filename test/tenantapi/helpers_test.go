@@ -62,10 +62,10 @@ type person struct {
 }
 
 // newPerson makes a user without any right.
-func newPerson(t testing.TB) *person {
+func newPerson(t testing.TB, groups ...string) *person {
 	t.Helper()
 	name := fmt.Sprintf("user-%d", env.users.Add(1))
-	config, err := env.cluster.ConfigFor(name)
+	config, err := env.cluster.ConfigFor(name, groups...)
 	must(t, err)
 	return personWith(t, name, config)
 }
@@ -283,14 +283,13 @@ func (p *person) tryWatch(t testing.TB, namespace, query, accept string) (*strea
 		accept = "application/json"
 	}
 	request.Header.Set("Accept", accept)
-	response, err := p.http.Do(request) //nolint:bodyclose // closed when the stream ends
+	response, err := p.http.Do(request) //nolint:bodyclose // the goroutine below closes it
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	if response.StatusCode != http.StatusOK {
 		body, _ := io.ReadAll(response.Body)
-		_ = response.Body.Close()
 		cancel()
 		return nil, fmt.Errorf("the watch is answered %d: %s", response.StatusCode, body)
 	}
