@@ -45,8 +45,9 @@ test: ## Run the whole test suite.
 	@hack/test.sh
 
 .PHONY: bench
-bench: ## Run the benchmarks of the decisions.
+bench: ## Run the benchmarks.
 	$(GO) test -run '^$$' -bench . ./internal/...
+	$(GO) test -run '^$$' -bench . ./test/tenantapi
 
 .PHONY: generate
 generate: ## Write what is generated from the code.
