@@ -260,11 +260,12 @@ func TestAnInformerFollowsThroughRestartsAndBrokenConnections(t *testing.T) {
 			eventually(t, limit, has("DOWN"))
 			env.balancer.drop()
 			set(computev1alpha1.HostStatusMaintenance)
-			eventually(t, 30*time.Second, has("MAINTENANCE"))
+			// A client-go reflector waits for up to 30 s between attempts.
+			eventually(t, 2*time.Minute, has("MAINTENANCE"))
 			// A new process has no history, so the informer's place is gone: 410.
 			restart(t, env.replicas[0])
 			set(computev1alpha1.HostStatusUnknown)
-			eventually(t, 60*time.Second, has("UNKNOWN"))
+			eventually(t, 2*time.Minute, has("UNKNOWN"))
 			must(t, env.admin.Delete(t.Context(), s))
 			eventually(t, limit, func() error {
 				if n := len(informer.GetStore().ListKeys()); n != 0 {
