@@ -252,13 +252,10 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 			c.durationChanged(s)
 		}
 	}
-	var renewTime int64
-	if !seen.RenewTime.IsZero() {
-		renewTime = seen.RenewTime.UnixMicro()
-	}
+	renewTime := seen.RenewTime.UnixMicro()
 	changed := renewTime != l.renewTime
 	l.renewTime = renewTime
-	if initial || renewTime == 0 || !changed && !appeared {
+	if initial || seen.RenewTime.IsZero() || !changed && !appeared {
 		return
 	}
 	l.renewedAt, l.renewed = now, true
