@@ -33,6 +33,8 @@ const (
 	managerUser = "system:serviceaccount:hoststatus-system:hoststatus-manager"
 	hostUser    = "system:hoststatus:host:"
 	hostGroup   = "system:hoststatus:hosts"
+	// leaseNamespaces lets hosts and kubelets report.
+	leaseNamespaces = "--lease-namespaces=" + v1alpha1.DefaultLeaseNamespace + "," + corev1.NamespaceNodeLease
 	// restartDelay is how long a manager that ended stays down, as the kubelet
 	// would have it.
 	restartDelay = time.Second
@@ -296,8 +298,7 @@ func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string
 		return nil, "", err
 	}
 	metrics = net.JoinHostPort("127.0.0.1", ports[0])
-	p, err = f.process("manager", name, config,
-		"--lease-namespaces="+v1alpha1.DefaultLeaseNamespace+","+corev1.NamespaceNodeLease,
+	p, err = f.process("manager", name, config, leaseNamespaces,
 		"--metrics-bind-address="+metrics,
 		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
 	return p, metrics, err

@@ -73,7 +73,7 @@ func (f *Fleet) startTenantAPI(ctx context.Context, root string) error {
 		return err
 	}
 	f.TenantAPI, err = f.process("tenant-apiserver", "tenant-apiserver", config,
-		"--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s")
+		leaseNamespaces, "--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s")
 	return err
 }
 
