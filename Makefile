@@ -47,6 +47,7 @@ test: ## Run the whole test suite.
 .PHONY: bench
 bench: ## Run the benchmarks.
 	$(GO) test -run '^$$' -bench . ./internal/...
+	$(GO) test -run '^$$' -bench . ./test/e2e
 	$(GO) test -run '^$$' -bench . ./test/tenantapi
 
 .PHONY: generate

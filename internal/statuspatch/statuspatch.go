@@ -27,8 +27,7 @@ const (
 // again. A former leader that wakes up late cannot overwrite its successor.
 //
 // It is a merge patch and not a server-side apply, because a field must also go
-// when somebody else has set it, which apply leaves alone; it costs the API
-// server less, too.
+// when somebody else has set it, which apply leaves alone.
 func Apply(ctx context.Context, c client.Client, obj client.Object, fields any) error {
 	patch := struct {
 		Metadata struct {
