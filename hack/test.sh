@@ -28,6 +28,6 @@ go test $race $(go list ./... | grep -v /test/)
 echo "== the local control plane"
 go run ./hack/ensure-controlplane
 
-# One package after the other: each has timing of its own to show.
 echo "== end-to-end tests, on a real control plane"
+# One package after the other: both look at how long things take.
 go test -p 1 -timeout 20m ./test/...
