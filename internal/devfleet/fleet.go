@@ -30,9 +30,6 @@ import (
 var Hosts = []string{"compute-1", "compute-2", "compute-3", "compute-4"}
 
 const (
-	managerUser = "system:serviceaccount:hoststatus-system:hoststatus-manager"
-	hostUser    = "system:hoststatus:host:"
-	hostGroup   = "system:hoststatus:hosts"
 	// leaseNamespaces lets hosts and kubelets report.
 	leaseNamespaces = "--lease-namespaces=" + v1alpha1.DefaultLeaseNamespace + "," + corev1.NamespaceNodeLease
 	// restartDelay is how long a manager that ended stays down, as the kubelet
@@ -74,6 +71,44 @@ type Fleet struct {
 
 // Start starts everything and waits until all servers of the sample fleet are UP.
 func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
+	f, err := Install(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Stop()
+		}
+	}()
+	root, err := devcluster.RepositoryRoot()
+	if err != nil {
+		return nil, err
+	}
+	if err := f.StartTenantAPI(ctx); err != nil {
+		return nil, err
+	}
+	f.say("Starting the manager and %d agents", len(Hosts))
+	if err := f.startManager(); err != nil {
+		return nil, err
+	}
+	for _, host := range Hosts {
+		if err := f.startAgent(root, host); err != nil {
+			return nil, err
+		}
+	}
+	f.say("Waiting until every server is UP")
+	if err := f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp)); err != nil {
+		return nil, err
+	}
+	if err := f.WaitForTenantAPI(ctx); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Install starts a control plane and installs what comes before the processes of
+// hoststatus, which it builds but does not start.
+func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 	f := &Fleet{Options: options, Agents: map[string]*devcluster.Process{}, stop: make(chan struct{})}
 	if f.unlock, err = lock(options.Dir); err != nil {
 		return nil, err
@@ -102,24 +137,7 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 	if err := f.install(ctx, root); err != nil {
 		return nil, err
 	}
-	f.say("Starting the tenant API")
-	if err := f.startTenantAPI(ctx, root); err != nil {
-		return nil, err
-	}
-	f.say("Starting the manager and %d agents", len(Hosts))
-	if err := f.startManager(); err != nil {
-		return nil, err
-	}
-	for _, host := range Hosts {
-		if err := f.startAgent(root, host); err != nil {
-			return nil, err
-		}
-	}
-	f.say("Waiting until every server is UP")
-	if err := f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp)); err != nil {
-		return f, err
-	}
-	return f, f.waitForTenantAPI(ctx)
+	return f, nil
 }
 
 // Stop ends everything that was started.
@@ -244,12 +262,12 @@ func (f *Fleet) connect() error {
 }
 
 // NewClient returns a client that knows the kinds of hoststatus, without a cache.
-func NewClient(config *rest.Config) (client.Client, error) {
+func NewClient(config *rest.Config) (client.WithWatch, error) {
 	scheme := runtime.NewScheme()
 	if err := v1alpha1.AddToScheme(scheme); err != nil {
 		return nil, fmt.Errorf("registering the kinds: %w", err)
 	}
-	c, err := client.New(config, client.Options{Scheme: scheme})
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
 	if err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
@@ -289,7 +307,7 @@ func (f *Fleet) startManager() (err error) {
 // StartManager starts a manager called name, beside the one that the fleet has
 // anyway, and returns the address of its /metrics. Its caller stops it.
 func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string, err error) {
-	config, err := f.Cluster.ConfigFor(managerUser, "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
+	config, err := f.ManagerConfig()
 	if err != nil {
 		return nil, "", err
 	}
@@ -302,6 +320,16 @@ func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string
 		"--metrics-bind-address="+metrics,
 		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
 	return p, metrics, err
+}
+
+// ManagerConfig is the client configuration of the manager's service account.
+func (f *Fleet) ManagerConfig() (*rest.Config, error) {
+	return f.Cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-manager", "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
+}
+
+// HostConfig is the client configuration of the agent on a host.
+func (f *Fleet) HostConfig(host string) (*rest.Config, error) {
+	return f.Cluster.ConfigFor("system:hoststatus:host:"+host, "system:hoststatus:hosts")
 }
 
 // keepManager starts the manager again when it ends: it does when it loses its
@@ -326,7 +354,7 @@ func (f *Fleet) keepManager() {
 }
 
 func (f *Fleet) startAgent(root, host string) error {
-	config, err := f.Cluster.ConfigFor(hostUser+host, hostGroup)
+	config, err := f.HostConfig(host)
 	if err != nil {
 		return err
 	}

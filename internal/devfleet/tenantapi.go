@@ -57,7 +57,13 @@ func TenantAPIManifests(root, dir, port string) error {
 	return nil
 }
 
-func (f *Fleet) startTenantAPI(ctx context.Context, root string) error {
+// StartTenantAPI registers and starts the tenant API.
+func (f *Fleet) StartTenantAPI(ctx context.Context) error {
+	f.say("Starting the tenant API")
+	root, err := devcluster.RepositoryRoot()
+	if err != nil {
+		return err
+	}
 	ports, err := devcluster.FreePorts(1)
 	if err != nil {
 		return err
@@ -77,9 +83,9 @@ func (f *Fleet) startTenantAPI(ctx context.Context, root string) error {
 	return err
 }
 
-// waitForTenantAPI waits until kube-apiserver reaches the tenant API, and kubectl
+// WaitForTenantAPI waits until kube-apiserver reaches the tenant API, and kubectl
 // finds it in discovery.
-func (f *Fleet) waitForTenantAPI(ctx context.Context) error {
+func (f *Fleet) WaitForTenantAPI(ctx context.Context) error {
 	if out, err := f.Kubectl(ctx, "wait", "--for=condition=Available", "--timeout="+settleTimeout.String(),
 		"apiservice/v1alpha1.tenant.hoststatus.dev").CombinedOutput(); err != nil {
 		return fmt.Errorf("waiting for the tenant API: %w\n%s", err, out)

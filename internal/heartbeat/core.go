@@ -259,19 +259,22 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 		return
 	}
 	l.renewedAt, l.renewed = now, true
+	if sabotagedArrival() {
+		l.renewedAt = now - wall.Sub(seen.RenewTime)
+	}
 	if skew := seen.RenewTime.Sub(wall); (skew.Abs() > maxClockSkew) != l.skewed {
 		l.skewed = !l.skewed
 		c.hooks.skewed(l.name, skew, l.skewed)
 	}
 	for _, s := range l.subjects {
-		c.renewed(now, s)
+		c.renewed(l.renewedAt, s)
 	}
 }
 
 // renewed moves the deadline of s, and that is all while s reports anyway.
-func (c *core) renewed(now time.Duration, s *subject) {
-	s.from = now
-	s.watch.deadlines.set(s, now+s.duration)
+func (c *core) renewed(at time.Duration, s *subject) {
+	s.from = at
+	s.watch.deadlines.set(s, at+s.duration)
 	c.say(s, Reports)
 }
 
@@ -316,7 +319,7 @@ func (c *core) echoed(now time.Duration, namespace string, canary token) {
 // the first one after the pause comes here before it proves anything.
 func (c *core) sighted(now time.Duration, w *namespace) {
 	gap := now - w.lastEcho
-	if gap > w.blindAfter(c.defaultDuration) {
+	if gap > w.blindAfter(c.defaultDuration) && !sabotagedSight() {
 		for _, s := range w.deadlines.items {
 			s.deadline += now - max(w.lastEcho, s.from)
 			s.deadline = max(s.deadline, now+s.duration/2)
@@ -370,6 +373,9 @@ func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite,
 	for _, w := range c.watches {
 		if !w.synced {
 			continue
+		}
+		if sabotagedProof() {
+			c.declare(w, now)
 		}
 		if now > w.checkAt {
 			w.checkAt = now + w.blindAfter(c.defaultDuration)
@@ -500,6 +506,9 @@ func (c *core) newToken(wall time.Time) token {
 
 // track takes a ComputeService as it is now.
 func (c *core) track(now time.Duration, in Subject) {
+	if sabotagedMemory() {
+		in.Memory = NoWord
+	}
 	s := c.subjects[in.Name]
 	if s != nil && s.uid != in.UID {
 		c.forget(in.Name, s.uid)

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package judge decides whether what was said of hosts was true. It knows what
+// an observer outside of hoststatus has recorded: when each renewal can have
+// reached etcd, when which status was seen, and when nobody could see.
+package judge
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Unknown, Up and Absent are values of Status; the others are those of the API.
+const (
+	Up      = "UP"
+	Unknown = "UNKNOWN"
+	// Absent is what an object without a host status has.
+	Absent = "absent"
+)
+
+const (
+	// Grace is by how much a verdict may be later than D of sighted time, and by
+	// how much the last Server may be later than its pending writes.
+	Grace = time.Second
+	// race is how long before a status was seen it can have been decided, while
+	// the API server answers as quickly as it should.
+	race = time.Second
+	// tolerance is by how much two observers of one watch may differ on how long
+	// it brought nothing.
+	tolerance = 300 * time.Millisecond
+)
+
+// Renewal is one renewal that has reached etcd, at some moment between Sent and
+// Confirmed.
+type Renewal struct{ Sent, Confirmed time.Time }
+
+// Status is one value of a host status.
+type Status struct {
+	Value string
+	// At is when the observer saw it.
+	At time.Time
+	// Since is its hostStatusTransitionTime, in whole seconds.
+	Since time.Time
+}
+
+// decidedBy is the latest moment at which the status can have been decided.
+func (s Status) decidedBy() time.Time {
+	if end := s.Since.Add(time.Second); !s.Since.IsZero() && end.Before(s.At) {
+		return end
+	}
+	return s.At
+}
+
+// Span is a stretch of time.
+type Span struct{ From, To time.Time }
+
+// Takeover is the moment at which a leader wrote its first canary.
+type Takeover struct {
+	At time.Time
+	// Started is when its process started. What it has not lived through it
+	// cannot know.
+	Started time.Time
+}
+
+// Sight is what the leader of the managers can have seen of one lease namespace.
+type Sight struct {
+	// Blind is when no canary came back on the watch, for longer than a quarter of
+	// the shortest D. In order, without overlaps.
+	Blind []Span
+	// BlindAtBest is when no canary was to be seen at all, neither on a watch nor in
+	// a list. A verdict may come as late as Blind allows, and as early as this.
+	BlindAtBest []Span
+	// Takeovers are in order.
+	Takeovers []Takeover
+	// Latency is what a write takes more than usual.
+	Latency time.Duration
+}
+
+// Host is what is known of one host.
+type Host struct {
+	Name     string
+	Duration time.Duration
+	// Renewals are in order.
+	Renewals []Renewal
+	// Statuses are those of its ComputeService, in order.
+	Statuses []Status
+}
+
+// Finding is something that should not have been said, or not so late.
+type Finding struct {
+	Kind Kind
+	What string
+	At   time.Time
+}
+
+// Kind tells findings apart.
+type Kind int
+
+// The kinds of findings.
+const (
+	// FalseUnknown: declared UNKNOWN although a renewal had reached etcd within D
+	// of sighted time.
+	FalseUnknown Kind = iota
+	// Late: not declared UNKNOWN in time, or never.
+	Late
+	// FalseState: a state that no event led to: UP without a renewal, or no status
+	// at all where there was one.
+	FalseState
+	// LateServer: a Server that does not follow its host in time.
+	LateServer
+)
+
+func (k Kind) String() string {
+	return [...]string{"false UNKNOWN", "late or missed", "false state", "late server"}[k]
+}
+
+// Judge returns what is wrong with the statuses of a host, from the moment begin
+// until the moment end, at which the record ends.
+func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
+	add := func(kind Kind, at time.Time, format string, args ...any) {
+		findings = append(findings, Finding{kind, h.Name + ": " + fmt.Sprintf(format, args...), at})
+	}
+	for i, s := range h.Statuses {
+		if s.At.Before(begin) || s.At.After(end) {
+			continue
+		}
+		var before Status
+		if i > 0 {
+			before = h.Statuses[i-1]
+		}
+		switch {
+		case s.Value == Absent && i > 0:
+			add(FalseState, s.At, "had the host status %s, and then none", before.Value)
+		case s.Value == Unknown && !h.silent(s, sight):
+			add(FalseUnknown, s.At, "UNKNOWN, decided by %s, although %s", s.decidedBy().Format(stamp), h.lastBefore(s.decidedBy()))
+		case s.Value == before.Value && !s.Since.Equal(before.Since) && !h.silent(s, sight):
+			add(FalseUnknown, s.At, "%s as before, but since %s: it was something else meanwhile", s.Value, s.Since.Format(stamp))
+		case s.Value == Up && before.Value == Unknown && !h.renewedBetween(before.At.Add(-race-sight.Latency), s.At):
+			add(FalseState, s.At, "UP after UNKNOWN without a renewal")
+		}
+	}
+	for i, r := range h.Renewals {
+		until, next := end, "the end"
+		if i+1 < len(h.Renewals) {
+			until, next = h.Renewals[i+1].Sent, "the next renewal"
+		}
+		due := sight.due(r.Confirmed, h.Duration)
+		if due.Before(begin) || !due.Before(until) {
+			continue
+		}
+		if value, since := h.at(due); !isWarning(value) {
+			declared := "never"
+			if at, ok := h.declaredAfter(due); ok {
+				declared = fmt.Sprintf("%v too late", at.Sub(due).Round(time.Millisecond))
+			}
+			add(Late, due, "silent from %s to %s at %s, but %s since %s; UNKNOWN was due at %s and came %s",
+				r.Confirmed.Format(stamp), next, until.Format(stamp), value, since.Format(stamp), due.Format(stamp), declared)
+		}
+	}
+	return findings
+}
+
+const stamp = "15:04:05.000"
+
+// isWarning says whether a status tells an owner not to trust a silent host.
+func isWarning(value string) bool { return value != Up && value != Absent && value != "" }
+
+// silent says whether the host had been silent for D of sighted time, at some
+// moment at which the status can have been decided. A renewal that arrives
+// between a verdict and the moment at which the verdict is seen takes nothing
+// from the verdict.
+func (h Host) silent(s Status, sight Sight) bool {
+	decided := s.decidedBy()
+	from := decided.Add(-race - sight.Latency)
+	for i, r := range h.Renewals {
+		if r.Confirmed.After(decided) {
+			break
+		}
+		until := decided
+		if i+1 < len(h.Renewals) && h.Renewals[i+1].Confirmed.Before(until) {
+			until = h.Renewals[i+1].Confirmed
+		}
+		if until.Before(from) {
+			continue
+		}
+		if sight.sighted(r.Sent, until) >= h.Duration-tolerance {
+			return true
+		}
+	}
+	return len(h.Renewals) == 0 || h.Renewals[0].Confirmed.After(decided)
+}
+
+func (h Host) lastBefore(t time.Time) string {
+	for _, r := range slices.Backward(h.Renewals) {
+		if !r.Confirmed.After(t) {
+			return fmt.Sprintf("a renewal sent at %s had arrived at %s", r.Sent.Format(stamp), r.Confirmed.Format(stamp))
+		}
+	}
+	return "nothing was known of it"
+}
+
+func (h Host) renewedBetween(from, to time.Time) bool {
+	return slices.ContainsFunc(h.Renewals, func(r Renewal) bool {
+		return r.Confirmed.After(from) && r.Sent.Before(to)
+	})
+}
+
+// At returns the status that was seen at t.
+func (h Host) At(t time.Time) string {
+	value, _ := h.at(t)
+	return value
+}
+
+// at returns the status that was seen at t, and when it was first.
+func (h Host) at(t time.Time) (value string, since time.Time) {
+	for _, s := range h.Statuses {
+		if s.At.After(t) {
+			break
+		}
+		value, since = s.Value, s.At
+	}
+	return value, since
+}
+
+func (h Host) declaredAfter(t time.Time) (time.Time, bool) {
+	for _, s := range h.Statuses {
+		if s.At.After(t) && isWarning(s.Value) {
+			return s.At, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// due returns when a host whose last renewal arrived at t has to be UNKNOWN, at
+// the latest: after D of sighted time, and half of D for each blind spell. A
+// leader that has not lived through the renewal keeps the host for one D.
+func (s Sight) due(t time.Time, d time.Duration) time.Time {
+	for {
+		due := s.dueFrom(t, d)
+		i := slices.IndexFunc(s.Takeovers, func(o Takeover) bool {
+			return o.Started.After(t) && o.At.After(t) && o.At.Before(due)
+		})
+		if i < 0 {
+			return due.Add(Grace + s.Latency)
+		}
+		t = s.Takeovers[i].At
+	}
+}
+
+func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
+	due := t.Add(d)
+	for _, b := range s.Blind {
+		if !b.To.After(t) {
+			continue
+		}
+		if b.From.After(due) {
+			break
+		}
+		due = due.Add(b.To.Sub(later(b.From, t)) + d/2)
+	}
+	return due
+}
+
+// sighted returns how much of the time from one moment to another was sighted, at
+// best.
+func (s Sight) sighted(from, to time.Time) time.Duration {
+	d := to.Sub(from)
+	for _, b := range s.BlindAtBest {
+		if lost := earlier(b.To, to).Sub(later(b.From, from)); lost > 0 {
+			d -= lost
+		}
+	}
+	return d
+}
+
+// BlindSpans returns where more than limit passed without an echo.
+func BlindSpans(echoes []time.Time, limit time.Duration, begin, end time.Time) (blind []Span) {
+	last := begin
+	for _, e := range append(slices.Clone(echoes), end) {
+		if e.Before(last) {
+			continue
+		}
+		if e.Sub(last) > limit {
+			blind = append(blind, Span{last, e})
+		}
+		last = e
+	}
+	return blind
+}
+
+// Change is a change of a host's status that its Servers have to follow.
+type Change struct {
+	At time.Time
+	// Writes is how many Servers there are on the host.
+	Writes int
+}
+
+// LastWrite returns when the last of the writes that these changes cause has to
+// be done that were pending when change i came. All writes of one busy time share
+// its end, because their order is not promised. rate is in writes per second;
+// while nobody leads or sees, nothing is written.
+func LastWrite(changes []Change, i int, rate float64, blind []Span) time.Time {
+	var busyUntil time.Time
+	for j, c := range changes {
+		if j > i && c.At.After(busyUntil) {
+			break
+		}
+		busyUntil = stretched(later(busyUntil, c.At), time.Duration(float64(c.Writes)/rate*float64(time.Second)), blind)
+	}
+	return stretched(busyUntil, Grace, blind)
+}
+
+// stretched returns when d of sighted time have passed since t.
+func stretched(t time.Time, d time.Duration, blind []Span) time.Time {
+	end := t.Add(d)
+	for _, b := range blind {
+		if b.To.After(t) && b.From.Before(end) {
+			end = end.Add(b.To.Sub(later(b.From, t)))
+		}
+	}
+	return end
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}

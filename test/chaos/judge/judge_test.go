@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package judge
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// at is a moment, in seconds from the start of a record.
+func at(s float64) time.Time { return start.Add(time.Duration(s * float64(time.Second))) }
+
+// renewals arrive a hundredth of a second after they were sent.
+func renewals(seconds ...float64) (out []Renewal) {
+	for _, s := range seconds {
+		out = append(out, Renewal{at(s), at(s + 0.01)})
+	}
+	return out
+}
+
+// every returns the renewals of a host that renews each second.
+func every(from, to float64) (out []Renewal) {
+	for s := from; s <= to; s++ {
+		out = append(out, renewals(s)...)
+	}
+	return out
+}
+
+func seen(value string, s float64) Status {
+	return Status{Value: value, At: at(s), Since: at(s).Truncate(time.Second)}
+}
+
+func span(from, to float64) Span { return Span{at(from), at(to)} }
+
+// A host with a D of 6 s that was UP from the start, in a record of 100 s.
+func TestJudge(t *testing.T) {
+	type kinds []Kind
+	up := seen(Up, 0)
+	for name, c := range map[string]struct {
+		renewals []Renewal
+		statuses []Status
+		sight    Sight
+		want     kinds
+	}{
+		"a host that lives and is UP": {
+			every(0, 100), []Status{up}, Sight{}, nil,
+		},
+		"a host that dies and is found after D": {
+			every(0, 20), []Status{up, seen(Unknown, 26.1)}, Sight{}, nil,
+		},
+		"a host that dies and is found too early": {
+			every(0, 20), []Status{up, seen(Unknown, 24.5)}, Sight{}, kinds{FalseUnknown},
+		},
+		"a host that dies and is found too late": {
+			every(0, 20), []Status{up, seen(Unknown, 27.2)}, Sight{}, kinds{Late},
+		},
+		"a host that dies and is never found": {
+			every(0, 20), []Status{up}, Sight{}, kinds{Late},
+		},
+		"a host that dies so late that the record ends first": {
+			every(0, 95), []Status{up}, Sight{}, nil,
+		},
+		"a host that lives and is UNKNOWN": {
+			every(0, 100), []Status{up, seen(Unknown, 50.5), seen(Up, 51.1)}, Sight{}, kinds{FalseUnknown},
+		},
+		"a host that was UNKNOWN while nobody looked": {
+			every(0, 100), []Status{up, seen(Up, 60)}, Sight{}, kinds{FalseUnknown},
+		},
+		"a host that renews between the verdict and the moment it is seen": {
+			append(every(0, 20), every(26.5, 100)...), []Status{up, seen(Unknown, 26.9), seen(Up, 27)}, Sight{}, nil,
+		},
+		"a host that renewed long before the verdict came": {
+			append(every(0, 20), every(26.1, 100)...), []Status{up, seen(Unknown, 28.5), seen(Up, 29.2)}, Sight{}, kinds{FalseUnknown},
+		},
+		"a host that renewed, on a slow API server, while the verdict was written": {
+			append(every(0, 20), every(26.1, 100)...), []Status{up, seen(Unknown, 28.5), seen(Up, 29.2)}, Sight{Latency: 2 * time.Second}, nil,
+		},
+		"a host that comes back": {
+			append(every(0, 20), every(40, 100)...), []Status{up, seen(Unknown, 26), seen(Up, 40.1)}, Sight{}, nil,
+		},
+		"a host that is UP again without a renewal": {
+			every(0, 20), []Status{up, seen(Unknown, 26), seen(Up, 40), seen(Unknown, 46)}, Sight{}, kinds{FalseState},
+		},
+		"a status that is lost": {
+			every(0, 100), []Status{up, seen(Absent, 30), seen(Up, 31)}, Sight{}, kinds{FalseState},
+		},
+		"a host that dies while it is forced down": {
+			every(0, 20), []Status{up, seen("DOWN", 10)}, Sight{}, nil,
+		},
+		"a verdict in blind time on a host that was cut off with us": {
+			append(every(0, 20), every(40, 100)...), []Status{up, seen(Unknown, 30), seen(Up, 40.1)},
+			Sight{Blind: []Span{span(20.5, 39)}}, kinds{FalseUnknown},
+		},
+		"a verdict right after blind time on a host that comes back a second later": {
+			append(every(0, 20), every(40, 100)...), []Status{up, seen(Unknown, 39.1), seen(Up, 40.1)},
+			Sight{Blind: []Span{span(20.5, 39)}}, kinds{FalseUnknown},
+		},
+		"a host that dies in blind time, found after the rest of D and half a D": {
+			every(0, 20), []Status{up, seen(Unknown, 47.5)}, Sight{Blind: []Span{span(20.5, 39)}}, nil,
+		},
+		"a host that dies in blind time, found later than that": {
+			every(0, 20), []Status{up, seen(Unknown, 49)}, Sight{Blind: []Span{span(20.5, 39)}}, kinds{Late},
+		},
+		"a host that dies before two blind spells": {
+			every(0, 20), []Status{up, seen(Unknown, 36)}, Sight{Blind: []Span{span(21, 23), span(24, 26)}}, nil,
+		},
+		"a leader that knew the host before it died": {
+			every(0, 20), []Status{up, seen(Unknown, 33)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(5)}}}, kinds{Late},
+		},
+		"a leader that started after the host died keeps it for one D": {
+			every(0, 20), []Status{up, seen(Unknown, 31.5)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(22)}}}, nil,
+		},
+		"a leader that keeps a dead host for more than one D": {
+			every(0, 20), []Status{up, seen(Unknown, 33)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(22)}}}, kinds{Late},
+		},
+		"a verdict on a host that was seen to be silent in lists, while no watch worked": {
+			every(0, 20), []Status{up, seen(Unknown, 26.1)}, Sight{Blind: []Span{span(20.5, 39)}, BlindAtBest: []Span{}}, nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.sight.BlindAtBest == nil {
+				c.sight.BlindAtBest = c.sight.Blind
+			}
+			h := Host{Name: "host", Duration: 6 * time.Second, Renewals: c.renewals, Statuses: c.statuses}
+			var got kinds
+			for _, f := range Judge(h, c.sight, at(0), at(100)) {
+				got = append(got, f.Kind)
+				t.Log(f.Kind, f.What)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("findings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestBlindSpans(t *testing.T) {
+	got := BlindSpans([]time.Time{at(1), at(2), at(6), at(7)}, 1500*time.Millisecond, at(0), at(10))
+	if diff := cmp.Diff([]Span{span(2, 6), span(7, 10)}, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestLastWrite(t *testing.T) {
+	changes := []Change{{at(0), 100}, {at(1), 100}, {at(30), 100}}
+	for name, c := range map[string]struct {
+		change int
+		blind  []Span
+		want   time.Time
+	}{
+		"the first of two changes that queue up": {0, nil, at(5)},
+		"the second of them":                     {1, nil, at(5)},
+		"one alone":                              {2, nil, at(33)},
+		"a handover among the writes":            {2, []Span{span(31, 41)}, at(43)},
+		"blind time before":                      {2, []Span{span(10, 20)}, at(33)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := LastWrite(changes, c.change, 50, c.blind); !got.Equal(c.want) {
+				t.Errorf("%v, want %v", got.Sub(start), c.want.Sub(start))
+			}
+		})
+	}
+}
