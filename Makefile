@@ -4,6 +4,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 GO ?= go
 GOLANGCI_LINT = bin/golangci-lint
+FOR ?= 35m
+SEED ?= 1
 
 .DEFAULT_GOAL := help
 
@@ -43,6 +45,10 @@ build: ## Build the binaries into bin/.
 .PHONY: test
 test: ## Run the whole test suite.
 	@hack/test.sh
+
+.PHONY: chaos
+chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and judge what was said.
+	$(GO) test ./test/chaos -count=1 -timeout 0 -v -chaos.for=$(FOR) -chaos.seed=$(SEED)
 
 .PHONY: bench
 bench: ## Run the benchmarks.

@@ -77,7 +77,8 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err != nil {
 		return err
 	}
-	mgr, err := ctrl.NewManager(restConfig, managerOptions(scheme, options, lock))
+	fence := &fence{Interface: lock, clock: clock.RealClock{}}
+	mgr, err := ctrl.NewManager(restConfig, managerOptions(scheme, options, fence))
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
@@ -94,10 +95,11 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		Clock:           clock.RealClock{},
 		Logger:          log.WithName("heartbeat"),
 	})
-	if err := computeservice.NewReconciler(mgr.GetClient(), monitor, clock.RealClock{}).SetupWithManager(mgr); err != nil {
+	fenced := fencedClient{Client: mgr.GetClient(), leads: fence.leads}
+	if err := computeservice.NewReconciler(fenced, monitor, clock.RealClock{}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of ComputeServices: %w", err)
 	}
-	if err := server.NewReconciler(mgr.GetClient(), clock.RealClock{}).SetupWithManager(ctx, mgr); err != nil {
+	if err := server.NewReconciler(fenced, clock.RealClock{}).SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	if err := mgr.Add(monitor); err != nil {

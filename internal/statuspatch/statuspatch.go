@@ -24,7 +24,7 @@ const (
 // Apply writes fields, a struct whose nil fields marshal to null and so are
 // removed, into the status of obj, provided that obj has not changed since it
 // was read: otherwise the API server answers Conflict, and the caller decides
-// again. A former leader that wakes up late cannot overwrite its successor.
+// again.
 //
 // It is a merge patch and not a server-side apply, because a field must also go
 // when somebody else has set it, which apply leaves alone.

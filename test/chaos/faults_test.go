@@ -56,7 +56,7 @@ var faults = []fault{
 		return letPass(ctx, between(r, 2*time.Second, 8*time.Second))
 	}},
 	{name: "both managers killed, twice", target: onManagers, run: killBothTwice},
-	{name: "manager paused 5-20 s", target: onManagers, run: func(ctx context.Context, w *world, r *rand.Rand) error {
+	{name: "leader paused 5-20 s", target: onManagers, short: true, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		m, err := w.leader(ctx)
 		if err != nil {
 			return err
