@@ -67,11 +67,15 @@ func (f *fence) set(renewed time.Time, holds bool) {
 	f.renewed, f.holds = renewed, holds
 }
 
-// leads says whether no other process can lead yet.
+// leads says whether no other process can lead yet. The monotonic clock stands
+// still while a machine is suspended, so the wall clock is asked too: if it was
+// set, the next renewal puts that right.
 func (f *fence) leads() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.holds && f.clock.Since(f.renewed) < leaseDuration
+	monotonic := f.clock.Since(f.renewed)
+	wall := f.clock.Now().Round(0).Sub(f.renewed.Round(0))
+	return f.holds && max(monotonic, wall) < leaseDuration
 }
 
 // fencedClient is a client whose status writes need leadership. Others get a
