@@ -33,9 +33,10 @@ import (
 // +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=computeservices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=computeservices/status,verbs=patch
 
-// workers is how many ComputeServices are written at once: enough to keep the
-// API server busy when a whole rack falls silent.
-const workers = 8
+// workers is how many ComputeServices are written at once. When a whole rack falls
+// silent, a slow API server should delay its verdicts by its latency once, not once
+// for each host.
+const workers = 64
 
 // Monitor is the part of heartbeat.Monitor that the controller uses.
 type Monitor interface {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,13 +14,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/steadywatch"
 )
 
 const (
@@ -36,9 +35,6 @@ const (
 	fieldManager = "hoststatus-manager"
 )
 
-// watchBackoff is short, because time without a watch is blind time.
-var watchBackoff = wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 2 * time.Second}
-
 // leaseWatch brings the Leases of one namespace to the monitor, in the order in
 // which the API server has them. It keeps no copy of them. A shared informer
 // would not do: it hands out a list in no order, so that a canary could overtake
@@ -48,49 +44,32 @@ type leaseWatch struct {
 	namespace string
 	leases    coordinationclient.LeaseInterface
 	events    prometheus.Counter
-
-	mu     sync.Mutex
-	stream watch.Interface
+	source    *steadywatch.Source
 }
 
 func newLeaseWatch(m *Monitor, namespace string) *leaseWatch {
-	return &leaseWatch{
+	w := &leaseWatch{
 		monitor:   m,
 		namespace: namespace,
 		leases:    m.options.Leases.Leases(namespace),
 		events:    leaseEvents.WithLabelValues(namespace),
 	}
-}
-
-// run lists and watches until ctx ends.
-func (w *leaseWatch) run(ctx context.Context) {
-	source := &cache.ListWatch{
+	w.source = steadywatch.New(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			return w.leases.List(ctx, options)
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			stream, err := w.leases.Watch(ctx, options)
-			if err == nil {
-				w.mu.Lock()
-				w.stream = stream
-				w.mu.Unlock()
-			}
-			return stream, err
+			return w.leases.Watch(ctx, options)
 		},
-	}
-	cache.NewReflectorWithOptions(source, &coordinationv1.Lease{}, w, cache.ReflectorOptions{
-		Name:    "heartbeats in " + w.namespace,
-		Backoff: &watchBackoff,
-	}).RunWithContext(ctx)
+	})
+	return w
 }
 
-// reopen ends the present stream; the next continues where it stopped.
-func (w *leaseWatch) reopen() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.stream != nil {
-		w.stream.Stop()
-	}
+// run lists and watches until ctx ends.
+func (w *leaseWatch) run(ctx context.Context) {
+	cache.NewReflectorWithOptions(w.source.ListWatch(), &coordinationv1.Lease{}, w, cache.ReflectorOptions{
+		Name: "heartbeats in " + w.namespace,
+	}).RunWithContext(ctx)
 }
 
 // writeCanary renews the canary. The patch has no precondition, so that one that

@@ -14,7 +14,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Options are what a Monitor needs. All fields are required.
+// Options are what a Monitor needs. All fields are required but Stalled.
 type Options struct {
 	// Leases is the client for heartbeats and canaries. It should not be limited
 	// on this side: a canary that waits here is blind time.
@@ -27,6 +27,9 @@ type Options struct {
 	Identity string
 	// Elected is closed when this process becomes the leader.
 	Elected <-chan struct{}
+	// Stalled is called when a watch delivers nothing although canaries are written.
+	// What has stalled that one may have stalled others.
+	Stalled func()
 	// Clock gives the time; its Since must be monotonic.
 	Clock clock.Clock
 	// Logger takes one line per edge.
@@ -123,7 +126,10 @@ func (m *Monitor) Start(ctx context.Context) error {
 		}
 		for _, namespace := range stalled {
 			m.options.Logger.Info("Watch of the heartbeats delivers nothing although canaries are written; opening it again", "namespace", namespace)
-			m.watches[namespace].reopen()
+			m.watches[namespace].source.Reopen()
+		}
+		if len(stalled) > 0 && m.options.Stalled != nil {
+			m.options.Stalled()
 		}
 		if ok {
 			timer.Reset(next - m.now())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -18,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -32,6 +34,7 @@ import (
 	"hoststatus.dev/hoststatus/controllers/computeservice"
 	"hoststatus.dev/hoststatus/controllers/server"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/steadywatch"
 )
 
 // The manager's own rights. Those on Leases hold in the lease namespaces only.
@@ -78,7 +81,8 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		return err
 	}
 	fence := &fence{Interface: lock, clock: clock.RealClock{}}
-	mgr, err := ctrl.NewManager(restConfig, managerOptions(scheme, options, fence))
+	var watches sources
+	mgr, err := ctrl.NewManager(restConfig, managerOptions(scheme, options, fence, &watches))
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
@@ -92,6 +96,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		DefaultDuration: options.DefaultLeaseDuration,
 		Identity:        identity,
 		Elected:         mgr.Elected(),
+		Stalled:         watches.reopen,
 		Clock:           clock.RealClock{},
 		Logger:          log.WithName("heartbeat"),
 	})
@@ -115,7 +120,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	return nil
 }
 
-func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.Interface) ctrl.Options {
+func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.Interface, watches *sources) ctrl.Options {
 	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure}
 	if options.MetricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
@@ -133,7 +138,8 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		RetryPeriod:                         ptr.To(retryPeriod),
 		// Nothing changes while nothing happens: no periodic pass over everything.
 		Cache: cache.Options{
-			SyncPeriod: ptr.To(time.Duration(0)),
+			SyncPeriod:  ptr.To(time.Duration(0)),
+			NewInformer: watches.newInformer,
 			ByObject: map[client.Object]cache.ByObject{
 				&v1alpha1.Server{}:         {Transform: stripServer},
 				&v1alpha1.ComputeService{}: {Transform: cache.TransformStripManagedFields()},
@@ -141,6 +147,28 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		},
 		// Several managers in one process are several managers, in tests.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
+	}
+}
+
+// sources are where the caches get their objects from.
+type sources struct {
+	mu  sync.Mutex
+	all []*steadywatch.Source
+}
+
+func (s *sources) newInformer(from toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
+	source := steadywatch.New(from)
+	s.mu.Lock()
+	s.all = append(s.all, source)
+	s.mu.Unlock()
+	return toolscache.NewSharedIndexInformer(source.ListWatch(), obj, resync, indexers)
+}
+
+func (s *sources) reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, source := range s.all {
+		source.Reopen()
 	}
 }
 

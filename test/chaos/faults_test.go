@@ -102,6 +102,13 @@ var faults = []fault{
 		defer w.proxy.stall("/namespaces/" + namespace + "/leases")()
 		return letPass(ctx, between(r, 3*time.Second, 15*time.Second))
 	}},
+	{name: "open watches bring nothing any more", target: onNetwork, run: func(ctx context.Context, w *world, r *rand.Rand) error {
+		w.proxy.freeze()
+		if err := letPass(ctx, between(r, 3*time.Second, 6*time.Second)); err != nil {
+			return err
+		}
+		return w.set(ctx, w.some(r, 1)[0].name, `{"spec":{"forcedDown":true}}`)
+	}},
 	{name: "watches cut, ten times", target: onNetwork, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		for range 10 {
 			w.proxy.cutWatches()

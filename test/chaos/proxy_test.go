@@ -138,6 +138,15 @@ func (p *proxy) stall(part string) (restore func()) {
 	return func() { p.set(func() { p.stalled = "" }) }
 }
 
+// freeze lets the watches that are open bring nothing any more. New ones work.
+func (p *proxy) freeze() {
+	p.set(func() {
+		for s := range p.streams {
+			s.frozen = true
+		}
+	})
+}
+
 // cutWatches ends the watches that are open; new ones may be opened.
 func (p *proxy) cutWatches() {
 	p.set(func() {
@@ -204,6 +213,7 @@ type stream struct {
 	path    string
 	context context.Context
 	cut     bool
+	frozen  bool
 }
 
 // Read hands on what the API server sent, once it may.
@@ -211,7 +221,7 @@ func (s *stream) Read(b []byte) (int, error) {
 	n, err := s.ReadCloser.Read(b)
 	for {
 		s.proxy.mu.Lock()
-		held := s.proxy.stalled != "" && strings.Contains(s.path, s.proxy.stalled)
+		held := s.frozen || s.proxy.stalled != "" && strings.Contains(s.path, s.proxy.stalled)
 		cut, changed := s.cut, s.proxy.changed
 		s.proxy.mu.Unlock()
 		if cut {

@@ -26,6 +26,9 @@ const (
 	// race is how long before a status was seen it can have been decided, while
 	// the API server answers as quickly as it should.
 	race = time.Second
+	// proofAndVerdict are the two writes that come one after the other between a
+	// deadline and a status.
+	proofAndVerdict = 2
 	// tolerance is by how much two observers of one watch may differ on how long
 	// it brought nothing.
 	tolerance = 300 * time.Millisecond
@@ -242,7 +245,7 @@ func (s Sight) due(t time.Time, d time.Duration) time.Time {
 			return o.Started.After(t) && o.At.After(t) && o.At.Before(due)
 		})
 		if i < 0 {
-			return due.Add(Grace + s.Latency)
+			return due.Add(Grace + proofAndVerdict*s.Latency)
 		}
 		t = s.Takeovers[i].At
 	}

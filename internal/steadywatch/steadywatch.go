@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package steadywatch keeps lists and watches going across what interrupts them.
+//
+// A reflector of client-go waits longer after each failure, up to a minute, and
+// lists everything again after a stream that broke. That spares an API server that
+// thousands of clients watch. A handful of managers may be back at once, and has
+// to be: what they do not see they cannot tell anybody.
+package steadywatch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
+)
+
+// backoff is between tries, while nothing answers.
+var backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 5, Cap: 500 * time.Millisecond}
+
+// Source is where a reflector or an informer gets its objects from.
+type Source struct {
+	inner cache.ListerWatcherWithContext
+
+	mu   sync.Mutex
+	open map[*stream]struct{}
+}
+
+// New returns a source that gets them from inner.
+func New(inner cache.ListerWatcher) *Source {
+	return &Source{inner: cache.ToListerWatcherWithContext(inner), open: map[*stream]struct{}{}}
+}
+
+// ListWatch returns s in the form that reflectors and informers take.
+func (s *Source) ListWatch() *cache.ListWatch {
+	return &cache.ListWatch{ListWithContextFunc: s.list, WatchFuncWithContext: s.watch}
+}
+
+// Reopen ends the watches that are open below; each goes on from where it stands.
+// It is for a watch that is open and delivers nothing.
+func (s *Source) Reopen() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for w := range s.open {
+		w.inner.Stop()
+	}
+}
+
+func (s *Source) list(ctx context.Context, options metav1.ListOptions) (out runtime.Object, err error) {
+	err = try(ctx, func() error {
+		out, err = s.inner.ListWithContext(ctx, options)
+		return err
+	})
+	return out, err
+}
+
+func (s *Source) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &stream{source: s, options: options, cancel: cancel, events: make(chan watch.Event)}
+	if err := w.reopen(ctx); err != nil {
+		cancel()
+		return nil, err
+	}
+	go w.run(ctx)
+	return w, nil
+}
+
+// try repeats do until the API server answers, or ctx ends.
+func try(ctx context.Context, do func() error) error {
+	delay := backoff
+	for {
+		err := do()
+		if err == nil || isAnswer(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(delay.Step()):
+		}
+	}
+}
+
+// isAnswer says whether err is what the API server has to say, and would say again.
+func isAnswer(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	code := status.Status().Code
+	return code >= http.StatusBadRequest && code < http.StatusInternalServerError && code != http.StatusTooManyRequests
+}
+
+// stream is a watch that goes on when the one below it ends.
+type stream struct {
+	source  *Source
+	options metav1.ListOptions
+	cancel  context.CancelFunc
+	events  chan watch.Event
+
+	// inner is the watch below. The source's lock guards it.
+	inner watch.Interface
+}
+
+// ResultChan implements watch.Interface.
+func (w *stream) ResultChan() <-chan watch.Event { return w.events }
+
+// Stop implements watch.Interface.
+func (w *stream) Stop() { w.cancel() }
+
+// run passes events on until ctx ends or the API server has a last word.
+func (w *stream) run(ctx context.Context) {
+	defer close(w.events)
+	defer w.cancel()
+	delay := backoff
+	for {
+		opened := time.Now()
+		more := w.forward(ctx)
+		w.close()
+		if !more || !w.resumable() {
+			return
+		}
+		if time.Since(opened) > time.Second {
+			delay = backoff
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(delay.Step()):
+		}
+		if err := w.reopen(ctx); err != nil {
+			status := apierrors.NewInternalError(err).Status()
+			var answer apierrors.APIStatus
+			if errors.As(err, &answer) {
+				status = answer.Status()
+			}
+			w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
+			return
+		}
+	}
+}
+
+// forward passes on what the watch below brings, and says whether another one may
+// follow it.
+func (w *stream) forward(ctx context.Context) (more bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case event, ok := <-w.inner.ResultChan():
+			if !ok {
+				return true
+			}
+			if event.Type == watch.Error {
+				if !isAnswer(apierrors.FromObject(event.Object)) {
+					return true // The stream broke.
+				}
+				w.send(ctx, event)
+				return false
+			}
+			if !w.send(ctx, event) {
+				return false
+			}
+			w.note(event)
+		}
+	}
+}
+
+// note remembers where the next watch has to begin.
+func (w *stream) note(event watch.Event) {
+	object, err := meta.Accessor(event.Object)
+	if err != nil {
+		return
+	}
+	if initial := ptr.Deref(w.options.SendInitialEvents, false); initial {
+		if event.Type != watch.Bookmark || object.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true" {
+			return // Until all are there, whoever began has to begin anew.
+		}
+		w.options.SendInitialEvents, w.options.ResourceVersionMatch = nil, ""
+	}
+	w.options.ResourceVersion = object.GetResourceVersion()
+}
+
+func (w *stream) resumable() bool {
+	return !ptr.Deref(w.options.SendInitialEvents, false) && w.options.ResourceVersion != "" && w.options.ResourceVersion != "0"
+}
+
+func (w *stream) send(ctx context.Context, event watch.Event) bool {
+	select {
+	case w.events <- event:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (w *stream) reopen(ctx context.Context) error {
+	var inner watch.Interface
+	err := try(ctx, func() (err error) {
+		inner, err = w.source.inner.WatchWithContext(ctx, w.options)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	w.source.mu.Lock()
+	defer w.source.mu.Unlock()
+	w.inner = inner
+	w.source.open[w] = struct{}{}
+	return nil
+}
+
+func (w *stream) close() {
+	w.source.mu.Lock()
+	defer w.source.mu.Unlock()
+	delete(w.source.open, w)
+	w.inner.Stop()
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package steadywatch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
+)
+
+// server answers lists and watches as it is told to, one after the other.
+type server struct {
+	t       *testing.T
+	mu      sync.Mutex
+	answers []any // error, or *watch.FakeWatcher
+	asked   []metav1.ListOptions
+}
+
+func (s *server) next(options metav1.ListOptions) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.answers) == 0 {
+		s.t.Error("asked once too often")
+		return errors.New("nothing more")
+	}
+	s.asked = append(s.asked, options)
+	answer := s.answers[0]
+	s.answers = s.answers[1:]
+	return answer
+}
+
+func (s *server) source() *Source {
+	return New(&cache.ListWatch{
+		ListWithContextFunc: func(_ context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			switch a := s.next(options).(type) {
+			case error:
+				return nil, a
+			default:
+				return &coordinationv1.LeaseList{}, nil
+			}
+		},
+		WatchFuncWithContext: func(_ context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			switch a := s.next(options).(type) {
+			case error:
+				return nil, a
+			case watch.Interface:
+				return a, nil
+			}
+			return nil, errors.New("no answer")
+		},
+	})
+}
+
+// versions returns the resourceVersions from which watches were asked for.
+func (s *server) versions() (out []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.asked {
+		out = append(out, o.ResourceVersion)
+	}
+	return out
+}
+
+func lease(version int) *coordinationv1.Lease {
+	return &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.Itoa(version)}}
+}
+
+func fake() *watch.FakeWatcher { return watch.NewFakeWithChanSize(10, false) }
+
+var (
+	refused = errors.New("connection refused")
+	gone    = apierrors.NewResourceExpired("too old")
+)
+
+func statusOf(err *apierrors.StatusError) *metav1.Status { return &err.ErrStatus }
+
+// want checks which resourceVersions come next; 0 stands for an error, -1 for the
+// end.
+func want(t *testing.T, w watch.Interface, versions ...int) {
+	t.Helper()
+	for _, v := range versions {
+		event, ok := <-w.ResultChan()
+		got := -1
+		if ok {
+			got = 0
+			if l, isLease := event.Object.(*coordinationv1.Lease); isLease {
+				got, _ = strconv.Atoi(l.ResourceVersion)
+			}
+		}
+		if got != v {
+			t.Fatalf("got %d (%v), want %d", got, event, v)
+		}
+	}
+}
+
+func TestAWatchThatEndsGoesOnFromWhereItStood(t *testing.T) {
+	for name, end := range map[string]func(*watch.FakeWatcher){
+		"closed":  func(w *watch.FakeWatcher) { w.Stop() },
+		"broken":  func(w *watch.FakeWatcher) { w.Error(statusOf(apierrors.NewInternalError(errors.New("decode")))) },
+		"timeout": func(w *watch.FakeWatcher) { w.Error(statusOf(apierrors.NewTimeoutError("etcd", 0))) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second := fake(), fake()
+			s := &server{t: t, answers: []any{first, refused, apierrors.NewServiceUnavailable("starting"), second}}
+			w, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			first.Add(lease(2))
+			first.Action(watch.Bookmark, lease(5))
+			want(t, w, 2, 5)
+			end(first)
+			second.Modify(lease(6))
+			want(t, w, 6)
+			if diff := cmp.Diff([]string{"1", "5", "5", "5"}, s.versions()); diff != "" {
+				t.Errorf("asked for (-want +got):\n%s", diff)
+			}
+			w.Stop()
+			want(t, w, -1)
+		})
+	}
+}
+
+func TestWhatTheAPIServerSaysIsPassedOn(t *testing.T) {
+	t.Run("in the stream", func(t *testing.T) {
+		first := fake()
+		s := &server{t: t, answers: []any{first}}
+		w, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Error(statusOf(gone))
+		want(t, w, 0, -1)
+	})
+	t.Run("when a watch is opened again", func(t *testing.T) {
+		first := fake()
+		s := &server{t: t, answers: []any{first, gone}}
+		w, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Stop()
+		event := <-w.ResultChan()
+		if !apierrors.IsResourceExpired(apierrors.FromObject(event.Object)) {
+			t.Errorf("got %v", event)
+		}
+		want(t, w, -1)
+	})
+	t.Run("when a watch is opened", func(t *testing.T) {
+		s := &server{t: t, answers: []any{refused, gone}}
+		if _, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"}); !apierrors.IsResourceExpired(err) {
+			t.Error(err)
+		}
+	})
+	t.Run("to a list", func(t *testing.T) {
+		forbidden := &apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden}}
+		s := &server{t: t, answers: []any{refused, apierrors.NewTooManyRequests("busy", 0), forbidden}}
+		if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAListIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
+	s := &server{t: t, answers: []any{refused, refused, "a list"}}
+	if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAWatchThatIsToBeginWithAllObjectsIsContinuedOnlyOnceTheyWereThere(t *testing.T) {
+	options := metav1.ListOptions{SendInitialEvents: ptr.To(true), ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan}
+	t.Run("cut before", func(t *testing.T) {
+		first := fake()
+		s := &server{t: t, answers: []any{first}}
+		w, err := s.source().ListWatch().WatchWithContext(t.Context(), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first.Add(lease(2))
+		first.Stop()
+		want(t, w, 2, -1)
+	})
+	t.Run("cut after", func(t *testing.T) {
+		first, second := fake(), fake()
+		s := &server{t: t, answers: []any{first, second}}
+		w, err := s.source().ListWatch().WatchWithContext(t.Context(), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		end := lease(3)
+		end.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
+		first.Add(lease(2))
+		first.Action(watch.Bookmark, end)
+		first.Stop()
+		second.Add(lease(4))
+		want(t, w, 2, 3, 4)
+		if last := s.asked[1]; last.SendInitialEvents != nil || last.ResourceVersionMatch != "" || last.ResourceVersion != "3" {
+			t.Errorf("went on with %v", last)
+		}
+		w.Stop()
+		want(t, w, -1)
+	})
+}
+
+func TestReopenPutsAFreshWatchBelow(t *testing.T) {
+	first, second := fake(), fake()
+	s := &server{t: t, answers: []any{first, second}}
+	source := s.source()
+	w, err := source.ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	source.Reopen()
+	second.Add(lease(2))
+	want(t, w, 2)
+	w.Stop()
+	want(t, w, -1)
+	source.Reopen() // Of none.
+}
+
+func TestStoppingEndsAWatchThatNobodyReadsAndOneThatTriesToComeBack(t *testing.T) {
+	first := fake()
+	s := &server{t: t, answers: []any{first}}
+	w, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Add(lease(2))
+	w.Stop()
+	for range w.ResultChan() {
+	}
+	if !first.IsStopped() {
+		t.Error("the watch below is still open")
+	}
+}
