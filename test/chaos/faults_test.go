@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -347,11 +348,26 @@ func (w *world) ready(ctx context.Context) error {
 	return w.fleet.Cluster.WaitReady(ctx)
 }
 
+// pause stops a process for d. One that has just ended is about to be started
+// again.
 func pause(ctx context.Context, p *devcluster.Process, d time.Duration) error {
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		return err
+	for begin := time.Now(); ; {
+		err := p.Signal(syscall.SIGSTOP)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrProcessDone) || time.Since(begin) > 10*time.Second {
+			return err
+		}
+		if err := letPass(ctx, 50*time.Millisecond); err != nil {
+			return err
+		}
 	}
-	return errors.Join(letPass(ctx, d), p.Signal(syscall.SIGCONT))
+	err := letPass(ctx, d)
+	if resumed := p.Signal(syscall.SIGCONT); !errors.Is(resumed, os.ErrProcessDone) {
+		err = errors.Join(err, resumed)
+	}
+	return err
 }
 
 func pauseBoth(ctx context.Context, w *world, d time.Duration) error {
