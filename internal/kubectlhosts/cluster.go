@@ -218,18 +218,12 @@ func (c *cluster) noSuchHost(ctx context.Context, name string) error {
 	return fmt.Errorf("there is no host %q; 'kubectl hosts list' shows the %d that there are", name, len(names))
 }
 
-// rightsOf says which shipped role gives a right to use a resource.
-func rightsOf(verb, resource string) string {
-	switch {
-	case resource == "servers":
-		return "hoststatus-compute-server-viewer"
-	case resource == "leases":
-		return "hoststatus-fleet-viewer"
-	case verb == "patch":
+// roleFor says which shipped role gives a right.
+func roleFor(verb string) string {
+	if verb == "patch" {
 		return "hoststatus-fleet-operator"
-	default:
-		return "hoststatus-fleet-viewer"
 	}
+	return "hoststatus-fleet-viewer"
 }
 
 // explain says what is behind an error of the API server, and what to do.
@@ -245,7 +239,7 @@ func explain(err error, verb, resource, namespace string) error {
 	full := schema.GroupResource{Group: group, Resource: resource}
 	switch {
 	case isForbiddenByRBAC(err, verb, resource):
-		return fmt.Errorf("you lack the right to %s %s%s; the ClusterRole %s gives it (%w)", verb, full, where, rightsOf(verb, resource), err)
+		return fmt.Errorf("you lack the right to %s %s%s; the ClusterRole %s gives it (%w)", verb, full, where, roleFor(verb), err)
 	case apierrors.IsNotFound(err) && !isNoSuchObject(err):
 		return fmt.Errorf("hoststatus is not installed in this cluster: it has no %s; check --context, or install hoststatus", full)
 	default:

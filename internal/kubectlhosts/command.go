@@ -20,7 +20,7 @@ const (
 	ExitOK = 0
 	// ExitError says that the API server could not be reached, or refused.
 	ExitError = 1
-	// ExitUsage says that the command line is wrong. Nothing was asked.
+	// ExitUsage says that the command line is wrong. Nothing was written.
 	ExitUsage = 2
 	// ExitNotFound says that a named host does not exist. Nothing was written.
 	ExitNotFound = 3
@@ -103,11 +103,12 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed,
   kubectl hosts show compute-2
   kubectl hosts force-down compute-2 --reason "fenced by ipmi"
   kubectl hosts up compute-2`,
-		Annotations:       map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl hosts"},
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		Args:              cobra.ArbitraryArgs,
+		Annotations:                map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl hosts"},
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SuggestionsMinimumDistance: 2,
+		Args:                       cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return cmd.Help()

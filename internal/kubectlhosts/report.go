@@ -65,7 +65,7 @@ type LeaseReport struct {
 	AgeSeconds *float64          `json:"ageSeconds,omitempty"`
 	// DurationSeconds is for how long a renewal holds, and DurationFrom says who
 	// decided that.
-	DurationSeconds int32        `json:"durationSeconds"`
+	DurationSeconds int32        `json:"durationSeconds,omitempty"`
 	DurationFrom    DurationFrom `json:"durationFrom"`
 }
 
@@ -87,6 +87,8 @@ const (
 	DurationFromHost    DurationFrom = "ComputeService"
 	DurationFromLease   DurationFrom = "Lease"
 	DurationFromManager DurationFrom = "ManagerDefault"
+	// DurationUnknown says that the Lease may give one, and could not be read.
+	DurationUnknown DurationFrom = "Unknown"
 )
 
 // WindowReport is a maintenance window.
@@ -150,7 +152,7 @@ func newReport(e evidence, now time.Time) *Report {
 	if e.serversErr == nil {
 		r.Tenants = tenants(e.servers)
 	}
-	r.Why = why(r, now)
+	r.Why = why(r, reportingMessage(s), now)
 	r.Hints = hints(r, e, now)
 	return r
 }
@@ -180,6 +182,9 @@ func durationOf(s *v1alpha1.ComputeService, lease *coordinationv1.Lease) (time.D
 func leaseReport(e evidence, now time.Time) LeaseReport {
 	key := leaseOf(e.service)
 	d, from := durationOf(e.service, e.lease)
+	if e.leaseErr != nil && from == DurationFromManager {
+		d, from = 0, DurationUnknown
+	}
 	r := LeaseReport{Namespace: key.Namespace, Name: key.Name, State: LeaseRead, DurationSeconds: int32(d / time.Second), DurationFrom: from}
 	switch {
 	case e.leaseErr != nil:
@@ -254,8 +259,16 @@ func tenants(servers []v1alpha1.Server) []TenantReport {
 	return out
 }
 
+// reportingMessage is what the manager says of the heartbeats in words.
+func reportingMessage(s *v1alpha1.ComputeService) string {
+	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
+		return c.Message
+	}
+	return ""
+}
+
 // why says in a sentence why the host has its status.
-func why(r *Report, now time.Time) string {
+func why(r *Report, message string, now time.Time) string {
 	lease := r.Lease.Namespace + "/" + r.Lease.Name
 	switch r.Reason {
 	case v1alpha1.ReasonForcedDown:
@@ -265,13 +278,11 @@ func why(r *Report, now time.Time) string {
 	case v1alpha1.ReasonWindowOpen:
 		return "Its maintenance window is open" + until(r.Window, now) + "."
 	case v1alpha1.ReasonLeaseExpired:
-		return fmt.Sprintf("Lease %s was not renewed for %s. The host may be off, hung or cut off: nobody has said which, so failing over is not safe yet.", lease, human(r.Lease.duration()))
-	case v1alpha1.ReasonNeverReported:
-		return fmt.Sprintf("Lease %s was never renewed. Check that the agent runs on the host, and spec.leaseRef.", lease)
-	case v1alpha1.ReasonWaitingForHeartbeat:
-		return fmt.Sprintf("The ComputeService is new, and the first renewal of Lease %s may still come.", lease)
-	case v1alpha1.ReasonLeaseNotReadable:
-		return fmt.Sprintf("The manager does not read Leases in namespace %s. Add it to --lease-namespaces, or change spec.leaseRef.namespace.", r.Lease.Namespace)
+		// The manager's words have the duration by which it judged.
+		return cmp.Or(message, fmt.Sprintf("Lease %s was not renewed in time", lease)) +
+			". The host may be off, hung or cut off: nobody has said which, so failing over is not safe yet."
+	case v1alpha1.ReasonNeverReported, v1alpha1.ReasonLeaseNotReadable, v1alpha1.ReasonWaitingForHeartbeat:
+		return cmp.Or(message, fmt.Sprintf("No renewal of Lease %s has been seen", lease)) + "."
 	case v1alpha1.ReasonWindowAnnounced:
 		if r.Window == nil {
 			return "The host reports, and maintenance was announced for it."
@@ -308,7 +319,7 @@ func hints(r *Report, e evidence, now time.Time) []string {
 	hint := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	s := e.service
 	if silent, known := managerSilence(e.canary, now); known {
-		hint("The manager has not reported for %s, so this status may be out of date. Check the Deployment hoststatus-manager.", human(silent))
+		hint("The manager has not reported for %s, so this status may be out of date. Check that it runs.", human(silent))
 	}
 	if s.Status.HostStatus != nil && s.Status.ObservedGeneration < s.Generation {
 		hint("The status is older than the spec: the manager has not seen the last change of spec yet.")
@@ -329,11 +340,11 @@ func hints(r *Report, e evidence, now time.Time) []string {
 	if r.Reporting == v1alpha1.HostReportingFalse && (r.Reason == v1alpha1.ReasonDisabled || r.Reason == v1alpha1.ReasonWindowOpen) {
 		hint("The host does not report, which MAINTENANCE hides.")
 	}
-	if r.Reporting == v1alpha1.HostReportingTrue && r.Reason == v1alpha1.ReasonForcedDown {
-		hint("The host is said to be off, yet it reports. If it is back, 'kubectl hosts up %s'; if not, it must not be failed over while it runs.", r.Host)
+	if r.Reason == v1alpha1.ReasonForcedDown && renewed && !r.Since.IsZero() && r.Lease.RenewTime.After(r.Since.Time) {
+		hint("The host is said to be off, yet it renewed its Lease %s ago, after that was said: it runs. Do not fail it over; 'kubectl hosts up %s' takes the assertion back.", human(age), r.Host)
 	}
 	if behind := outOfStep(r); behind > 0 {
-		hint("%d of its servers do not carry the host's status yet.", behind)
+		hint("The status has not reached %s yet.", counted(behind, "server"))
 	}
 	if e.leaseErr != nil {
 		hint("Its Lease could not be read: %v", e.leaseErr)

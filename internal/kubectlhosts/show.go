@@ -93,11 +93,7 @@ func writeReport(w io.Writer, r *Report, colours bool, now time.Time) {
 	line("Reporting", "%s%s", cmp.Or(string(r.Reporting), none), since(r.ReportingSince, now))
 	line("Lease", "%s", showLease(&r.Lease))
 	line("Last renewal", "%s", showRenewal(r, now))
-	line("Renewals hold", "%s, %s", human(r.Lease.duration()), map[DurationFrom]string{
-		DurationFromHost:    "as spec.leaseDurationSeconds of the ComputeService says",
-		DurationFromLease:   "as the Lease says",
-		DurationFromManager: "the default, unless the manager's --default-lease-duration says otherwise",
-	}[r.Lease.DurationFrom])
+	line("Renewals hold", "%s", showDuration(&r.Lease))
 	line("Forced down", "%s", showFlag(r.ForcedDown))
 	line("Disabled", "%s", showFlag(r.Disabled))
 	line("Window", "%s", showWindowReport(r.Window, now))
@@ -139,6 +135,19 @@ func showLease(l *LeaseReport) string {
 		return name + ", held by " + l.Holder
 	default:
 		return name
+	}
+}
+
+func showDuration(l *LeaseReport) string {
+	switch l.DurationFrom {
+	case DurationFromHost:
+		return human(l.duration()) + ", as spec.leaseDurationSeconds of the ComputeService says"
+	case DurationFromLease:
+		return human(l.duration()) + ", as the Lease says"
+	case DurationFromManager:
+		return human(l.duration()) + ", the default, unless the manager's --default-lease-duration says otherwise"
+	default:
+		return "as long as the Lease says, which could not be read"
 	}
 }
 

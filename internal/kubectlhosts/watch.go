@@ -91,11 +91,13 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	}
 	_, _ = fmt.Fprintln(p.ErrOut, summary(services))
 
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var broken error // for example a closed pipe
 	changes := newTransitions(services, names, c.now, func(t Transition) {
-		if err := p.printTransition(t, o.output); err != nil {
-			cancel(err) // for example a closed pipe
+		if err := p.printTransition(t, o.output); err != nil && broken == nil {
+			broken = fmt.Errorf("printing a change: %w", err)
+			stop()
 		}
 	})
 	connection := &connection{out: p.ErrOut}
@@ -116,10 +118,9 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	cache.NewReflectorWithOptions(source, &v1alpha1.ComputeService{}, changes, cache.ReflectorOptions{
 		Name: "hosts", Logger: &silent, Backoff: &reconnectBackoff,
 	}).RunWithContext(logr.NewContext(ctx, silent))
-	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
-	}
-	return nil
+	changes.mu.Lock()
+	defer changes.mu.Unlock()
+	return broken
 }
 
 // connection tells a person when the API server is lost, and when it is back.
