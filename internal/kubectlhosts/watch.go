@@ -110,8 +110,11 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			stream, err := c.Watch(ctx, &v1alpha1.ComputeServiceList{}, &client.ListOptions{Raw: &options, LabelSelector: selector})
-			connection.heard(err)
-			return stream, err
+			if err != nil {
+				connection.heard(err)
+				return nil, err
+			}
+			return connection.follow(stream), nil
 		},
 	}
 	silent := logr.Discard()
@@ -143,6 +146,47 @@ func (c *connection) heard(err error) {
 		c.lost = false
 		_, _ = fmt.Fprintln(c.out, "Connected again.")
 	}
+}
+
+// aliveAfter is how long a watch lasts before its connection counts as good. A
+// connection that is cut at once looks like a watch without events.
+const aliveAfter = time.Second
+
+// follow passes a watch on, and listens whether it lasts.
+func (c *connection) follow(stream watch.Interface) watch.Interface {
+	events := make(chan watch.Event)
+	proxy := watch.NewProxyWatcher(events)
+	go func() {
+		defer close(events)
+		defer stream.Stop()
+		timer := time.NewTimer(aliveAfter)
+		defer timer.Stop()
+		alive := false
+		for {
+			select {
+			case event, ok := <-stream.ResultChan():
+				if !ok && !alive {
+					c.heard(errors.New("the connection is closed at once"))
+				}
+				if !ok {
+					return
+				}
+				alive = true
+				c.heard(nil)
+				select {
+				case events <- event:
+				case <-proxy.StopChan():
+					return
+				}
+			case <-timer.C:
+				alive = true
+				c.heard(nil)
+			case <-proxy.StopChan():
+				return
+			}
+		}
+	}()
+	return proxy
 }
 
 func (p *plugin) printTransition(t Transition, output string) error {

@@ -70,8 +70,8 @@ func TestKubectlCompletesHosts(t *testing.T) {
 		{[]string{"up", ""}, []string{"compute-2"}},
 		{[]string{"enable", ""}, []string{"compute-4"}},
 		{[]string{"force-down", "compute-1", "compute-3", "compute-"}, []string{"compute-4", "compute-5", "compute-10"}},
-		{[]string{"list", "--status", "U"}, []string{"UNKNOWN", "UP"}},
-		{[]string{"list", "-o", "w"}, []string{"wide"}},
+		{[]string{"list", "--sort", ""}, []string{"name", "status", "since"}},
+		{[]string{"list", "-o", ""}, []string{"wide", "json", "yaml", "name"}},
 		{[]string{"up", "--dry-run", ""}, []string{"none", "client", "server"}},
 		{[]string{"fo"}, []string{"force-down"}},
 	} {
