@@ -148,22 +148,28 @@ func TestWatchOfSomeHostsTellsOfNoOthers(t *testing.T) {
 
 // door is a way to the API server that can be shut.
 type door struct {
-	net.Listener
-	to string
+	address, to string
 
-	mu   sync.Mutex
-	shut bool
-	open map[net.Conn]struct{}
+	mu       sync.Mutex
+	listener net.Listener
+	passing  map[net.Conn]struct{}
 }
 
 func newDoor(t *testing.T) *door {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
 	u, err := url.Parse(env.cluster.URL)
 	must(t, err)
-	d := &door{Listener: listener, to: u.Host, open: map[net.Conn]struct{}{}}
-	t.Cleanup(func() { _ = listener.Close(); d.set(true) })
+	d := &door{address: "127.0.0.1:0", to: u.Host, passing: map[net.Conn]struct{}{}}
+	d.open(t)
+	t.Cleanup(d.shut)
+	return d
+}
+
+func (d *door) open(t *testing.T) {
+	t.Helper()
+	listener, err := net.Listen("tcp", d.address)
+	must(t, err)
+	d.listener, d.address = listener, listener.Addr().String()
 	go func() {
 		for {
 			in, err := listener.Accept()
@@ -173,7 +179,6 @@ func newDoor(t *testing.T) *door {
 			go d.pass(in)
 		}
 	}()
-	return d
 }
 
 func (d *door) pass(in net.Conn) {
@@ -184,29 +189,21 @@ func (d *door) pass(in net.Conn) {
 	}
 	defer func() { _ = out.Close() }()
 	d.mu.Lock()
-	if d.shut {
-		d.mu.Unlock()
-		return
-	}
-	d.open[in] = struct{}{}
+	d.passing[in], d.passing[out] = struct{}{}, struct{}{}
 	d.mu.Unlock()
 	go func() { _, _ = io.Copy(out, in) }()
 	_, _ = io.Copy(in, out)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.open, in)
 }
 
-// set shuts the door, which cuts every connection, or opens it.
-func (d *door) set(shut bool) {
+// shut refuses every connection, and cuts those that there are.
+func (d *door) shut() {
+	_ = d.listener.Close()
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.shut = shut
-	for c := range d.open {
-		if shut {
-			_ = c.Close()
-		}
+	for c := range d.passing {
+		_ = c.Close()
 	}
+	clear(d.passing)
 }
 
 func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
@@ -216,7 +213,7 @@ func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
 	d := newDoor(t)
 	config, err := env.cluster.AdminConfig()
 	must(t, err)
-	config.Host = "https://" + d.Addr().String()
+	config.Host = "https://" + d.address
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
 
@@ -224,7 +221,7 @@ func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
 	expectLines(t, w.notes, "Watching 3 hosts: 3 UP.")
 	becomes(t, "compute-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionTrue, time.Second)
 	expectLines(t, w.lines, "2026-10-01T12:00:01Z  compute-1  UP  ->  UNKNOWN  LeaseExpired")
-	d.set(true)
+	d.shut()
 	if note := next(t, w.notes); !strings.HasPrefix(note, "Connection lost, trying again: ") {
 		t.Errorf("it says %q", note)
 	}
@@ -232,7 +229,7 @@ func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
 	becomes(t, "compute-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown, metav1.ConditionTrue, 3*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionTrue, 4*time.Second)
 	must(t, env.admin.Delete(t.Context(), read(t, "compute-3")))
-	d.set(false)
+	d.open(t)
 	expectLines(t, w.notes, "Connected again.")
 	// Whether each step is told depends on whether the watch could go on where it
 	// stopped; the last word on each host is told in any case.
