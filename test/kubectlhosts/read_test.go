@@ -3,6 +3,8 @@
 package kubectlhosts
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -34,7 +36,7 @@ func fleet(t *testing.T) {
 	h.make(t)
 	h = silent("compute-4")
 	h.status, h.reason, h.since = v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled, 26*time.Hour
-	h.spec.Disabled, h.spec.DisabledReason = ptr.To(true), ptr.To("\x1b[31mnew\nmemory")
+	h.spec.Disabled, h.spec.DisabledReason = ptr.To(true), ptr.To("new memory")
 	h.make(t)
 	h = host{
 		name: "compute-5", reason: v1alpha1.ReasonWaitingForHeartbeat, since: 8 * time.Second,
@@ -197,4 +199,46 @@ func TestAHostThatIsNotThereIsLikeOthers(t *testing.T) {
 		t.Error("compute-2 was written although another host does not exist")
 	}
 	s.golden(t)
+}
+
+func TestTheDocumentationShowsWhatIsPrinted(t *testing.T) {
+	goldens, err := filepath.Glob(filepath.Join("testdata", "*.golden"))
+	must(t, err)
+	printed := ""
+	for _, path := range goldens {
+		golden, err := os.ReadFile(path)
+		must(t, err)
+		printed += "\n" + strings.ReplaceAll(string(golden), "\n2> ", "\n")
+	}
+	page, err := os.ReadFile(filepath.Join(env.root, "docs", "kubectl-hosts.md"))
+	must(t, err)
+	steps := 0
+	for i, block := range strings.Split(string(page), "```") {
+		if i%2 == 0 {
+			continue
+		}
+		block = strings.TrimSpace(strings.TrimPrefix(block, "console\n"))
+		for _, step := range strings.Split(block, "\n\n") {
+			steps++
+			if !strings.Contains(printed, "\n"+step+"\n") {
+				t.Errorf("no test has printed\n%s", step)
+			}
+		}
+	}
+	if steps == 0 {
+		t.Error("the page shows nothing")
+	}
+}
+
+func TestNobodyPaintsTheTerminalThroughAReason(t *testing.T) {
+	h := up("compute-1")
+	h.status, h.reason = v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled
+	h.spec.Disabled, h.spec.DisabledReason = ptr.To(true), ptr.To("\x1b[2J\nnew memory")
+	h.make(t)
+	s := newSession()
+	s.run(t.Context(), "list")
+	s.run(t.Context(), "show", "compute-1")
+	if strings.Contains(s.transcript.String(), "\x1b") {
+		t.Errorf("it does: %q", s.transcript.String())
+	}
 }

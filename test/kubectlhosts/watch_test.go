@@ -256,7 +256,9 @@ func TestWatchEndsWithItsReader(t *testing.T) {
 	_ = reader.Close()
 	notes, errOut := io.Pipe()
 	code := make(chan int, 1)
-	go func() { code <- plugin.Run(t.Context(), s.environment(out, errOut), []string{"watch", "--kubeconfig=" + env.kubeconfig}) }()
+	go func() {
+		code <- plugin.Run(t.Context(), s.environment(out, errOut), []string{"watch", "--kubeconfig=" + env.kubeconfig})
+	}()
 	told := lines(notes)
 	expectLines(t, told, "Watching 1 host: 1 UP.")
 	becomes(t, "compute-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionFalse, time.Second)
