@@ -3,8 +3,6 @@
 package kubectlhosts
 
 import (
-	"bytes"
-
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
@@ -26,7 +24,7 @@ func owner(managed []metav1.ManagedFieldsEntry, path ...any) (found fieldOwner) 
 			continue
 		}
 		set := &fieldpath.Set{}
-		if err := set.FromJSON(bytes.NewReader(entry.FieldsV1.Raw)); err != nil || !set.Has(field) {
+		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil || !set.Has(field) {
 			continue
 		}
 		o := fieldOwner{entry.Manager, entry.Operation == metav1.ManagedFieldsOperationApply}
