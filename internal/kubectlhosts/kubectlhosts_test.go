@@ -242,7 +242,7 @@ func TestTablesAlignWhatIsColoured(t *testing.T) {
 }
 
 func TestTheOwnerWhoAppliesGoesFirst(t *testing.T) {
-	field := func(path string) *metav1.FieldsV1 { return metav1.NewFieldsV1(path) }
+	field := metav1.NewFieldsV1
 	managed := []metav1.ManagedFieldsEntry{
 		{Manager: "kubectl-patch", Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: field(`{"f:spec":{"f:disabled":{}}}`)},
 		{Manager: "argocd", Operation: metav1.ManagedFieldsOperationApply, FieldsV1: field(`{"f:spec":{".":{},"f:disabled":{}}}`)},
