@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kubectl-hosts is a kubectl plugin for those who look after the hosts:
+// kubectl hosts list, show, force-down, up, disable, enable, window and watch.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"golang.org/x/term"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"hoststatus.dev/hoststatus/internal/kubectlhosts"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := kubectlhosts.Run(ctx, kubectlhosts.Environment{
+		IOStreams:   genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr},
+		InTerminal:  term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())),
+		OutTerminal: term.IsTerminal(int(os.Stdout.Fd())),
+		Getenv:      os.Getenv,
+	}, os.Args[1:])
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"fmt"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+)
+
+// change is what a verb does to a host.
+type change struct {
+	// question is the verb at the beginning of a question, and done what is said
+	// afterwards.
+	question, done string
+	// apply changes the spec. It leaves alone what is as it should be, and touches
+	// no field that the verb is not about.
+	apply func(spec *v1alpha1.ComputeServiceSpec, now time.Time) error
+	// already says how a host is that needs no change.
+	already func(spec *v1alpha1.ComputeServiceSpec) string
+	// detail adds to what is said afterwards; it may be nil.
+	detail func(spec *v1alpha1.ComputeServiceSpec) string
+	// deadly says that the verb asserts that the host is off.
+	deadly bool
+	// flag is the field whose owner may set it again.
+	flag string
+}
+
+// plan is what a change means for one host.
+type plan struct {
+	before, after *v1alpha1.ComputeService
+	// needed is false if the host is so already.
+	needed bool
+	// stillReports says why the host is not off; empty unless the change is deadly.
+	stillReports string
+	// outcome says what comes of it.
+	outcome string
+	// warning is what the caller may not expect.
+	warning string
+}
+
+// newPlan decides what a change means for a host. lease may be nil.
+func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.Lease, now time.Time) (*plan, error) {
+	p := &plan{before: service, after: service.DeepCopy()}
+	if err := c.apply(&p.after.Spec, now); err != nil {
+		return nil, fmt.Errorf("%s: %w", service.Name, err)
+	}
+	if equality.Semantic.DeepEqual(p.before.Spec, p.after.Spec) {
+		p.outcome = c.already(&service.Spec)
+		return p, nil
+	}
+	p.needed = true
+	if c.deadly && !isTrue(p.before.Spec.ForcedDown) {
+		p.stillReports = stillReports(service, lease, now)
+	}
+	p.outcome = expect(p.before, p.after, now)
+	if c.detail != nil {
+		p.outcome += c.detail(&p.after.Spec)
+	}
+	if o := owner(service.ManagedFields, "spec", c.flag); o.applies && o.name != fieldManager {
+		p.warning = fmt.Sprintf("%s: spec.%s is applied by %s, which may set it again", service.Name, c.flag, o.name)
+	}
+	return p, nil
+}
+
+// stillReports says by what a host shows that it is not off, or "". Either the
+// manager or the Lease is enough: the one judges by arrival, the other is newer.
+func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, now time.Time) string {
+	key := leaseOf(s)
+	if lease != nil && lease.Spec.RenewTime != nil {
+		d, _ := durationOf(s, lease)
+		if age := now.Sub(lease.Spec.RenewTime.Time); age.Abs() < d {
+			return fmt.Sprintf("Lease %s was renewed %s ago", key, human(age))
+		}
+	}
+	if meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionReporting) {
+		return "the manager sees its renewals of Lease " + key.String()
+	}
+	return ""
+}
+
+// expect says what the host status will be, by the manager's own table.
+func expect(before, after *v1alpha1.ComputeService, now time.Time) string {
+	seen := observation(before)
+	if !equality.Semantic.DeepEqual(before.Spec.MaintenanceWindow, after.Spec.MaintenanceWindow) {
+		seen.WindowOpened = false
+	}
+	result := hoststatus.Derive(&after.Spec, seen, now)
+	from, to := showStatus(before.Status.HostStatus), showStatus(result.Status)
+	if from == to {
+		return fmt.Sprintf("%s stays (%s)", to, result.Reason)
+	}
+	return fmt.Sprintf("%s -> %s (%s)", from, to, result.Reason)
+}
+
+// assert sets a flag and its reason.
+func assert(flag **bool, reason **string, why string) {
+	if !isTrue(*flag) {
+		*flag = ptr.To(true)
+	}
+	if text(*reason) != why {
+		*reason = &why
+	}
+}
+
+// withdraw takes a flag away, so that nobody owns it, and its reason with it. One
+// that somebody has set to false is theirs, and is no obstacle.
+func withdraw(flag **bool, reason **string) {
+	if isTrue(*flag) {
+		*flag, *reason = nil, nil
+	}
+}
+
+// quoted is a reason in brackets, if there is one.
+func quoted(reason *string) string {
+	if text(reason) == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%q)", *reason)
+}
+
+// windowChange is what the flags of window say. A nil field keeps what there is.
+type windowChange struct {
+	clear      bool
+	start, end *moment
+	// endless takes the end away.
+	endless bool
+	// length puts the end that long after the start.
+	length time.Duration
+	reason *string
+	// now is what times from now count from: the same for all hosts.
+	now time.Time
+}
+
+// apply changes the window of spec. A window that is over is not changed but
+// replaced, and a new one starts now unless it says otherwise.
+func (w *windowChange) apply(spec *v1alpha1.ComputeServiceSpec, now time.Time) error {
+	if w.clear {
+		spec.MaintenanceWindow = nil
+		return nil
+	}
+	if w.now.IsZero() {
+		w.now = now
+	}
+	window := spec.MaintenanceWindow.DeepCopy()
+	if window == nil || window.EndTime != nil && !now.Before(window.EndTime.Time) {
+		window = &v1alpha1.MaintenanceWindow{StartTime: metav1.NewTime(w.now.Truncate(time.Second))}
+	}
+	if w.start != nil {
+		window.StartTime = metav1.NewTime(w.start.time(w.now))
+	}
+	switch {
+	case w.endless:
+		window.EndTime = nil
+	case w.end != nil:
+		window.EndTime = &metav1.Time{Time: w.end.time(w.now)}
+	case w.length > 0:
+		window.EndTime = &metav1.Time{Time: window.StartTime.Add(w.length)}
+	}
+	if w.reason != nil {
+		window.Reason = w.reason
+		if *w.reason == "" {
+			window.Reason = nil
+		}
+	}
+	if end := window.EndTime; end != nil {
+		if !end.After(window.StartTime.Time) {
+			return usageError("the window would end at %s, before it starts at %s; change --start, --end or --for", stamp(end.Time), stamp(window.StartTime.Time))
+		}
+		if !end.After(now) {
+			return usageError("the window would be over already: it ends at %s and it is %s; change --end or --for, or use --clear", stamp(end.Time), stamp(now))
+		}
+	}
+	spec.MaintenanceWindow = window
+	return nil
+}
+
+// already says how a window is that needs no change.
+func (w *windowChange) already(spec *v1alpha1.ComputeServiceSpec) string {
+	if spec.MaintenanceWindow == nil {
+		return "it has no maintenance window"
+	}
+	return "its window is so already: " + showWindow(spec.MaintenanceWindow)
+}
+
+// detail says how the window is.
+func (*windowChange) detail(spec *v1alpha1.ComputeServiceSpec) string {
+	if spec.MaintenanceWindow == nil {
+		return ""
+	}
+	return ", " + showWindow(spec.MaintenanceWindow)
+}

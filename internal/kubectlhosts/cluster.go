@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const (
+	// fieldManager owns what the plugin writes.
+	fieldManager = "kubectl-hosts"
+	// listPage is how many objects one request asks for.
+	listPage = 500
+	// clockTolerance is by how much this machine's clock may differ from the API
+	// server's before ages are told by the latter.
+	clockTolerance = 2 * time.Second
+)
+
+// cluster is a connection to the API server.
+type cluster struct {
+	client.WithWatch
+	now func() time.Time
+}
+
+// connect makes a client. It asks nothing yet.
+func (p *plugin) connect() (*cluster, error) {
+	config, err := p.config.ToRESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	config.UserAgent = fieldManager
+	config.QPS, config.Burst = 50, 300
+	config.WarningHandler = rest.NewWarningWriter(p.ErrOut, rest.WarningWriterOptions{Deduplicate: true, Color: p.InTerminal && p.colours()})
+	c := &cluster{now: p.Now}
+	if c.now == nil {
+		clock := &serverClock{local: time.Now}
+		config.Wrap(clock.follow)
+		c.now = clock.Now
+	}
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, coordinationv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("registering the kinds: %w", err)
+		}
+	}
+	// Without discovery the first request is already the one that was asked for.
+	mapper := meta.NewDefaultRESTMapper(nil)
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
+	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
+	if c.WithWatch, err = client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper}); err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	return c, nil
+}
+
+// serverClock tells the time by the API server's answers. Renewals are stamped in
+// the cluster, and a laptop that was asleep would call every host silent.
+type serverClock struct {
+	local func() time.Time
+
+	mu     sync.Mutex
+	offset time.Duration
+}
+
+// Now returns the API server's time, as far as it is known.
+func (c *serverClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.local().Add(c.offset)
+}
+
+func (c *serverClock) follow(next http.RoundTripper) http.RoundTripper {
+	return roundTripper(func(r *http.Request) (*http.Response, error) {
+		response, err := next.RoundTrip(r)
+		if err == nil {
+			c.heard(response.Header.Get("Date"))
+		}
+		return response, err
+	})
+}
+
+// heard takes the header Date, which leaves out the fraction of a second.
+func (c *serverClock) heard(date string) {
+	server, err := http.ParseTime(date)
+	if err != nil {
+		return
+	}
+	offset := server.Add(time.Second / 2).Sub(c.local())
+	if offset.Abs() <= clockTolerance {
+		offset = 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.offset = offset
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// get returns one host.
+func (c *cluster) get(ctx context.Context, name string) (*v1alpha1.ComputeService, error) {
+	service := &v1alpha1.ComputeService{}
+	err := c.Get(ctx, client.ObjectKey{Name: name}, service)
+	if isNoSuchObject(err) {
+		return nil, exitError{c.noSuchHost(ctx, name), ExitNotFound}
+	}
+	if err != nil {
+		return nil, explain(err, "get", "computeservices", "")
+	}
+	typed(service)
+	return service, nil
+}
+
+// all returns the named hosts, or all that match options if none is named.
+func (c *cluster) all(ctx context.Context, names []string, options ...client.ListOption) ([]v1alpha1.ComputeService, error) {
+	var services []v1alpha1.ComputeService
+	for _, name := range unique(names) {
+		service, err := c.get(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		services = append(services, *service)
+	}
+	if len(names) > 0 {
+		return services, nil
+	}
+	err := eachPage(ctx, c, &v1alpha1.ComputeServiceList{}, func(page *v1alpha1.ComputeServiceList) {
+		services = append(services, page.Items...)
+	}, options...)
+	if err != nil {
+		return nil, explain(err, "list", "computeservices", "")
+	}
+	for i := range services {
+		typed(&services[i])
+	}
+	slices.SortFunc(services, func(a, b v1alpha1.ComputeService) int { return compareNames(a.Name, b.Name) })
+	return services, nil
+}
+
+// serversOn returns the servers of a host, of one namespace or of all.
+func (c *cluster) serversOn(ctx context.Context, host, namespace string) ([]v1alpha1.Server, error) {
+	var servers []v1alpha1.Server
+	err := eachPage(ctx, c, &v1alpha1.ServerList{}, func(page *v1alpha1.ServerList) {
+		servers = append(servers, page.Items...)
+	}, client.InNamespace(namespace), client.MatchingFields{v1alpha1.ServerHostField: host})
+	if err != nil {
+		return nil, explain(err, "list", "servers", namespace)
+	}
+	return servers, nil
+}
+
+// lease reads a Lease. It returns nil if there is none.
+func (c *cluster) lease(ctx context.Context, key client.ObjectKey) (*coordinationv1.Lease, error) {
+	lease := &coordinationv1.Lease{}
+	err := c.Get(ctx, key, lease)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, explain(err, "get", "leases", key.Namespace)
+	}
+	return lease, nil
+}
+
+// eachPage lists page by page.
+func eachPage[L client.ObjectList](ctx context.Context, c client.Reader, list L, take func(L), options ...client.ListOption) error {
+	for {
+		if err := c.List(ctx, list, append(options, client.Limit(listPage), client.Continue(list.GetContinue()))...); err != nil {
+			return err
+		}
+		take(list)
+		if list.GetContinue() == "" {
+			return nil
+		}
+	}
+}
+
+// typed sets the kind, which decoding leaves out and printing needs.
+func typed(service *v1alpha1.ComputeService) {
+	service.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"))
+}
+
+// noSuchHost names hosts with similar names.
+func (c *cluster) noSuchHost(ctx context.Context, name string) error {
+	services, err := c.all(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("there is no host %q", name)
+	}
+	if len(services) == 0 {
+		return fmt.Errorf("there is no host %q; there are no hosts at all", name)
+	}
+	var names []string
+	for _, s := range services {
+		names = append(names, s.Name)
+	}
+	if like := similar(name, names); len(like) > 0 {
+		return fmt.Errorf("there is no host %q; similar names: %s", name, strings.Join(like, ", "))
+	}
+	return fmt.Errorf("there is no host %q; 'kubectl hosts list' shows the %d that there are", name, len(names))
+}
+
+// roleFor says which shipped role gives a right.
+func roleFor(verb string) string {
+	if verb == "patch" {
+		return "hoststatus-fleet-operator"
+	}
+	return "hoststatus-fleet-viewer"
+}
+
+// explain says what is behind an error of the API server, and what to do.
+func explain(err error, verb, resource, namespace string) error {
+	group := v1alpha1.SchemeGroupVersion.Group
+	if resource == "leases" {
+		group = coordinationv1.GroupName
+	}
+	where := ""
+	if namespace != "" {
+		where = " in namespace " + namespace
+	}
+	full := schema.GroupResource{Group: group, Resource: resource}
+	switch {
+	case isForbiddenByRBAC(err, verb, resource):
+		return fmt.Errorf("you lack the right to %s %s%s; the ClusterRole %s gives it (%w)", verb, full, where, roleFor(verb), err)
+	case apierrors.IsNotFound(err) && !isNoSuchObject(err):
+		return fmt.Errorf("hoststatus is not installed in this cluster: it has no %s; check --context, or install hoststatus", full)
+	default:
+		return err
+	}
+}
+
+// isForbiddenByRBAC tells a missing right from a refusal by admission, which says
+// itself what is wrong.
+func isForbiddenByRBAC(err error, verb, resource string) bool {
+	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), fmt.Sprintf("cannot %s resource %q", verb, resource))
+}
+
+// isNoSuchObject tells an object that is not there from an API that is not there,
+// whose 404 is none of the API's own answers.
+func isNoSuchObject(err error) bool {
+	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+func unique(names []string) []string {
+	var out []string
+	for _, name := range names {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}

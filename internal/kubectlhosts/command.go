@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+)
+
+// The exit codes, for scripts.
+const (
+	// ExitOK says that all is done, or was so already.
+	ExitOK = 0
+	// ExitError says that the API server could not be reached, or refused.
+	ExitError = 1
+	// ExitUsage says that the command line is wrong. Nothing was written.
+	ExitUsage = 2
+	// ExitNotFound says that a named host does not exist. Nothing was written.
+	ExitNotFound = 3
+	// ExitNotConfirmed says that nobody confirmed. Nothing was written.
+	ExitNotConfirmed = 4
+	// ExitNotUp says, of list --exit-code, that a listed host is not UP.
+	ExitNotUp = 5
+)
+
+// Environment is what the plugin takes from the process around it.
+type Environment struct {
+	genericiooptions.IOStreams
+	// InTerminal says that a person can be asked, and OutTerminal that one reads.
+	InTerminal, OutTerminal bool
+	// Getenv reads a variable of the environment.
+	Getenv func(string) string
+	// Now tells the time. Nil means: by the API server's clock.
+	Now func() time.Time
+}
+
+// exitError is an error with an exit code of its own.
+type exitError struct {
+	error
+	code int
+}
+
+func (e exitError) Unwrap() error { return e.error }
+
+func usageError(format string, args ...any) error {
+	return exitError{fmt.Errorf(format, args...), ExitUsage}
+}
+
+// plugin is what every verb has at hand.
+type plugin struct {
+	Environment
+	config *genericclioptions.ConfigFlags
+	colour string
+}
+
+// Run runs the plugin with the arguments after its name, and returns its exit code.
+func Run(ctx context.Context, env Environment, args []string) int {
+	root := newRoot(&plugin{Environment: env})
+	root.SetArgs(args)
+	root.SetIn(env.In)
+	root.SetOut(env.Out)
+	root.SetErr(env.ErrOut)
+	command, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	code := ExitError
+	var coded exitError
+	if errors.As(err, &coded) {
+		code = coded.code
+	}
+	// list --exit-code has said everything by its code.
+	if message := err.Error(); message != "" {
+		_, _ = fmt.Fprintf(env.ErrOut, "error: %s\n", message)
+	}
+	if code == ExitUsage {
+		_, _ = fmt.Fprintf(env.ErrOut, "See '%s --help'.\n", command.CommandPath())
+	}
+	return code
+}
+
+func newRoot(p *plugin) *cobra.Command {
+	p.config = genericclioptions.NewConfigFlags(true)
+	// Nothing is looked up by discovery, so nothing is cached.
+	p.config.CacheDir = nil
+	root := &cobra.Command{
+		Use:   "kubectl-hosts",
+		Short: "Read and say how compute hosts are",
+		Long: `Read and say how compute hosts are: which are up, why one is not, and what is on it.
+
+The hosts are the ComputeServices of hoststatus (computeservices.compute.hoststatus.dev).
+
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed,
+5 a listed host is not UP (list --exit-code).`,
+		Example: `  kubectl hosts list --status DOWN,UNKNOWN
+  kubectl hosts show compute-2
+  kubectl hosts force-down compute-2 --reason "fenced by ipmi"
+  kubectl hosts up compute-2`,
+		Annotations:                map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl hosts"},
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		CompletionOptions:          cobra.CompletionOptions{HiddenDefaultCmd: true},
+		SuggestionsMinimumDistance: 2,
+		Args:                       cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			message := fmt.Sprintf("%q is not a verb of kubectl hosts", args[0])
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				message += "; did you mean " + strings.Join(like, " or ") + "?"
+			}
+			return usageError("%s", message)
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			switch p.colour {
+			case "auto", "always", "never":
+				return nil
+			}
+			return usageError("--color: %q is not supported; use auto, always or never", p.colour)
+		},
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{err, ExitUsage} })
+	p.config.AddFlags(root.PersistentFlags())
+	root.PersistentFlags().StringVar(&p.colour, "color", "auto", "Colours in tables: auto (on a terminal, unless $NO_COLOR is set), always or never.")
+	complete(root, "color", "auto", "always", "never")
+	root.AddCommand(p.newList(), p.newShow(), p.newWatch())
+	for _, v := range verbs {
+		root.AddCommand(p.newVerb(v))
+	}
+	root.AddCommand(p.newWindow())
+	return root
+}
+
+// colours says whether tables are coloured.
+func (p *plugin) colours() bool {
+	if p.colour != "auto" {
+		return p.colour == "always"
+	}
+	return p.OutTerminal && p.Getenv("NO_COLOR") == "" && p.Getenv("TERM") != "dumb"
+}
+
+// hostArgs turns cobra's complaint about arguments into one about usage.
+func hostArgs(check cobra.PositionalArgs, want string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError("%s", want)
+		}
+		return nil
+	}
+}
+
+// complete says which values a flag may have.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	function := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
+	if err := cmd.RegisterFlagCompletionFunc(flag, function); err != nil {
+		panic(err) // the flag is not there: a mistake in this package
+	}
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+)
+
+// statusNone is how --status calls a host that has no status yet.
+const statusNone = "NONE"
+
+// hostStatuses are the values of --status, the most pressing first.
+var hostStatuses = []string{
+	string(v1alpha1.HostStatusDown), string(v1alpha1.HostStatusUnknown), statusNone, string(v1alpha1.HostStatusMaintenance),
+	string(v1alpha1.HostStatusNeedsMaintenance), string(v1alpha1.HostStatusUp),
+}
+
+type listOptions struct {
+	selector  string
+	statuses  []string
+	sort      string
+	noHeaders bool
+	exitCode  bool
+	print     *genericclioptions.PrintFlags
+}
+
+func (p *plugin) newList() *cobra.Command {
+	o := &listOptions{print: genericclioptions.NewPrintFlags("")}
+	cmd := &cobra.Command{
+		Use:     "list [HOST...]",
+		Aliases: []string{"ls"},
+		Short:   "List hosts and their status",
+		Example: `  kubectl hosts list
+  kubectl hosts list --status DOWN,UNKNOWN --sort since
+  kubectl hosts list -l rack=r12 -o wide
+  kubectl hosts list --exit-code >/dev/null || echo "not every host is UP"`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: p.completeHosts(0, nil),
+		RunE:              func(cmd *cobra.Command, args []string) error { return p.list(cmd, args, o) },
+	}
+	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
+	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "Only hosts with one of these statuses: "+strings.Join(hostStatuses, ", ")+" (not derived yet).")
+	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most pressing first) or since (the latest change first).")
+	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave out the table's headers.")
+	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "End with exit code 5 if a listed host is not UP.")
+	o.print.AddFlags(cmd)
+	cmd.Flag("output").Usage = "Output format: a table, wide, " + strings.Join(o.print.AllowedFormats(), ", ") + "."
+	complete(cmd, "output", "wide", "json", "yaml", "name")
+	complete(cmd, "status", hostStatuses...)
+	complete(cmd, "sort", "name", "status", "since")
+	return cmd
+}
+
+func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error {
+	selector, err := o.validate(names)
+	if err != nil {
+		return err
+	}
+	c, err := p.connect()
+	if err != nil {
+		return err
+	}
+	options := []client.ListOption{client.MatchingLabelsSelector{Selector: selector}}
+	if len(o.statuses) == 1 && o.statuses[0] != statusNone {
+		options = append(options, client.MatchingFields{"status.hostStatus": o.statuses[0]})
+	}
+	services, err := c.all(cmd.Context(), names, options...)
+	if err != nil {
+		return err
+	}
+	if len(o.statuses) > 0 {
+		services = slices.DeleteFunc(services, func(s v1alpha1.ComputeService) bool { return !slices.Contains(o.statuses, statusWord(&s)) })
+	}
+	if err := sortHosts(services, o.sort); err != nil {
+		return err
+	}
+	if err := p.printHosts(services, o, c.now()); err != nil {
+		return err
+	}
+	notUp := func(s v1alpha1.ComputeService) bool { return statusWord(&s) != string(v1alpha1.HostStatusUp) }
+	if o.exitCode && slices.ContainsFunc(services, notUp) {
+		return exitError{errors.New(""), ExitNotUp}
+	}
+	return nil
+}
+
+func (o *listOptions) validate(names []string) (labels.Selector, error) {
+	for i, status := range o.statuses {
+		o.statuses[i] = strings.ToUpper(status)
+		if !slices.Contains(hostStatuses, o.statuses[i]) {
+			return nil, usageError("--status: %q is not a host status; use %s", status, strings.Join(hostStatuses, ", "))
+		}
+	}
+	if err := sortHosts(nil, o.sort); err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]string{"", "wide"}, *o.print.OutputFormat) {
+		if _, err := o.print.ToPrinter(); err != nil {
+			return nil, usageError("--output: %w", err)
+		}
+	}
+	return parseSelector(o.selector, names)
+}
+
+func parseSelector(selector string, names []string) (labels.Selector, error) {
+	if selector != "" && len(names) > 0 {
+		return nil, usageError("--selector: it chooses the hosts, so name none beside it")
+	}
+	parsed, err := labels.Parse(selector)
+	if err != nil {
+		return nil, usageError("--selector: %w", err)
+	}
+	return parsed, nil
+}
+
+func (p *plugin) printHosts(services []v1alpha1.ComputeService, o *listOptions, now time.Time) error {
+	format := *o.print.OutputFormat
+	switch format {
+	case "", "wide":
+		if len(services) == 0 {
+			_, _ = fmt.Fprintln(p.ErrOut, "No hosts found.")
+			return nil
+		}
+		writeHosts(p.Out, services, format == "wide", !o.noHeaders, p.colours(), now)
+		return nil
+	}
+	printer, err := o.print.ToPrinter()
+	if err != nil {
+		return usageError("--output: %w", err)
+	}
+	if format == "name" {
+		for i := range services {
+			if err := printer.PrintObj(&services[i], p.Out); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	list := &v1alpha1.ComputeServiceList{Items: services}
+	if services == nil {
+		list.Items = []v1alpha1.ComputeService{}
+	}
+	list.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("ComputeServiceList"))
+	return printer.PrintObj(list, p.Out)
+}
+
+// writeHosts writes the table.
+func writeHosts(w io.Writer, services []v1alpha1.ComputeService, wide, headers, colours bool, now time.Time) {
+	header := []string{"NAME", "HOST STATUS", "REASON", "REPORTING", "SINCE"}
+	if wide {
+		header = append(header, "LAST CHANGE", "LEASE", "LEASE DURATION", "WINDOW")
+	}
+	header = append(header, "NOTE")
+	if !headers {
+		header = nil
+	}
+	var rows [][]cell
+	for i := range services {
+		s := &services[i]
+		reporting := none
+		if r := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); r != nil {
+			reporting = string(r.Status)
+		}
+		row := []cell{
+			plain(s.Name), statusCell(s.Status.HostStatus), plain(cmp.Or(string(s.Status.HostStatusReason), none)),
+			plain(reporting), plain(age(s.Status.HostStatusTransitionTime, now)),
+		}
+		if wide {
+			changed, held := none, none
+			if t := s.Status.HostStatusTransitionTime; !t.IsZero() {
+				changed = stamp(t.Time)
+			}
+			if s.Spec.LeaseDurationSeconds > 0 {
+				held = (time.Duration(s.Spec.LeaseDurationSeconds) * time.Second).String()
+			}
+			row = append(row, plain(changed), plain(leaseOf(s).String()), plain(held), plain(showWindow(s.Spec.MaintenanceWindow)))
+		}
+		rows = append(rows, append(row, plain(note(s, now))))
+	}
+	writeTable(w, "", header, rows, colours)
+}
+
+// note is what people say about the host, as far as it counts now.
+func note(s *v1alpha1.ComputeService, now time.Time) string {
+	var notes []string
+	if isTrue(s.Spec.ForcedDown) {
+		notes = append(notes, text(s.Spec.ForcedDownReason))
+	}
+	if isTrue(s.Spec.Disabled) {
+		notes = append(notes, text(s.Spec.DisabledReason))
+	}
+	if w := s.Spec.MaintenanceWindow; w != nil && phaseOf(s, now) != hoststatus.WindowClosed {
+		notes = append(notes, text(w.Reason))
+	}
+	notes = slices.DeleteFunc(notes, func(n string) bool { return n == "" })
+	return printable(strings.Join(notes, "; "))
+}
+
+func showWindow(w *v1alpha1.MaintenanceWindow) string {
+	switch {
+	case w == nil:
+		return none
+	case w.EndTime == nil:
+		return stamp(w.StartTime.Time) + "/.."
+	default:
+		return stamp(w.StartTime.Time) + "/" + stamp(w.EndTime.Time)
+	}
+}
+
+func statusWord(s *v1alpha1.ComputeService) string {
+	if s.Status.HostStatus == nil || *s.Status.HostStatus == "" {
+		return statusNone
+	}
+	return string(*s.Status.HostStatus)
+}
+
+// sortHosts orders hosts, which come ordered by name.
+func sortHosts(services []v1alpha1.ComputeService, by string) error {
+	switch by {
+	case "name":
+		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return compareNames(a.Name, b.Name) })
+	case "status":
+		rank := func(s v1alpha1.ComputeService) int { return slices.Index(hostStatuses, statusWord(&s)) }
+		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return cmp.Compare(rank(a), rank(b)) })
+	case "since":
+		at := func(s v1alpha1.ComputeService) time.Time {
+			return ptrTime(s.Status.HostStatusTransitionTime)
+		}
+		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return at(b).Compare(at(a)) })
+	default:
+		return usageError("--sort: %q is not supported; use name, status or since", by)
+	}
+	return nil
+}
+
+func ptrTime(t *metav1.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.Time
+}

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/duration"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+)
+
+const (
+	// defaultLeaseDuration is the default of the manager's flag of that name.
+	defaultLeaseDuration = time.Minute
+	// maxClockSkew is from where the manager counts a host's clock as wrong, too.
+	maxClockSkew = 10 * time.Second
+)
+
+// Report is everything that show tells of a host. Its JSON is for scripts.
+type Report struct {
+	Host       string                    `json:"host"`
+	HostStatus string                    `json:"hostStatus"`
+	Reason     v1alpha1.HostStatusReason `json:"reason,omitempty"`
+	Since      *metav1.Time              `json:"since,omitempty"`
+	// Why is the status in a sentence.
+	Why string `json:"why"`
+	// Reporting is the manager's word on the heartbeats, whatever the status says.
+	Reporting      v1alpha1.HostReporting `json:"reporting,omitempty"`
+	ReportingSince *metav1.Time           `json:"reportingSince,omitempty"`
+	LastSeenUp     *metav1.Time           `json:"lastSeenUp,omitempty"`
+	ForcedDown     *Flag                  `json:"forcedDown,omitempty"`
+	Disabled       *Flag                  `json:"disabled,omitempty"`
+	Lease          LeaseReport            `json:"lease"`
+	Window         *WindowReport          `json:"window,omitempty"`
+	// Tenants have the host's servers. It is nil if they cannot be read.
+	Tenants []TenantReport `json:"tenants"`
+	// Hints are what does not fit together, and what to do about it.
+	Hints []string `json:"hints,omitempty"`
+}
+
+// Flag is something that an operator or a tool asserts.
+type Flag struct {
+	Reason string `json:"reason,omitempty"`
+	// SetBy is the field manager.
+	SetBy string `json:"setBy,omitempty"`
+}
+
+// LeaseReport is about the host's heartbeats, as they are in the Lease now.
+type LeaseReport struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+	// State is Read, Missing or NotReadable.
+	State      LeaseState        `json:"state"`
+	Holder     string            `json:"holder,omitempty"`
+	RenewTime  *metav1.MicroTime `json:"renewTime,omitempty"`
+	AgeSeconds *float64          `json:"ageSeconds,omitempty"`
+	// DurationSeconds is for how long a renewal holds, and DurationFrom says who
+	// decided that.
+	DurationSeconds int32        `json:"durationSeconds,omitempty"`
+	DurationFrom    DurationFrom `json:"durationFrom"`
+}
+
+// LeaseState says whether a Lease could be read.
+type LeaseState string
+
+// The states of a Lease.
+const (
+	LeaseRead        LeaseState = "Read"
+	LeaseMissing     LeaseState = "Missing"
+	LeaseNotReadable LeaseState = "NotReadable"
+)
+
+// DurationFrom says where the duration of a renewal comes from.
+type DurationFrom string
+
+// The sources, in the order in which they count.
+const (
+	DurationFromHost    DurationFrom = "ComputeService"
+	DurationFromLease   DurationFrom = "Lease"
+	DurationFromManager DurationFrom = "ManagerDefault"
+	// DurationUnknown says that the Lease may give one, and could not be read.
+	DurationUnknown DurationFrom = "Unknown"
+)
+
+// WindowReport is a maintenance window.
+type WindowReport struct {
+	// Phase is Announced, Open or Closed.
+	Phase     string       `json:"phase"`
+	StartTime metav1.Time  `json:"startTime"`
+	EndTime   *metav1.Time `json:"endTime,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+}
+
+// TenantReport is what one tenant has on the host.
+type TenantReport struct {
+	Namespace string         `json:"namespace"`
+	Servers   []ServerReport `json:"servers"`
+}
+
+// ServerReport is one server.
+type ServerReport struct {
+	Name       string                    `json:"name"`
+	State      v1alpha1.ServerState      `json:"state,omitempty"`
+	TaskState  string                    `json:"taskState,omitempty"`
+	PowerState v1alpha1.PowerState       `json:"powerState,omitempty"`
+	HostStatus string                    `json:"hostStatus"`
+	Reason     v1alpha1.HostStatusReason `json:"reason,omitempty"`
+}
+
+// evidence is what was read for a report.
+type evidence struct {
+	service *v1alpha1.ComputeService
+	// lease is nil if there is none, and leaseErr says why it could not be read.
+	lease    *coordinationv1.Lease
+	leaseErr error
+	// canary is the manager's own Lease beside the host's; nil if unknown.
+	canary     *coordinationv1.Lease
+	servers    []v1alpha1.Server
+	serversErr error
+}
+
+// newReport puts together what is known of a host.
+func newReport(e evidence, now time.Time) *Report {
+	s := e.service
+	r := &Report{
+		Host:       s.Name,
+		HostStatus: string(value(s.Status.HostStatus)),
+		Reason:     s.Status.HostStatusReason,
+		Since:      s.Status.HostStatusTransitionTime,
+		LastSeenUp: s.Status.LastSeenUpTime,
+		Lease:      leaseReport(e, now),
+		Window:     windowReport(s, now),
+	}
+	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
+		r.Reporting, r.ReportingSince = v1alpha1.HostReporting(c.Status), &c.LastTransitionTime
+	}
+	if isTrue(s.Spec.ForcedDown) {
+		r.ForcedDown = &Flag{text(s.Spec.ForcedDownReason), owner(s.ManagedFields, "spec", "forcedDown").name}
+	}
+	if isTrue(s.Spec.Disabled) {
+		r.Disabled = &Flag{text(s.Spec.DisabledReason), owner(s.ManagedFields, "spec", "disabled").name}
+	}
+	if e.serversErr == nil {
+		r.Tenants = tenants(e.servers)
+	}
+	r.Why = why(r, reportingMessage(s), now)
+	r.Hints = hints(r, e, now)
+	return r
+}
+
+// leaseOf says which Lease carries the host's heartbeats.
+func leaseOf(s *v1alpha1.ComputeService) types.NamespacedName {
+	key := types.NamespacedName{Namespace: v1alpha1.DefaultLeaseNamespace, Name: s.Name}
+	if ref := s.Spec.LeaseRef; ref != nil {
+		key.Namespace = cmp.Or(ref.Namespace, key.Namespace)
+		key.Name = cmp.Or(ref.Name, key.Name)
+	}
+	return key
+}
+
+// durationOf returns for how long a renewal holds, as the manager decides it.
+func durationOf(s *v1alpha1.ComputeService, lease *coordinationv1.Lease) (time.Duration, DurationFrom) {
+	if d := s.Spec.LeaseDurationSeconds; d > 0 {
+		return time.Duration(d) * time.Second, DurationFromHost
+	}
+	if lease != nil && lease.Spec.LeaseDurationSeconds != nil && *lease.Spec.LeaseDurationSeconds > 0 {
+		d := min(max(*lease.Spec.LeaseDurationSeconds, v1alpha1.MinLeaseDurationSeconds), v1alpha1.MaxLeaseDurationSeconds)
+		return time.Duration(d) * time.Second, DurationFromLease
+	}
+	return defaultLeaseDuration, DurationFromManager
+}
+
+func leaseReport(e evidence, now time.Time) LeaseReport {
+	key := leaseOf(e.service)
+	d, from := durationOf(e.service, e.lease)
+	if e.leaseErr != nil && from == DurationFromManager {
+		d, from = 0, DurationUnknown
+	}
+	r := LeaseReport{Namespace: key.Namespace, Name: key.Name, State: LeaseRead, DurationSeconds: int32(d / time.Second), DurationFrom: from}
+	switch {
+	case e.leaseErr != nil:
+		r.State = LeaseNotReadable
+	case e.lease == nil:
+		r.State = LeaseMissing
+	default:
+		r.Holder = text(e.lease.Spec.HolderIdentity)
+		r.RenewTime = e.lease.Spec.RenewTime
+		if r.RenewTime != nil {
+			seconds := now.Sub(r.RenewTime.Time).Seconds()
+			r.AgeSeconds = &seconds
+		}
+	}
+	return r
+}
+
+// age returns how long ago the Lease was renewed, by the host's clock.
+func (r *LeaseReport) age() (time.Duration, bool) {
+	if r.AgeSeconds == nil {
+		return 0, false
+	}
+	return time.Duration(*r.AgeSeconds * float64(time.Second)), true
+}
+
+func (r *LeaseReport) duration() time.Duration { return time.Duration(r.DurationSeconds) * time.Second }
+
+// observation is what the manager knew of the host when it wrote the status.
+func observation(s *v1alpha1.ComputeService) hoststatus.Observation {
+	seen := hoststatus.Observation{Reporting: v1alpha1.HostReportingUnknown, Reason: v1alpha1.ReasonWaitingForHeartbeat}
+	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
+		seen.Reporting, seen.Reason = v1alpha1.HostReporting(c.Status), v1alpha1.HostStatusReason(c.Reason)
+	}
+	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionWindowOpen); c != nil {
+		seen.WindowOpened = c.Status == metav1.ConditionTrue && c.ObservedGeneration == s.Generation
+	}
+	return seen
+}
+
+// phaseOf says where the host's maintenance window stands.
+func phaseOf(s *v1alpha1.ComputeService, now time.Time) hoststatus.WindowPhase {
+	return hoststatus.Derive(&s.Spec, observation(s), now).Window
+}
+
+func windowReport(s *v1alpha1.ComputeService, now time.Time) *WindowReport {
+	w := s.Spec.MaintenanceWindow
+	if w == nil {
+		return nil
+	}
+	phase := map[hoststatus.WindowPhase]string{
+		hoststatus.WindowAnnounced: "Announced", hoststatus.WindowOpen: "Open", hoststatus.WindowClosed: "Closed",
+	}[phaseOf(s, now)]
+	return &WindowReport{Phase: phase, StartTime: w.StartTime, EndTime: w.EndTime, Reason: text(w.Reason)}
+}
+
+// tenants groups servers by their namespaces.
+func tenants(servers []v1alpha1.Server) []TenantReport {
+	slices.SortFunc(servers, func(a, b v1alpha1.Server) int {
+		return cmp.Or(compareNames(a.Namespace, b.Namespace), compareNames(a.Name, b.Name))
+	})
+	out := []TenantReport{}
+	for _, s := range servers {
+		if len(out) == 0 || out[len(out)-1].Namespace != s.Namespace {
+			out = append(out, TenantReport{Namespace: s.Namespace})
+		}
+		last := &out[len(out)-1]
+		last.Servers = append(last.Servers, ServerReport{
+			Name: s.Name, State: s.Status.State, TaskState: s.Status.TaskState, PowerState: s.Status.PowerState,
+			HostStatus: string(value(s.Status.HostStatus)), Reason: s.Status.HostStatusReason,
+		})
+	}
+	return out
+}
+
+// reportingMessage is what the manager says of the heartbeats in words.
+func reportingMessage(s *v1alpha1.ComputeService) string {
+	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
+		return c.Message
+	}
+	return ""
+}
+
+// why says in a sentence why the host has its status.
+func why(r *Report, message string, now time.Time) string {
+	lease := r.Lease.Namespace + "/" + r.Lease.Name
+	switch r.Reason {
+	case v1alpha1.ReasonForcedDown:
+		return "Somebody asserts that the host is off" + because(r.ForcedDown) + ", so its servers can be failed over safely."
+	case v1alpha1.ReasonDisabled:
+		return "The host was taken out of service by hand" + because(r.Disabled) + "."
+	case v1alpha1.ReasonWindowOpen:
+		return "Its maintenance window is open" + until(r.Window, now) + "."
+	case v1alpha1.ReasonLeaseExpired:
+		// The manager's words have the duration by which it judged.
+		return cmp.Or(message, fmt.Sprintf("Lease %s was not renewed in time", lease)) +
+			". The host may be off, hung or cut off: nobody has said which, so failing over is not safe yet."
+	case v1alpha1.ReasonNeverReported, v1alpha1.ReasonLeaseNotReadable, v1alpha1.ReasonWaitingForHeartbeat:
+		return cmp.Or(message, fmt.Sprintf("No renewal of Lease %s has been seen", lease)) + "."
+	case v1alpha1.ReasonWindowAnnounced:
+		if r.Window == nil {
+			return "The host reports, and maintenance was announced for it."
+		}
+		return fmt.Sprintf("The host reports, and its maintenance window opens at %s (in %s).", stamp(r.Window.StartTime.Time), human(r.Window.StartTime.Sub(now)))
+	case v1alpha1.ReasonReporting:
+		return "The host renews its Lease in time, and nobody has said anything else about it."
+	default:
+		return "The manager has not derived a status yet. Is it running?"
+	}
+}
+
+func because(f *Flag) string {
+	if f == nil || f.Reason == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (%q)", f.Reason)
+}
+
+func until(w *WindowReport, now time.Time) string {
+	switch {
+	case w == nil:
+		return ""
+	case w.EndTime == nil:
+		return " until it is removed"
+	default:
+		return fmt.Sprintf(" until %s (for another %s)", stamp(w.EndTime.Time), human(w.EndTime.Sub(now)))
+	}
+}
+
+// hints says what does not fit together.
+func hints(r *Report, e evidence, now time.Time) []string {
+	var out []string
+	hint := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	s := e.service
+	if silent, known := managerSilence(e.canary, now); known {
+		hint("The manager has not reported for %s, so this status may be out of date. Check that it runs.", human(silent))
+	}
+	if s.Status.HostStatus != nil && s.Status.ObservedGeneration < s.Generation {
+		hint("The status is older than the spec: the manager has not seen the last change of spec yet.")
+	}
+	age, renewed := r.Lease.age()
+	switch {
+	case !renewed:
+	case age < -maxClockSkew:
+		hint("renewTime is %s in the future, so the host's clock is wrong. That does not change its status: renewals count when they arrive.", human(-age))
+	case r.Reporting == v1alpha1.HostReportingTrue && age > r.Lease.duration()+maxClockSkew:
+		hint("The manager sees renewals, yet renewTime is %s old: the host's clock is slow, or the host has fallen silent this moment.", human(age))
+	case r.Reporting == v1alpha1.HostReportingFalse && age < r.Lease.duration():
+		hint("The Lease was renewed within its duration, yet the manager does not say that the host reports: the host is just back, or its clock was fast when it fell silent.")
+	}
+	if r.Lease.State == LeaseMissing && r.Reporting != v1alpha1.HostReportingUnknown {
+		hint("There is no Lease %s/%s now: was it deleted?", r.Lease.Namespace, r.Lease.Name)
+	}
+	if r.Reporting == v1alpha1.HostReportingFalse && (r.Reason == v1alpha1.ReasonDisabled || r.Reason == v1alpha1.ReasonWindowOpen) {
+		hint("The host does not report, which MAINTENANCE hides.")
+	}
+	if r.Reason == v1alpha1.ReasonForcedDown && renewed && !r.Since.IsZero() && r.Lease.RenewTime.After(r.Since.Time) {
+		hint("The host is said to be off, yet it renewed its Lease %s ago, after that was said: it runs. Do not fail it over; 'kubectl hosts up %s' takes the assertion back.", human(age), r.Host)
+	}
+	if behind := outOfStep(r); behind > 0 {
+		hint("The status has not reached %s yet.", counted(behind, "server"))
+	}
+	if e.leaseErr != nil {
+		hint("Its Lease could not be read: %v", e.leaseErr)
+	}
+	if e.serversErr != nil {
+		hint("Its servers could not be read: %v", e.serversErr)
+	}
+	return out
+}
+
+// managerSilence says for how long no manager has renewed its canary, if that is
+// longer than the canary declares.
+func managerSilence(canary *coordinationv1.Lease, now time.Time) (time.Duration, bool) {
+	if canary == nil || canary.Spec.RenewTime == nil || canary.Spec.LeaseDurationSeconds == nil {
+		return 0, false
+	}
+	silent := now.Sub(canary.Spec.RenewTime.Time)
+	return silent, silent > time.Duration(*canary.Spec.LeaseDurationSeconds)*time.Second
+}
+
+func outOfStep(r *Report) (n int) {
+	for _, tenant := range r.Tenants {
+		for _, s := range tenant.Servers {
+			if s.HostStatus != r.HostStatus {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func human(d time.Duration) string { return duration.HumanDuration(max(0, d)) }
+
+func value(s *v1alpha1.HostStatus) v1alpha1.HostStatus {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

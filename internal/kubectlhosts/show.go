@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+func (p *plugin) newShow() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "show HOST",
+		Short: "Show why a host has its status, its heartbeats, and the servers on it",
+		Long: `Show why a host has its status, its heartbeats, and the servers on it.
+
+The Lease is read anew, so its age is that of the last heartbeat. --namespace
+shows the servers of one tenant only.`,
+		Example: `  kubectl hosts show compute-2
+  kubectl hosts show compute-2 -o json`,
+		Args:              hostArgs(cobra.ExactArgs(1), "name one host: show HOST"),
+		ValidArgsFunction: p.completeHosts(1, nil),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.show(cmd, args[0], output)
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: text by default, json or yaml.")
+	complete(cmd, "output", "json", "yaml")
+	return cmd
+}
+
+func (p *plugin) show(cmd *cobra.Command, name, output string) error {
+	switch output {
+	case "", "json", "yaml":
+	default:
+		return usageError("--output: %q is not supported; use json or yaml, or leave it out", output)
+	}
+	c, err := p.connect()
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	e := evidence{}
+	if e.service, err = c.get(ctx, name); err != nil {
+		return err
+	}
+	key := leaseOf(e.service)
+	e.lease, e.leaseErr = c.lease(ctx, key)
+	if e.leaseErr == nil {
+		// It is a hint about the manager, so it may fail.
+		e.canary, _ = c.lease(ctx, client.ObjectKey{Namespace: key.Namespace, Name: v1alpha1.CanaryLeaseName})
+	}
+	e.servers, e.serversErr = c.serversOn(ctx, name, *p.config.Namespace)
+	now := c.now()
+	report := newReport(e, now)
+	switch output {
+	case "json":
+		encoder := json.NewEncoder(p.Out)
+		encoder.SetIndent("", "    ")
+		return encoder.Encode(report)
+	case "yaml":
+		encoded, err := yaml.Marshal(report)
+		if err != nil {
+			return fmt.Errorf("encoding the report: %w", err)
+		}
+		_, err = p.Out.Write(encoded)
+		return err
+	}
+	writeReport(p.Out, report, p.colours(), now)
+	return nil
+}
+
+// writeReport writes a report for people.
+func writeReport(w io.Writer, r *Report, colours bool, now time.Time) {
+	line := func(label, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, "%-15s%s\n", label+":", printable(fmt.Sprintf(format, args...)))
+	}
+	status := v1alpha1.HostStatus(r.HostStatus)
+	_, _ = fmt.Fprintf(w, "%-15s%s\n", "Host:", r.Host)
+	_, _ = fmt.Fprintf(w, "%-15s%s (%s)%s\n", "Host status:", paint(statusCell(&status), colours), cmp.Or(string(r.Reason), none), since(r.Since, now))
+	line("Why", "%s", r.Why)
+	line("Reporting", "%s%s", cmp.Or(string(r.Reporting), none), since(r.ReportingSince, now))
+	line("Lease", "%s", showLease(&r.Lease))
+	line("Last renewal", "%s", showRenewal(r, now))
+	line("Renewals hold", "%s", showDuration(&r.Lease))
+	line("Forced down", "%s", showFlag(r.ForcedDown))
+	line("Disabled", "%s", showFlag(r.Disabled))
+	line("Window", "%s", showWindowReport(r.Window, now))
+	line("Servers", "%s", countServers(r))
+	var rows [][]cell
+	for _, tenant := range r.Tenants {
+		rows = append(rows, []cell{plain(tenant.Namespace)})
+		for _, s := range tenant.Servers {
+			status := v1alpha1.HostStatus(s.HostStatus)
+			rows = append(rows, []cell{
+				plain("  " + s.Name), plain(cmp.Or(string(s.State), none)), plain(cmp.Or(s.TaskState, none)),
+				plain(cmp.Or(string(s.PowerState), none)), statusCell(&status),
+			})
+		}
+	}
+	if len(rows) > 0 {
+		writeTable(w, "  ", []string{"TENANT/SERVER", "STATUS", "TASK STATE", "POWER STATE", "HOST STATUS"}, rows, colours)
+	}
+	for _, hint := range r.Hints {
+		line("Hint", "%s", hint)
+	}
+}
+
+func since(t *metav1.Time, now time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf(" for %s, since %s", age(t, now), stamp(t.Time))
+}
+
+func showLease(l *LeaseReport) string {
+	name := l.Namespace + "/" + l.Name
+	switch {
+	case l.State == LeaseMissing:
+		return name + " does not exist"
+	case l.State == LeaseNotReadable:
+		return name + " could not be read"
+	case l.Holder != "":
+		return name + ", held by " + l.Holder
+	default:
+		return name
+	}
+}
+
+func showDuration(l *LeaseReport) string {
+	switch l.DurationFrom {
+	case DurationFromHost:
+		return human(l.duration()) + ", as spec.leaseDurationSeconds of the ComputeService says"
+	case DurationFromLease:
+		return human(l.duration()) + ", as the Lease says"
+	case DurationFromManager:
+		return human(l.duration()) + ", the default, unless the manager's --default-lease-duration says otherwise"
+	default:
+		return "as long as the Lease says, which could not be read"
+	}
+}
+
+func showRenewal(r *Report, now time.Time) string {
+	if age, ok := r.Lease.age(); ok {
+		at := r.Lease.RenewTime.UTC().Format("2006-01-02T15:04:05.000Z")
+		if age < -time.Second {
+			return fmt.Sprintf("in %s by the host's clock (%s)", human(-age), at)
+		}
+		return fmt.Sprintf("%s ago (%s)", human(age), at)
+	}
+	if !r.LastSeenUp.IsZero() {
+		return fmt.Sprintf("%s ago (%s), as the manager last wrote it down", age(r.LastSeenUp, now), stamp(r.LastSeenUp.Time))
+	}
+	return none
+}
+
+func showFlag(f *Flag) string {
+	if f == nil {
+		return "no"
+	}
+	out := "yes"
+	if f.Reason != "" {
+		out += fmt.Sprintf(", %q", f.Reason)
+	}
+	if f.SetBy != "" {
+		out += ", set by " + f.SetBy
+	}
+	return out
+}
+
+func showWindowReport(w *WindowReport, now time.Time) string {
+	if w == nil {
+		return none
+	}
+	out := strings.ToLower(w.Phase) + ", from " + stamp(w.StartTime.Time)
+	if left := w.StartTime.Sub(now); left > 0 {
+		out += " (in " + human(left) + ")"
+	}
+	if w.EndTime == nil {
+		out += " until it is removed"
+	} else {
+		out += " to " + stamp(w.EndTime.Time)
+		if left := w.EndTime.Sub(now); left > 0 {
+			out += " (in " + human(left) + ")"
+		}
+	}
+	if w.Reason != "" {
+		out += fmt.Sprintf(", %q", w.Reason)
+	}
+	return out
+}
+
+func countServers(r *Report) string {
+	n := 0
+	for _, tenant := range r.Tenants {
+		n += len(tenant.Servers)
+	}
+	switch {
+	case r.Tenants == nil:
+		return "could not be read"
+	case n == 0:
+		return none
+	default:
+		return fmt.Sprintf("%s of %s", counted(n, "server"), counted(len(r.Tenants), "tenant"))
+	}
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

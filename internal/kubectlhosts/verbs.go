@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const (
+	// maxReason is how many letters a reason may have, as the schema says.
+	maxReason = 256
+	// maxAttempts is how often a write is decided again because the host has
+	// changed meanwhile.
+	maxAttempts = 5
+)
+
+// verb is a command that sets or clears a flag.
+type verb struct {
+	use, short, long, example string
+	// reason says that the verb needs one.
+	reason bool
+	// wants says which hosts the verb is for, for completion.
+	wants func(*v1alpha1.ComputeService) bool
+	make  func(reason string) *change
+}
+
+var verbs = []verb{
+	{
+		use: "force-down HOST... --reason TEXT", short: "Assert that hosts are off: DOWN at once, and safe to fail over",
+		long: `Assert that hosts are off (fenced, powered down). Their status is DOWN at once, and
+whoever watches it may start their servers elsewhere. So do it only when the host
+is off. If it still reports, you are asked; without a terminal nothing is written,
+unless --yes says so.`,
+		example: `  kubectl hosts force-down compute-2 --reason "fenced by ipmi"
+  kubectl hosts force-down -l rack=r12 --reason "rack r12 has no power" --yes`,
+		reason: true,
+		wants:  func(s *v1alpha1.ComputeService) bool { return !isTrue(s.Spec.ForcedDown) },
+		make: func(reason string) *change {
+			return &change{
+				question: "Force down", done: "forced down", deadly: true, flag: "forcedDown",
+				apply: func(spec *v1alpha1.ComputeServiceSpec, _ time.Time) error {
+					assert(&spec.ForcedDown, &spec.ForcedDownReason, reason)
+					return nil
+				},
+				already: func(spec *v1alpha1.ComputeServiceSpec) string {
+					return "it is forced down already" + quoted(spec.ForcedDownReason)
+				},
+			}
+		},
+	},
+	{
+		use: "up HOST...", short: "Take back that hosts are off",
+		long: `Take back what force-down, or a fencing tool, has asserted: spec.forcedDown and its
+reason are removed. The hosts are UP once they report.`,
+		example: `  kubectl hosts up compute-2`,
+		wants:   func(s *v1alpha1.ComputeService) bool { return isTrue(s.Spec.ForcedDown) },
+		make: func(string) *change {
+			return &change{
+				question: "Take back force-down of", done: "no longer forced down", flag: "forcedDown",
+				apply: func(spec *v1alpha1.ComputeServiceSpec, _ time.Time) error {
+					withdraw(&spec.ForcedDown, &spec.ForcedDownReason)
+					return nil
+				},
+				already: func(*v1alpha1.ComputeServiceSpec) string { return "it is not forced down" },
+			}
+		},
+	},
+	{
+		use: "disable HOST... --reason TEXT", short: "Take hosts out of service: MAINTENANCE",
+		long:    `Take hosts out of service. Their status is MAINTENANCE until they are enabled.`,
+		example: `  kubectl hosts disable compute-3 --reason "new memory"`,
+		reason:  true,
+		wants:   func(s *v1alpha1.ComputeService) bool { return !isTrue(s.Spec.Disabled) },
+		make: func(reason string) *change {
+			return &change{
+				question: "Disable", done: "disabled", flag: "disabled",
+				apply: func(spec *v1alpha1.ComputeServiceSpec, _ time.Time) error {
+					assert(&spec.Disabled, &spec.DisabledReason, reason)
+					return nil
+				},
+				already: func(spec *v1alpha1.ComputeServiceSpec) string {
+					return "it is disabled already" + quoted(spec.DisabledReason)
+				},
+			}
+		},
+	},
+	{
+		use: "enable HOST...", short: "Take disabled hosts back into service",
+		long: `Take disabled hosts back into service: spec.disabled and its reason are removed. An
+open maintenance window stays open; 'kubectl hosts window HOST --clear' ends it.`,
+		example: `  kubectl hosts enable compute-3`,
+		wants:   func(s *v1alpha1.ComputeService) bool { return isTrue(s.Spec.Disabled) },
+		make: func(string) *change {
+			return &change{
+				question: "Enable", done: "enabled", flag: "disabled",
+				apply: func(spec *v1alpha1.ComputeServiceSpec, _ time.Time) error {
+					withdraw(&spec.Disabled, &spec.DisabledReason)
+					return nil
+				},
+				already: func(*v1alpha1.ComputeServiceSpec) string { return "it is not disabled" },
+			}
+		},
+	},
+}
+
+func (p *plugin) newVerb(v verb) *cobra.Command {
+	w := &writer{plugin: p}
+	var reason string
+	cmd := &cobra.Command{
+		Use: v.use, Short: v.short, Long: v.long, Example: v.example,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: p.completeHosts(0, v.wants),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if v.reason && strings.TrimSpace(reason) == "" {
+				return usageError("--reason: say why, for whoever reads the status")
+			}
+			if err := checkReason(reason); err != nil {
+				return err
+			}
+			return w.run(cmd, args, v.make(reason))
+		},
+	}
+	if v.reason {
+		cmd.Flags().StringVar(&reason, "reason", "", "Why, for whoever reads the status; at most 256 letters.")
+	}
+	w.addFlags(cmd)
+	return cmd
+}
+
+func checkReason(reason string) error {
+	if n := utf8.RuneCountInString(reason); n > maxReason {
+		return usageError("--reason: it has %d letters; use at most %d", n, maxReason)
+	}
+	return nil
+}
+
+// writer carries out changes.
+type writer struct {
+	*plugin
+	selector string
+	dryRun   string
+	yes      bool
+	print    *genericclioptions.PrintFlags
+	in       *bufio.Reader
+}
+
+func (w *writer) addFlags(cmd *cobra.Command) {
+	w.print = genericclioptions.NewPrintFlags("")
+	cmd.Flags().StringVarP(&w.selector, "selector", "l", "", "Choose the hosts by their labels, for example rack=r12. You are asked before anything is written.")
+	cmd.Flags().StringVar(&w.dryRun, "dry-run", "none", "none; client: only say what would be done; server: let the API server check it without storing it.")
+	cmd.Flags().BoolVarP(&w.yes, "yes", "y", false, "Answer every question with yes.")
+	w.print.AddFlags(cmd)
+	cmd.Flag("output").Usage = "Print the changed hosts in this format instead: " + strings.Join(w.print.AllowedFormats(), ", ") + "."
+	complete(cmd, "dry-run", "none", "client", "server")
+	complete(cmd, "output", "json", "yaml", "name")
+}
+
+// run changes the hosts. Nothing is written before all are known to exist and all
+// questions are answered.
+func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
+	w.in = bufio.NewReader(w.In)
+	printer, err := w.validate(names)
+	if err != nil {
+		return err
+	}
+	cluster, err := w.connect()
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	plans, err := w.plan(ctx, cluster, names, c)
+	if err != nil {
+		return err
+	}
+	if len(plans) == 0 {
+		_, _ = fmt.Fprintln(w.ErrOut, "No hosts found.")
+		return nil
+	}
+	if err := w.confirm(ctx, plans, c); err != nil {
+		return err
+	}
+	var failed []error
+	for _, plan := range plans {
+		done, err := w.carryOut(ctx, cluster, plan, c)
+		if err == nil {
+			err = w.say(done, c, printer)
+		}
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
+	return joined(failed)
+}
+
+// joined keeps the exit code where all failed alike.
+func joined(failed []error) error {
+	if len(failed) == 0 {
+		return nil
+	}
+	code := -1
+	for _, err := range failed {
+		this := ExitError
+		var coded exitError
+		if errors.As(err, &coded) {
+			this = coded.code
+		}
+		if code == -1 {
+			code = this
+		}
+		if code != this {
+			code = ExitError
+		}
+	}
+	return exitError{errors.Join(failed...), code}
+}
+
+func (w *writer) validate(names []string) (printers.ResourcePrinter, error) {
+	if len(names) == 0 && w.selector == "" {
+		return nil, usageError("name a host, or choose some with --selector")
+	}
+	if _, err := parseSelector(w.selector, names); err != nil {
+		return nil, err
+	}
+	if !slices.Contains([]string{"none", "client", "server"}, w.dryRun) {
+		return nil, usageError("--dry-run: %q is not supported; use none, client or server", w.dryRun)
+	}
+	if *w.print.OutputFormat == "" {
+		return nil, nil
+	}
+	printer, err := w.print.ToPrinter()
+	if err != nil {
+		return nil, usageError("--output: %w", err)
+	}
+	return printer, nil
+}
+
+func (w *writer) plan(ctx context.Context, cluster *cluster, names []string, c *change) ([]*plan, error) {
+	selector, err := parseSelector(w.selector, names)
+	if err != nil {
+		return nil, err
+	}
+	services, err := cluster.all(ctx, names, client.MatchingLabelsSelector{Selector: selector})
+	if err != nil {
+		return nil, err
+	}
+	var plans []*plan
+	for i := range services {
+		plan, err := w.planFor(ctx, cluster, &services[i], c)
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, plan)
+	}
+	return plans, nil
+}
+
+func (*writer) planFor(ctx context.Context, cluster *cluster, service *v1alpha1.ComputeService, c *change) (*plan, error) {
+	if !c.deadly {
+		return newPlan(c, service, nil, cluster.now())
+	}
+	// Who may not read Leases goes by the manager's word.
+	lease, _ := cluster.lease(ctx, leaseOf(service))
+	return newPlan(c, service, lease, cluster.now())
+}
+
+// confirm asks whatever there is to ask, once for all hosts.
+func (w *writer) confirm(ctx context.Context, plans []*plan, c *change) error {
+	if w.dryRun != "none" {
+		return nil
+	}
+	var changing, reporting []string
+	for _, p := range plans {
+		if !p.needed {
+			continue
+		}
+		changing = append(changing, p.before.Name)
+		if p.stillReports != "" {
+			reporting = append(reporting, p.before.Name)
+			_, _ = fmt.Fprintf(w.ErrOut, "%s still reports: %s.\n", p.before.Name, p.stillReports)
+		}
+	}
+	switch {
+	case len(reporting) > 0:
+		_, _ = fmt.Fprintln(w.ErrOut, "DOWN says that a host is off: its servers may be started elsewhere while they still run here.")
+		return w.ask(ctx, fmt.Sprintf("%s %s all the same?", c.question, listed(changing)),
+			fmt.Sprintf("%s still reporting; make sure that it is off, then add --yes", isOrAre(reporting)))
+	case w.selector != "" && len(changing) > 0:
+		return w.ask(ctx, fmt.Sprintf("%s %s?", c.question, listed(changing)),
+			fmt.Sprintf("--selector chooses %s; add --yes", listed(changing)))
+	default:
+		return nil
+	}
+}
+
+func isOrAre(names []string) string {
+	if len(names) == 1 {
+		return names[0] + " is"
+	}
+	return strings.Join(names, ", ") + " are"
+}
+
+func listed(names []string) string {
+	if len(names) == 1 {
+		return names[0]
+	}
+	return fmt.Sprintf("%d hosts (%s)", len(names), strings.Join(names, ", "))
+}
+
+// ask asks a person; where there is none, it refuses and says why.
+func (w *writer) ask(ctx context.Context, question, refusal string) error {
+	if w.yes {
+		return nil
+	}
+	if !w.InTerminal {
+		return exitError{errors.New("not confirmed, and nothing was changed: " + refusal), ExitNotConfirmed}
+	}
+	_, _ = fmt.Fprintf(w.ErrOut, "%s [y/N] ", question)
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := w.in.ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case a := <-answer:
+		if a == "y" || a == "yes" {
+			return nil
+		}
+	case <-ctx.Done():
+		_, _ = fmt.Fprintln(w.ErrOut)
+	}
+	return exitError{errors.New("not confirmed, and nothing was changed"), ExitNotConfirmed}
+}
+
+// carryOut writes one change, on condition that the host is still as it was when
+// the change was decided and confirmed. If it is not, both are done again.
+func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *change) (*plan, error) {
+	for attempt := 1; ; attempt++ {
+		if !p.needed {
+			return p, nil
+		}
+		if w.dryRun == "client" {
+			return p, nil
+		}
+		options := []client.PatchOption{client.FieldOwner(fieldManager)}
+		if w.dryRun == "server" {
+			options = append(options, client.DryRunAll)
+		}
+		written := p.after.DeepCopy()
+		err := cluster.Patch(ctx, written, client.MergeFromWithOptions(p.before, client.MergeFromWithOptimisticLock{}), options...)
+		if err == nil {
+			typed(written)
+			p.after = written
+			return p, nil
+		}
+		if !apierrors.IsConflict(err) || attempt == maxAttempts {
+			return nil, fmt.Errorf("%s: %w", p.before.Name, explain(err, "patch", "computeservices", ""))
+		}
+		service, err := cluster.get(ctx, p.before.Name)
+		if err != nil {
+			return nil, err
+		}
+		again, err := w.planFor(ctx, cluster, service, c)
+		if err != nil {
+			return nil, err
+		}
+		if again.stillReports != "" && p.stillReports == "" {
+			if err := w.confirm(ctx, []*plan{again}, c); err != nil {
+				return nil, err
+			}
+		}
+		p = again
+	}
+}
+
+// say tells what was done.
+func (w *writer) say(p *plan, c *change, printer printers.ResourcePrinter) error {
+	if p.warning != "" {
+		_, _ = fmt.Fprintf(w.ErrOut, "Warning: %s\n", printable(p.warning))
+	}
+	if printer != nil {
+		return printer.PrintObj(p.after, w.Out)
+	}
+	suffix := map[string]string{"client": " (dry run)", "server": " (server dry run)"}[w.dryRun]
+	did := c.done
+	if !p.needed {
+		did = "unchanged"
+	}
+	_, err := fmt.Fprintf(w.Out, "%s %s%s: %s\n", p.after.Name, did, suffix, printable(p.outcome))
+	return err
+}

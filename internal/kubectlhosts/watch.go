@@ -1,0 +1,375 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// reconnectBackoff is between attempts to see again.
+var reconnectBackoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
+
+type watchOptions struct {
+	selector string
+	output   string
+}
+
+func (p *plugin) newWatch() *cobra.Command {
+	o := &watchOptions{}
+	cmd := &cobra.Command{
+		Use:   "watch [HOST...]",
+		Short: "Print changes of hosts as they happen",
+		Long: `Print a line for each change of a host's status, of its reason, or of whether it
+reports: when, which host, from -> to, why. It lasts until Ctrl-C, and outlives lost
+connections: what has changed meanwhile is printed when the API server is back, with
+the time at which it changed.`,
+		Example: `  kubectl hosts watch
+  kubectl hosts watch -l rack=r12 -o json | jq 'select(.to == "UNKNOWN")'`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: p.completeHosts(0, nil),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.watch(cmd.Context(), args, o)
+		},
+	}
+	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
+	cmd.Flags().StringVarP(&o.output, "output", "o", "", "Output format: text by default, or json, one object a line.")
+	complete(cmd, "output", "json")
+	return cmd
+}
+
+// Transition is one change of a host, as watch tells it.
+type Transition struct {
+	Time time.Time `json:"time"`
+	Host string    `json:"host"`
+	// Event is Changed, Added or Deleted.
+	Event string                    `json:"event"`
+	From  string                    `json:"from"`
+	To    string                    `json:"to"`
+	Why   v1alpha1.HostStatusReason `json:"reason,omitempty"`
+	// ReportingFrom and ReportingTo are equal if that has not changed.
+	ReportingFrom v1alpha1.HostReporting `json:"reportingFrom,omitempty"`
+	ReportingTo   v1alpha1.HostReporting `json:"reportingTo,omitempty"`
+}
+
+func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) error {
+	if o.output != "" && o.output != "json" {
+		return usageError("--output: %q is not supported; use json, or leave it out", o.output)
+	}
+	selector, err := parseSelector(o.selector, names)
+	if err != nil {
+		return err
+	}
+	c, err := p.connect()
+	if err != nil {
+		return err
+	}
+	// What is wrong from the start is an error; what breaks later is waited for.
+	services, err := c.all(ctx, names, client.MatchingLabelsSelector{Selector: selector})
+	if err != nil {
+		return err
+	}
+	_, _ = fmt.Fprintln(p.ErrOut, summary(services))
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var broken error // for example a closed pipe
+	changes := newTransitions(services, names, c.now, func(t Transition) {
+		if err := p.printTransition(t, o.output); err != nil && broken == nil {
+			broken = fmt.Errorf("printing a change: %w", err)
+			stop()
+		}
+	})
+	connection := &connection{out: p.ErrOut}
+	source := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			list := &v1alpha1.ComputeServiceList{}
+			err := c.List(ctx, list, &client.ListOptions{Raw: &options, LabelSelector: selector})
+			connection.heard(err)
+			return list, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			stream, err := c.Watch(ctx, &v1alpha1.ComputeServiceList{}, &client.ListOptions{Raw: &options, LabelSelector: selector})
+			if err != nil {
+				connection.heard(err)
+				return nil, err
+			}
+			return connection.follow(stream), nil
+		},
+	}
+	silent := logr.Discard()
+	cache.NewReflectorWithOptions(source, &v1alpha1.ComputeService{}, changes, cache.ReflectorOptions{
+		Name: "hosts", Logger: &silent, Backoff: &reconnectBackoff,
+	}).RunWithContext(logr.NewContext(ctx, silent))
+	changes.mu.Lock()
+	defer changes.mu.Unlock()
+	return broken
+}
+
+// connection tells a person when the API server is lost, and when it is back.
+type connection struct {
+	out io.Writer
+
+	mu   sync.Mutex
+	lost bool
+}
+
+func (c *connection) heard(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case errors.Is(err, context.Canceled):
+	case err != nil && !c.lost:
+		c.lost = true
+		_, _ = fmt.Fprintf(c.out, "Connection lost, trying again: %v\n", explain(err, "watch", "computeservices", ""))
+	case err == nil && c.lost:
+		c.lost = false
+		_, _ = fmt.Fprintln(c.out, "Connected again.")
+	}
+}
+
+// aliveAfter is how long a watch lasts before its connection counts as good. A
+// connection that is cut at once looks like a watch without events.
+const aliveAfter = time.Second
+
+// follow passes a watch on, and listens whether it lasts.
+func (c *connection) follow(stream watch.Interface) watch.Interface {
+	events := make(chan watch.Event)
+	proxy := watch.NewProxyWatcher(events)
+	go func() {
+		defer close(events)
+		defer stream.Stop()
+		timer := time.NewTimer(aliveAfter)
+		defer timer.Stop()
+		alive := false
+		for {
+			select {
+			case event, ok := <-stream.ResultChan():
+				if !ok && !alive {
+					c.heard(errors.New("the connection is closed at once"))
+				}
+				if !ok {
+					return
+				}
+				alive = true
+				c.heard(nil)
+				select {
+				case events <- event:
+				case <-proxy.StopChan():
+					return
+				}
+			case <-timer.C:
+				alive = true
+				c.heard(nil)
+			case <-proxy.StopChan():
+				return
+			}
+		}
+	}()
+	return proxy
+}
+
+func (p *plugin) printTransition(t Transition, output string) error {
+	if output == "json" {
+		return json.NewEncoder(p.Out).Encode(t)
+	}
+	_, err := fmt.Fprintln(p.Out, showTransition(t, p.colours()))
+	return err
+}
+
+// showTransition writes a change as a line.
+func showTransition(t Transition, colours bool) string {
+	words := []string{stamp(t.Time), t.Host}
+	status := func(s string) string {
+		status := v1alpha1.HostStatus(s)
+		return paint(statusCell(&status), colours)
+	}
+	switch {
+	case t.Event == "Added":
+		words = append(words, "added", status(t.To))
+	case t.Event == "Deleted":
+		words = append(words, "deleted, was", status(t.From))
+	case t.From == t.To:
+		words = append(words, status(t.To))
+	default:
+		words = append(words, status(t.From), "->", status(t.To))
+	}
+	if t.Why != "" && t.Event != "Deleted" {
+		words = append(words, string(t.Why))
+	}
+	if t.ReportingFrom != t.ReportingTo && t.Event == "Changed" {
+		words = append(words, fmt.Sprintf("(reporting: %s -> %s)", cmp.Or(t.ReportingFrom, none), cmp.Or(t.ReportingTo, none)))
+	}
+	return strings.Join(words, "  ")
+}
+
+// summary says what there is before any change.
+func summary(services []v1alpha1.ComputeService) string {
+	count := map[string]int{}
+	for i := range services {
+		count[statusWord(&services[i])]++
+	}
+	var parts []string
+	for _, status := range hostStatuses {
+		if n := count[status]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	if len(parts) == 0 {
+		return "Watching; there are no hosts yet."
+	}
+	return fmt.Sprintf("Watching %s: %s.", counted(len(services), "host"), strings.Join(parts, ", "))
+}
+
+// state is what watch compares of a host.
+type state struct {
+	status           string
+	reason           v1alpha1.HostStatusReason
+	reporting        v1alpha1.HostReporting
+	since, reportsAt time.Time
+}
+
+func stateOf(s *v1alpha1.ComputeService) state {
+	out := state{status: string(value(s.Status.HostStatus)), reason: s.Status.HostStatusReason, since: ptrTime(s.Status.HostStatusTransitionTime)}
+	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
+		out.reporting, out.reportsAt = v1alpha1.HostReporting(c.Status), c.LastTransitionTime.Time
+	}
+	return out
+}
+
+// transitions remembers each host, so that it can tell what has changed also after
+// a time without a connection.
+type transitions struct {
+	names []string
+	now   func() time.Time
+	tell  func(Transition)
+
+	mu    sync.Mutex
+	known map[string]state
+}
+
+func newTransitions(services []v1alpha1.ComputeService, names []string, now func() time.Time, tell func(Transition)) *transitions {
+	t := &transitions{names: names, now: now, tell: tell, known: map[string]state{}}
+	for i := range services {
+		t.known[services[i].Name] = stateOf(&services[i])
+	}
+	return t
+}
+
+// Add takes a new host.
+func (t *transitions) Add(obj any) error { return t.Update(obj) }
+
+// Update takes a host that may have changed.
+func (t *transitions) Update(obj any) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.seen(obj)
+}
+
+func (t *transitions) seen(obj any) error {
+	s, ok := obj.(*v1alpha1.ComputeService)
+	if !ok {
+		return fmt.Errorf("watching ComputeServices: unexpected %T", obj)
+	}
+	if len(t.names) > 0 && !slices.Contains(t.names, s.Name) {
+		return nil
+	}
+	after := stateOf(s)
+	before, known := t.known[s.Name]
+	t.known[s.Name] = after
+	news := Transition{
+		Host: s.Name, Event: "Changed", From: before.status, To: after.status, Why: after.reason,
+		ReportingFrom: before.reporting, ReportingTo: after.reporting,
+	}
+	switch {
+	case !known:
+		news.Event, news.Time = "Added", s.CreationTimestamp.Time
+	case before.status != after.status:
+		news.Time = after.since
+	case before.reporting != after.reporting:
+		news.Time = after.reportsAt
+	case before.reason != after.reason:
+	default:
+		return nil
+	}
+	t.announce(news)
+	return nil
+}
+
+// announce tells a change whose time may not be known.
+func (t *transitions) announce(news Transition) {
+	if news.Time.IsZero() {
+		news.Time = t.now()
+	}
+	news.Time = news.Time.UTC().Truncate(time.Second)
+	t.tell(news)
+}
+
+// Delete takes a host that is gone.
+func (t *transitions) Delete(obj any) error {
+	s, ok := obj.(*v1alpha1.ComputeService)
+	if !ok {
+		return fmt.Errorf("watching ComputeServices: unexpected %T", obj)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gone(s.Name)
+	return nil
+}
+
+func (t *transitions) gone(name string) {
+	if before, known := t.known[name]; known {
+		delete(t.known, name)
+		t.announce(Transition{Host: name, Event: "Deleted", From: before.status, ReportingFrom: before.reporting})
+	}
+}
+
+// Replace takes all hosts, after a time in which changes may have been missed.
+func (t *transitions) Replace(list []any, _ string) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	there := map[string]bool{}
+	objects := slices.Clone(list)
+	name := func(obj any) string {
+		if s, ok := obj.(*v1alpha1.ComputeService); ok {
+			return s.Name
+		}
+		return ""
+	}
+	slices.SortFunc(objects, func(a, b any) int { return compareNames(name(a), name(b)) })
+	for _, obj := range objects {
+		there[name(obj)] = true
+		if err := t.seen(obj); err != nil {
+			return err
+		}
+	}
+	for host := range t.known {
+		if !there[host] {
+			t.gone(host)
+		}
+	}
+	return nil
+}
+
+// Resync has nothing to do: every change is told when it comes.
+func (t *transitions) Resync() error { return nil }

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+type windowOptions struct {
+	start, end, reason string
+	length             time.Duration
+	clear              bool
+}
+
+func (p *plugin) newWindow() *cobra.Command {
+	w := &writer{plugin: p}
+	o := &windowOptions{}
+	cmd := &cobra.Command{
+		Use:   "window HOST... (--start TIME --end TIME | --clear)",
+		Short: "Announce, change or remove maintenance windows of hosts",
+		Long: `Announce, change or remove maintenance windows of hosts. Until the window opens the
+host status is NEEDS_MAINTENANCE, then MAINTENANCE until it closes.
+
+A time is RFC 3339 with its zone (2027-01-10T22:00:00Z), or from now (2h or +2h,
+30m, now). What is not given stays as the host's window has it; a host without a
+window, or with one that is over, gets one that starts now. A window without an end
+stays open until it is removed.`,
+		Example: `  kubectl hosts window compute-3 --start +2h --for 1h --reason "new memory"
+  kubectl hosts window compute-3 --end +3h
+  kubectl hosts window -l rack=r12 --start 2027-01-10T22:00:00Z --end 2027-01-10T23:00:00Z
+  kubectl hosts window compute-3 --clear`,
+		Args:              cobra.ArbitraryArgs,
+		ValidArgsFunction: p.completeHosts(0, nil),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := o.change(cmd.Flags().Changed)
+			if err != nil {
+				return err
+			}
+			return w.run(cmd, args, c)
+		},
+	}
+	cmd.Flags().StringVar(&o.start, "start", "", "When the host goes into maintenance.")
+	cmd.Flags().StringVar(&o.end, "end", "", "When the maintenance is over; never takes the end away.")
+	cmd.Flags().DurationVar(&o.length, "for", 0, "How long the window is, instead of --end; for example 90m.")
+	cmd.Flags().StringVar(&o.reason, "reason", "", "What the maintenance is for, at most 256 letters.")
+	cmd.Flags().BoolVar(&o.clear, "clear", false, "Remove the window.")
+	w.addFlags(cmd)
+	return cmd
+}
+
+// change turns the flags into a change. given says which flags there are.
+func (o *windowOptions) change(given func(string) bool) (*change, error) {
+	w := &windowChange{clear: o.clear, length: o.length}
+	switch {
+	case o.clear && (given("start") || given("end") || given("for") || given("reason")):
+		return nil, usageError("--clear: it removes the window, so give no other flag of it")
+	case !o.clear && !given("start") && !given("end") && !given("for") && !given("reason"):
+		return nil, usageError("give --start, --end, --for or --reason, or --clear to remove the window")
+	case given("for") && given("end"):
+		return nil, usageError("--for: --end says already when the window ends; give one of them")
+	case given("for") && o.length < time.Second:
+		return nil, usageError("--for: %s is too short; use at least 1s", o.length)
+	}
+	if given("start") {
+		start, err := parseMoment("--start", o.start)
+		if err != nil {
+			return nil, err
+		}
+		w.start = &start
+	}
+	if given("end") && o.end == "never" {
+		w.endless = true
+	} else if given("end") {
+		end, err := parseMoment("--end", o.end)
+		if err != nil {
+			return nil, err
+		}
+		w.end = &end
+	}
+	if given("reason") {
+		if err := checkReason(o.reason); err != nil {
+			return nil, err
+		}
+		w.reason = &o.reason
+	}
+	c := &change{question: "Set the maintenance window of", done: "window set", flag: "maintenanceWindow", apply: w.apply, already: w.already, detail: w.detail}
+	if o.clear {
+		c.question, c.done = "Remove the maintenance window of", "window removed"
+	}
+	return c, nil
+}
+
+// moment is a time of day, or one from now.
+type moment struct {
+	at   time.Time
+	from time.Duration
+}
+
+// time returns the moment in whole seconds, as the API stores it.
+func (m moment) time(now time.Time) time.Time {
+	if m.at.IsZero() {
+		return now.Add(m.from).Truncate(time.Second)
+	}
+	return m.at.Truncate(time.Second)
+}
+
+func parseMoment(flag, text string) (moment, error) {
+	if text == "now" {
+		return moment{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return moment{at: t}, nil
+	}
+	d, err := time.ParseDuration(strings.TrimPrefix(text, "+"))
+	if err != nil {
+		return moment{}, usageError("%s: %q is not a time; write it with its zone, as 2027-01-10T22:00:00Z, or from now, as +2h or 30m", flag, text)
+	}
+	return moment{from: d}, nil
+}

@@ -1,0 +1,402 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package kubectlhosts tests the plugin kubectl-hosts against a real API server.
+// Statuses are written by the tests, at fixed times, so that what the plugin prints
+// can be compared letter by letter; only live_test.go runs a manager.
+package kubectlhosts
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/devcluster"
+	plugin "hoststatus.dev/hoststatus/internal/kubectlhosts"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// now is the time of all tests without a manager.
+var now = time.Date(2026, 10, 1, 12, 0, 0, 0, time.UTC)
+
+// env is the control plane that the tests share, one after the other.
+var env struct {
+	dir, root, kubeconfig string
+	cluster               *devcluster.Cluster
+	admin                 client.Client
+	// uninstalled is what the plugin says of a cluster without hoststatus.
+	uninstalled *session
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	ctrl.SetLogger(logr.Discard())
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if testing.Short() {
+		fmt.Println("skipped: -short leaves out what needs a control plane")
+		return 0
+	}
+	var err error
+	if env.dir, err = os.MkdirTemp("", "hoststatus-kubectlhosts-"); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(env.dir) }()
+	defer func() {
+		if env.cluster != nil {
+			env.cluster.Stop()
+		}
+	}()
+	if err := start(context.Background()); err != nil {
+		fmt.Println("starting the environment:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+func start(ctx context.Context) (err error) {
+	if env.root, err = devcluster.RepositoryRoot(); err != nil {
+		return err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(env.dir, "bin")+string(filepath.Separator), "./cmd/kubectl-hosts", "./cmd/manager")
+	build.Dir = env.root
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("building: %w\n%s", err, out)
+	}
+	if env.cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stderr}); err != nil {
+		return err
+	}
+	config, err := env.cluster.AdminConfig()
+	if err != nil {
+		return err
+	}
+	env.kubeconfig = filepath.Join(env.dir, "admin.kubeconfig")
+	if err := devcluster.WriteKubeconfig(env.kubeconfig, config); err != nil {
+		return err
+	}
+	env.uninstalled = &session{kubeconfig: env.kubeconfig}
+	env.uninstalled.run(ctx, "list")
+	env.uninstalled.run(ctx, "show", "compute-1")
+	env.uninstalled.run(ctx, "up", "compute-1")
+	if err := install(ctx); err != nil {
+		return err
+	}
+	all := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(all); err != nil {
+			return err
+		}
+	}
+	env.admin, err = client.New(config, client.Options{Scheme: all})
+	return err
+}
+
+// install retries, because a new CRD takes a moment to be served.
+func install(ctx context.Context) error {
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		out, err := kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(env.root, "config", "default")).CombinedOutput()
+		if err == nil {
+			out, err = kubectl(ctx, "get", "computeservices,servers.compute", "-A").CombinedOutput()
+		}
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("installing: %w\n%s", err, out)
+		}
+	}
+}
+
+// kubectl runs kubectl as administrator, with the plugin in its path.
+func kubectl(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, env.cluster.Kubectl(), args...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+env.kubeconfig, "HOME="+env.dir,
+		"PATH="+strings.Join([]string{filepath.Join(env.dir, "bin"), filepath.Dir(env.cluster.Kubectl()), os.Getenv("PATH")}, ":"))
+	return cmd
+}
+
+// session is what somebody types, and what comes of it.
+type session struct {
+	kubeconfig string
+	// terminal says that a person sits before a terminal, and types answers.
+	terminal bool
+	answers  io.Reader
+	environ  map[string]string
+
+	transcript bytes.Buffer
+}
+
+// newSession is one of the administrator, without a terminal.
+func newSession() *session { return &session{kubeconfig: env.kubeconfig} }
+
+// as is a session of a user with the given ClusterRoles and no other right.
+func as(t *testing.T, user string, roles ...string) *session {
+	t.Helper()
+	config, err := env.cluster.ConfigFor(user)
+	must(t, err)
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	must(t, devcluster.WriteKubeconfig(path, config))
+	for _, role := range roles {
+		create(t, &rbacv1.ClusterRoleBinding{
+			ObjectMeta: metav1.ObjectMeta{Name: user + "-" + role},
+			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
+		})
+	}
+	if len(roles) > 0 {
+		eventually(t, func() error {
+			out, _ := kubectl(t.Context(), "auth", "can-i", "list", "computeservices", "--as="+user).Output()
+			if strings.TrimSpace(string(out)) != "yes" {
+				return fmt.Errorf("%s may not list computeservices yet", user)
+			}
+			return nil
+		})
+	}
+	return &session{kubeconfig: path}
+}
+
+// run runs the plugin, writes down what it printed, and returns its exit code.
+func (s *session) run(ctx context.Context, args ...string) int {
+	var out, errOut bytes.Buffer
+	code := plugin.Run(ctx, s.environment(&out, &errOut), append(args, "--kubeconfig="+s.kubeconfig))
+	s.transcript.WriteString("$ kubectl hosts")
+	for _, arg := range args {
+		if strings.ContainsAny(arg, " '{}*") {
+			arg = "'" + arg + "'"
+		}
+		s.transcript.WriteString(" " + arg)
+	}
+	s.transcript.WriteString("\n" + out.String())
+	for line := range strings.Lines(errOut.String()) {
+		s.transcript.WriteString("2> " + line)
+		if !strings.HasSuffix(line, "\n") {
+			s.transcript.WriteString("\n")
+		}
+	}
+	if code != plugin.ExitOK {
+		_, _ = fmt.Fprintf(&s.transcript, "[exit code %d]\n", code)
+	}
+	s.transcript.WriteString("\n")
+	return code
+}
+
+func (s *session) environment(out, errOut io.Writer) plugin.Environment {
+	in := s.answers
+	if in == nil {
+		in = strings.NewReader("")
+	}
+	return plugin.Environment{
+		IOStreams:  genericiooptions.IOStreams{In: in, Out: out, ErrOut: errOut},
+		InTerminal: s.terminal, OutTerminal: s.terminal,
+		Getenv: func(name string) string { return s.environ[name] },
+		Now:    func() time.Time { return now },
+	}
+}
+
+// answer lets a person at a terminal type a line to each question.
+func (s *session) answer(lines ...string) *session {
+	s.terminal, s.answers = true, strings.NewReader(strings.Join(lines, "\n")+"\n")
+	return s
+}
+
+// serverMade is what the API server makes up.
+var serverMade = regexp.MustCompile(`("?(?:uid|resourceVersion|creationTimestamp)"?: )("?)[-0-9a-fTZ:]+"?`)
+
+// warning is what the API server adds to an answer.
+var warning = regexp.MustCompile(`(?m)^2> Warning: `)
+
+// golden compares the transcript with the file of the test's name.
+func (s *session) golden(t *testing.T) {
+	t.Helper()
+	got := serverMade.ReplaceAll(s.transcript.Bytes(), []byte("${1}${2}..${2}"))
+	path := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "-")+".golden")
+	if *update {
+		must(t, os.WriteFile(path, got, 0o644))
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v; go test -update writes it", err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; go test -update writes it):\n%s", path, diff)
+	}
+}
+
+// ago is a time before now.
+func ago(d time.Duration) *metav1.Time { return &metav1.Time{Time: now.Add(-d)} }
+
+// host is a ComputeService as the manager leaves it.
+type host struct {
+	name      string
+	labels    map[string]string
+	spec      v1alpha1.ComputeServiceSpec
+	status    v1alpha1.HostStatus
+	reason    v1alpha1.HostStatusReason
+	since     time.Duration
+	reporting metav1.ConditionStatus
+	// why is the reason of the condition Reporting.
+	why v1alpha1.HostStatusReason
+	// renewed is how long ago its Lease was renewed; nil for no Lease.
+	renewed *time.Duration
+	// holds is the Lease's own duration; 0 for none.
+	holds int32
+}
+
+// up is a host that reports.
+func up(name string) host {
+	return host{
+		name: name, status: v1alpha1.HostStatusUp, reason: v1alpha1.ReasonReporting, since: 3 * time.Hour,
+		reporting: metav1.ConditionTrue, why: v1alpha1.ReasonReporting, renewed: ptr.To(4 * time.Second), holds: 40,
+	}
+}
+
+// silent is a host that has stopped reporting.
+func silent(name string) host {
+	return host{
+		name: name, status: v1alpha1.HostStatusUnknown, reason: v1alpha1.ReasonLeaseExpired, since: 5 * time.Minute,
+		reporting: metav1.ConditionFalse, why: v1alpha1.ReasonLeaseExpired, renewed: ptr.To(340 * time.Second), holds: 40,
+	}
+}
+
+// message is what the manager writes into the condition Reporting.
+func (h host) message() string {
+	switch h.why {
+	case v1alpha1.ReasonReporting:
+		return "Lease hoststatus-leases/" + h.name + " is renewed in time"
+	case v1alpha1.ReasonLeaseExpired:
+		return "Lease hoststatus-leases/" + h.name + " was not renewed for 40s"
+	default:
+		return "Waiting for the first renewal of Lease hoststatus-leases/" + h.name
+	}
+}
+
+// make creates the host until the test ends.
+func (h host) make(t *testing.T) *v1alpha1.ComputeService {
+	t.Helper()
+	// Who sets what is not recorded for an object that is created without anything.
+	labels := map[string]string{"site": "a"}
+	maps.Copy(labels, h.labels)
+	s := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: h.name, Labels: labels}, Spec: h.spec}
+	create(t, s)
+	if h.reason != "" {
+		s.Status = v1alpha1.ComputeServiceStatus{
+			HostStatus: &h.status, HostStatusReason: h.reason, HostStatusTransitionTime: ago(h.since), ObservedGeneration: s.Generation,
+			Conditions: []metav1.Condition{{
+				Type: v1alpha1.ConditionReporting, Status: h.reporting, Reason: string(h.why), Message: h.message(),
+				LastTransitionTime: *ago(h.since), ObservedGeneration: s.Generation,
+			}},
+		}
+		if h.reason == v1alpha1.ReasonWaitingForHeartbeat {
+			s.Status.HostStatus = nil
+		}
+		must(t, env.admin.Status().Update(t.Context(), s))
+	}
+	if h.renewed != nil {
+		lease(t, v1alpha1.DefaultLeaseNamespace, h.name, *h.renewed, h.holds)
+	}
+	return s
+}
+
+func lease(t *testing.T, namespace, name string, renewed time.Duration, holds int32) {
+	t.Helper()
+	l := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: coordinationv1.LeaseSpec{
+			HolderIdentity: ptr.To(name), RenewTime: &metav1.MicroTime{Time: now.Add(-renewed)},
+		},
+	}
+	if holds > 0 {
+		l.Spec.LeaseDurationSeconds = &holds
+	}
+	create(t, l)
+}
+
+// server creates a Server on a host until the test ends.
+func server(t *testing.T, namespace, name, host string, status v1alpha1.HostStatus) {
+	t.Helper()
+	s := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.ServerSpec{Host: host}}
+	create(t, s)
+	s.Status = v1alpha1.ServerStatus{State: "ACTIVE", PowerState: "RUNNING", HostStatus: &status}
+	must(t, env.admin.Status().Update(t.Context(), s))
+}
+
+func tenant(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		err := env.admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		if client.IgnoreAlreadyExists(err) != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// create makes an object until the test ends.
+func create(t *testing.T, obj client.Object) {
+	t.Helper()
+	must(t, env.admin.Create(t.Context(), obj, client.FieldOwner("test")))
+	t.Cleanup(func() {
+		if err := client.IgnoreNotFound(env.admin.Delete(context.Background(), obj)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// read returns a host as it is now.
+func read(t *testing.T, name string) *v1alpha1.ComputeService {
+	t.Helper()
+	s := &v1alpha1.ComputeService{}
+	must(t, env.admin.Get(t.Context(), client.ObjectKey{Name: name}, s))
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until check finds nothing to complain of.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(15 * time.Second)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
