@@ -61,7 +61,15 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	ctx := context.Background()
-	fleet, err = devfleet.Start(ctx, devfleet.Options{Dir: dir, LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stdout})
+	audit, err = newAuditLog(dir)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fleet, err = devfleet.Start(ctx, devfleet.Options{
+		Dir: filepath.Join(dir, "fleet"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stdout,
+		APIServerArgs: audit.apiServerArgs(),
+	})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -79,7 +87,21 @@ func run(m *testing.M) int {
 	if code != 0 {
 		printLog("manager.log")
 	}
-	return max(code, crashes())
+	return max(code, crashes(), refusals())
+}
+
+// refusals looks for rights that our processes lacked in any of the tests.
+func refusals() (code int) {
+	r, err := audit.read("hoststatus-")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	for _, request := range r.refused {
+		fmt.Printf("RBAC has refused %s to %s %s\n", request.user, request.verb, request.path)
+		code = 1
+	}
+	return code
 }
 
 // crashes looks through what our processes have logged for what no test may have
