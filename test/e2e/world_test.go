@@ -5,7 +5,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -87,7 +86,7 @@ func run(m *testing.M) int {
 	if code != 0 {
 		printLog("manager.log")
 	}
-	return max(code, crashes(), refusals())
+	return max(code, devfleet.ReportCrashes(os.Stdout, fleet.Dir), refusals())
 }
 
 // refusals looks for rights that our processes lacked in any of the tests.
@@ -100,27 +99,6 @@ func refusals() (code int) {
 	for _, request := range r.refused {
 		fmt.Printf("RBAC has refused %s to %s %s\n", request.user, request.verb, request.path)
 		code = 1
-	}
-	return code
-}
-
-// crashes looks through what our processes have logged for what no test may have
-// noticed. Data races are in it if they were built with the race detector, as
-// GOFLAGS=-race does.
-func crashes() (code int) {
-	logs, _ := filepath.Glob(filepath.Join(fleet.Dir, "*.log"))
-	for _, path := range logs {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			fmt.Println(err)
-			return 1
-		}
-		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
-			if at := bytes.Index(content, []byte(sign)); at >= 0 {
-				fmt.Printf("%s has %s\n%s\n", path, sign, content[at:min(len(content), at+4000)])
-				code = 1
-			}
-		}
 	}
 	return code
 }

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package devfleet
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// ReportCrashes looks through the logs in dir, which our processes have written, for
+// what no test may have noticed, prints it to out, and returns an exit code. Data races
+// are found if the binaries were built with the race detector, as GOFLAGS=-race does.
+func ReportCrashes(out io.Writer, dir string) (code int) {
+	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	if err == nil && len(logs) == 0 {
+		err = fmt.Errorf("no logs in %s", dir)
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(out, err)
+		return 1
+	}
+	for _, path := range logs {
+		content, err := os.ReadFile(path)
+		if err != nil {
+			_, _ = fmt.Fprintln(out, err)
+			return 1
+		}
+		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+			if at := bytes.Index(content, []byte(sign)); at >= 0 {
+				_, _ = fmt.Fprintf(out, "%s has %s\n%s\n", path, sign, content[at:min(len(content), at+4000)])
+				code = 1
+			}
+		}
+	}
+	return code
+}
