@@ -14,9 +14,15 @@ func TestReportCrashes(t *testing.T) {
 		log  string
 		want int
 	}{
-		"a quiet log":   {"level=INFO msg=Running\n", 0},
-		"an empty log":  {"", 0},
-		"a data race":   {"level=INFO\n==================\nWARNING: DATA RACE\nWrite at 0x01\n", 1},
+		"a quiet log":  {"level=INFO msg=Running\n", 0},
+		"an empty log": {"", 0},
+		"a data race":  {"level=INFO\n==================\nWARNING: DATA RACE\nWrite at 0x01\n", 1},
+		"the race that is not ours": {"level=INFO\n==================\nWARNING: DATA RACE\n" +
+			"  k8s.io/apiserver/pkg/server/dynamiccertificates.(*DynamicServingCertificateController).syncCerts()\n" +
+			"  k8s.io/apiserver/pkg/server.(*SecureServingInfo).Serve()\n==================\nlevel=INFO\n", 0},
+		"another race with certificates": {"==================\nWARNING: DATA RACE\n" +
+			"  k8s.io/apiserver/pkg/server/dynamiccertificates.(*DynamicServingCertificateController).syncCerts()\n" +
+			"  hoststatus.dev/hoststatus/internal/tenantapi.(*servingCert).run()\n==================\n", 1},
 		"a panic":       {"panic: runtime error: index out of range\n", 1},
 		"a fatal error": {"fatal error: concurrent map writes\n", 1},
 	} {
