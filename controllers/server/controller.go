@@ -53,8 +53,8 @@ func IndexByHost(obj client.Object) []string {
 }
 
 // SetupWithManager registers the controller and its index. What wakes it:
-//   - a Server whose spec or host fields change, because it moved or because
-//     somebody else wrote them. What is reported of the VM does not;
+//   - a Server that changes, because it may have moved, or somebody else may have
+//     written its host fields;
 //   - a ComputeService whose status would give its Servers other fields, for
 //     each Server on it.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) error {
@@ -64,7 +64,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 	return builder.ControllerManagedBy(mgr).
 		Named("server").
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
-		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(hostFieldsChanged)).
+		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(anyChange)).
 		Watches(&v1alpha1.ComputeService{}, &fanOut{client: r.client}).
 		Complete(reconcile.AsReconciler(r.client, r))
 }

@@ -23,19 +23,11 @@ import (
 // their owners may have to act. All else has priority 0, or less.
 const worseFirst = 10
 
-// hostFieldsChanged lets a Server's update pass if one of the fields changed
-// that Reconcile reads.
-var hostFieldsChanged = predicate.Funcs{
-	UpdateFunc: func(e event.UpdateEvent) bool {
-		before, ok := e.ObjectOld.(*v1alpha1.Server)
-		after, ok2 := e.ObjectNew.(*v1alpha1.Server)
-		return !ok || !ok2 ||
-			before.Generation != after.Generation ||
-			before.Status.ObservedGeneration != after.Status.ObservedGeneration ||
-			!before.Status.HostStatusTransitionTime.Equal(after.Status.HostStatusTransitionTime) ||
-			!hostFieldsOf(before).Equal(hostFieldsOf(after))
-	},
-}
+// anyChange lets every Server's update pass that changed anything. One that left
+// the host fields as they were may hide two: after a watch was cut, our own write and
+// that of somebody who took it back come as one. Reconcile reads from the cache and
+// writes nothing if there is nothing to do, so this costs little.
+var anyChange = predicate.ResourceVersionChangedPredicate{}
 
 // fanOut wakes the Servers on a ComputeService.
 type fanOut struct{ client client.Client }

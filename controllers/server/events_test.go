@@ -4,10 +4,8 @@ package server
 
 import (
 	"context"
-	"reflect"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/types"
@@ -97,61 +95,24 @@ func update(before, after *v1alpha1.ComputeService) func(*fanOut, requests) {
 	}
 }
 
-func TestHostFieldsChanged(t *testing.T) {
-	passes := func(change serverModifier) bool {
-		before := serverOn("host-a", settled(up))
+func TestEveryChangeOfAServerWakesIt(t *testing.T) {
+	before := serverOn("host-a", settled(up))
+	before.ResourceVersion = "1"
+	passes := func(version string) bool {
 		after := before.DeepCopy()
-		after.ResourceVersion = "2"
-		change(after)
-		return hostFieldsChanged.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after})
+		after.ResourceVersion = version
+		return anyChange.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after})
 	}
-	t.Run("a change of the spec passes", func(t *testing.T) {
-		if !passes(moved("host-b")) {
-			t.Error("held back")
-		}
-	})
-	t.Run("a change of labels does not", func(t *testing.T) {
-		if passes(func(s *v1alpha1.Server) { s.Labels = map[string]string{"a": "b"} }) {
-			t.Error("passed")
-		}
-	})
-	// By the type, so that a field that is added to it is not forgotten here.
-	others := map[string]serverModifier{
-		"state":                    func(s *v1alpha1.Server) { s.Status.State = "SHUTOFF" },
-		"taskState":                func(s *v1alpha1.Server) { s.Status.TaskState = "" },
-		"powerState":               func(s *v1alpha1.Server) { s.Status.PowerState = "SHUTDOWN" },
-		"networks":                 func(s *v1alpha1.Server) { s.Status.Networks = nil },
-		"hostStatus":               func(s *v1alpha1.Server) { s.Status.HostStatus = down },
-		"hostStatusReason":         func(s *v1alpha1.Server) { s.Status.HostStatusReason = "" },
-		"hostStatusTransitionTime": func(s *v1alpha1.Server) { s.Status.HostStatusTransitionTime = at(time.Minute) },
-		"hostReporting":            func(s *v1alpha1.Server) { s.Status.HostReporting = "" },
-		"maintenanceWindow": func(s *v1alpha1.Server) {
-			s.Status.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: *at(0)}
-		},
-		"observedGeneration": func(s *v1alpha1.Server) { s.Status.ObservedGeneration = 0 },
+	// The same fields may be the outcome of a write of ours and one that undid it.
+	if !passes("3") {
+		t.Error("a new version with the same fields is held back")
 	}
-	agents := map[string]bool{"state": true, "taskState": true, "powerState": true, "networks": true}
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[v1alpha1.ServerStatus]()) {
-		key, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		name := "a change of " + key + " passes"
-		if agents[key] {
-			name = "a change of " + key + " does not, as it is the agent's"
-		}
-		t.Run(name, func(t *testing.T) {
-			if others[key] == nil {
-				t.Fatal("the test does not know this field")
-			}
-			if passes(others[key]) == agents[key] {
-				t.Errorf("passed is %t", !agents[key])
-			}
-		})
+	if passes("1") {
+		t.Error("the same version, as a new list brings it, passes")
 	}
-	t.Run("new servers and deleted ones pass", func(t *testing.T) {
-		s := serverOn("host-a")
-		if !hostFieldsChanged.Create(event.CreateEvent{Object: s}) || !hostFieldsChanged.Delete(event.DeleteEvent{Object: s}) {
-			t.Error("held back")
-		}
-	})
+	if !anyChange.Create(event.CreateEvent{Object: before}) {
+		t.Error("a new one is held back")
+	}
 }
 
 // A whole change, from the word on the host to its servers and no others.

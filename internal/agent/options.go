@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/cli"
 )
 
 // The drivers that --driver names.
@@ -64,33 +64,26 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 // Validate returns everything that is wrong with the options.
 func (o *Options) Validate() field.ErrorList {
 	var errs field.ErrorList
-	flag := func(name string) *field.Path { return field.NewPath("--" + name) }
-	for _, message := range validation.IsDNS1123Subdomain(o.HostName) {
-		errs = append(errs, field.Invalid(flag("host-name"), o.HostName, message))
-	}
+	errs = append(errs, cli.ValidateObjectName(cli.Flag("host-name"), o.HostName)...)
 	if o.HostName == v1alpha1.CanaryLeaseName || o.HostName == v1alpha1.LeaderLeaseName {
-		errs = append(errs, field.Invalid(flag("host-name"), o.HostName, "is the name of one of the manager's own Leases; choose another"))
+		errs = append(errs, field.Invalid(cli.Flag("host-name"), o.HostName, "is the name of one of the manager's own Leases; choose another"))
 	}
-	for _, message := range validation.IsDNS1123Label(o.LeaseNamespace) {
-		errs = append(errs, field.Invalid(flag("lease-namespace"), o.LeaseNamespace, message))
-	}
-	if o.LeaseDuration < v1alpha1.MinLeaseDurationSeconds*time.Second || o.LeaseDuration > v1alpha1.MaxLeaseDurationSeconds*time.Second || o.LeaseDuration%time.Second != 0 {
-		errs = append(errs, field.Invalid(flag("lease-duration"), o.LeaseDuration.String(), "must be whole seconds from 3s to 1h"))
-	}
+	errs = append(errs, cli.ValidateNamespace(cli.Flag("lease-namespace"), o.LeaseNamespace)...)
+	errs = append(errs, cli.ValidateLeaseDuration(cli.Flag("lease-duration"), o.LeaseDuration)...)
 	if o.RenewInterval <= 0 || o.RenewInterval > o.LeaseDuration/3 {
-		errs = append(errs, field.Invalid(flag("renew-interval"), o.RenewInterval.String(), "must be more than 0 and at most a third of --lease-duration ("+(o.LeaseDuration/3).String()+"), so that a renewal or two may fail"))
+		errs = append(errs, field.Invalid(cli.Flag("renew-interval"), o.RenewInterval.String(), "must be more than 0 and at most a third of --lease-duration ("+(o.LeaseDuration/3).String()+"), so that a renewal or two may fail"))
 	}
 	switch o.Driver {
 	case DriverNone:
 		if o.FakeDriverFile != "" {
-			errs = append(errs, field.Forbidden(flag("fake-driver-file"), "needs --driver=fake"))
+			errs = append(errs, field.Forbidden(cli.Flag("fake-driver-file"), "needs --driver=fake"))
 		}
 	case DriverFake:
 		if o.FakeDriverFile == "" {
-			errs = append(errs, field.Required(flag("fake-driver-file"), "--driver=fake needs the file that it reads"))
+			errs = append(errs, field.Required(cli.Flag("fake-driver-file"), "--driver=fake needs the file that it reads"))
 		}
 	default:
-		errs = append(errs, field.NotSupported(flag("driver"), o.Driver, []string{DriverNone, DriverFake}))
+		errs = append(errs, field.NotSupported(cli.Flag("driver"), o.Driver, []string{DriverNone, DriverFake}))
 	}
 	return errs
 }

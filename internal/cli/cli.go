@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is what the binaries have in common: flags for the connection and
-// for logging, signals, and how they end.
+// Package cli is what the binaries have in common: flags for the connection,
+// for logging and for the version, how flags are validated, signals, and how the
+// binaries end.
 package cli
 
 import (
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/go-logr/logr"
@@ -18,6 +20,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
+
+	"hoststatus.dev/hoststatus/internal/version"
 )
 
 // Options are the flags of a binary.
@@ -35,12 +39,18 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 	kubeconfig := fs.String("kubeconfig", "", "File that says how to reach the API server. By default $KUBECONFIG, or in a pod its service account.")
 	format := fs.String("log-format", "json", "Format of the log: json or text.")
 	level := fs.String("log-level", "info", "What is logged: debug, info or error.")
+	showVersion := fs.Bool("version", false, "Say which version this is, and end.")
 	options.AddFlags(fs)
 	if err := fs.Parse(os.Args[1:]); errors.Is(err, pflag.ErrHelp) {
 		return 0
 	} else if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v; see %s --help\n", name, err, name)
 		return 2
+	}
+	program := "hoststatus-" + name
+	if *showVersion {
+		fmt.Println(version.Of(program))
+		return 0
 	}
 	if fs.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q; it takes flags only, see %s --help\n", name, fs.Arg(0), name)
@@ -57,10 +67,11 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		return 1
 	}
-	config.UserAgent = "hoststatus-" + name
+	config.UserAgent = version.UserAgent(program)
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	log.Info("Running", "program", program, "version", version.Version, "revision", version.Revision(), "go", runtime.Version())
 	if err := run(ctx, config, log); err != nil {
 		log.Error(err, "Stopped")
 		return 1

@@ -12,6 +12,8 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
+
+	"hoststatus.dev/hoststatus/internal/version"
 )
 
 func TestNewLogger(t *testing.T) {
@@ -42,6 +44,7 @@ func TestMainEndsBeforeItRunsWithTheCodeThatSaysWhy(t *testing.T) {
 		want int
 	}{
 		"asked for help":               {[]string{"--help"}, 0},
+		"asked for the version":        {[]string{"--version"}, 0},
 		"a flag that does not exist":   {[]string{"--no-such-flag"}, 2},
 		"an argument":                  {[]string{"host-a"}, 2},
 		"a bad level":                  {[]string{"--log-level=loud"}, 2},
@@ -59,5 +62,24 @@ func TestMainEndsBeforeItRunsWithTheCodeThatSaysWhy(t *testing.T) {
 				t.Errorf("code %d, want %d", code, c.want)
 			}
 		})
+	}
+}
+
+// Scripts read it, so it is the only thing on standard output.
+func TestMainPrintsTheVersion(t *testing.T) {
+	out, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args, stdout := os.Args, os.Stdout
+	defer func() { os.Args, os.Stdout = args, stdout }()
+	os.Args, os.Stdout = []string{"binary", "--version"}, out
+	Main("binary", "Does nothing.", noOptions{}, nil)
+	printed, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := version.Of("hoststatus-binary") + "\n"; string(printed) != want {
+		t.Errorf("printed %q, want %q", printed, want)
 	}
 }

@@ -47,6 +47,8 @@ type Options struct {
 	LeaseDuration, RenewInterval time.Duration
 	// Log takes progress, for a person.
 	Log io.Writer
+	// APIServerArgs are added to kube-apiserver's own.
+	APIServerArgs []string
 }
 
 // Fleet is a running control plane with hoststatus and the sample fleet on it.
@@ -127,7 +129,7 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 		return nil, err
 	}
 	f.say("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
-	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: f.path("cluster"), Log: options.Log}); err != nil {
+	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: f.path("cluster"), Log: options.Log, APIServerArgs: options.APIServerArgs}); err != nil {
 		return nil, err
 	}
 	if err := f.connect(); err != nil {

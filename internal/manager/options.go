@@ -5,17 +5,13 @@
 package manager
 
 import (
-	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/apimachinery/pkg/util/sets"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/cli"
 )
 
 // Options are the flags of the manager.
@@ -60,44 +56,10 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 // Validate returns everything that is wrong with the options.
 func (o *Options) Validate() field.ErrorList {
 	var errs field.ErrorList
-	flag := func(name string) *field.Path { return field.NewPath("--" + name) }
-	if len(o.LeaseNamespaces) == 0 {
-		errs = append(errs, field.Required(flag("lease-namespaces"), "name at least one namespace whose Leases are heartbeats"))
-	}
-	known := sets.New[string]()
-	for i, namespace := range o.LeaseNamespaces {
-		for _, message := range validation.IsDNS1123Label(namespace) {
-			errs = append(errs, field.Invalid(flag("lease-namespaces").Index(i), namespace, message))
-		}
-		if known.Has(namespace) {
-			errs = append(errs, field.Duplicate(flag("lease-namespaces").Index(i), namespace))
-		}
-		known.Insert(namespace)
-	}
-	if d := o.DefaultLeaseDuration; d < v1alpha1.MinLeaseDurationSeconds*time.Second || d > v1alpha1.MaxLeaseDurationSeconds*time.Second || d%time.Second != 0 {
-		errs = append(errs, field.Invalid(flag("default-lease-duration"), d.String(), "must be whole seconds from 3s to 1h"))
-	}
-	for _, message := range validation.IsDNS1123Label(o.LeaderElectionNamespace) {
-		errs = append(errs, field.Invalid(flag("leader-election-namespace"), o.LeaderElectionNamespace, message))
-	}
-	for name, address := range map[string]string{"metrics-bind-address": o.MetricsBindAddress, "health-probe-bind-address": o.HealthProbeBindAddress} {
-		if err := validateAddress(address); err != nil {
-			errs = append(errs, field.Invalid(flag(name), address, err.Error()))
-		}
-	}
+	errs = append(errs, cli.ValidateNamespaces(cli.Flag("lease-namespaces"), o.LeaseNamespaces, "name at least one namespace whose Leases are heartbeats")...)
+	errs = append(errs, cli.ValidateLeaseDuration(cli.Flag("default-lease-duration"), o.DefaultLeaseDuration)...)
+	errs = append(errs, cli.ValidateNamespace(cli.Flag("leader-election-namespace"), o.LeaderElectionNamespace)...)
+	errs = append(errs, cli.ValidateAddress(cli.Flag("metrics-bind-address"), o.MetricsBindAddress)...)
+	errs = append(errs, cli.ValidateAddress(cli.Flag("health-probe-bind-address"), o.HealthProbeBindAddress)...)
 	return errs
-}
-
-func validateAddress(address string) error {
-	if address == "0" {
-		return nil
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return fmt.Errorf("must be host:port, :port or 0: %w", err)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("must end with a port from 0 to 65535, not %q", port)
-	}
-	return nil
 }

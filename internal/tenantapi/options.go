@@ -9,12 +9,12 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
-	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/cli"
 )
 
 const (
@@ -82,61 +82,42 @@ func (o *Options) addViewFlags(fs *pflag.FlagSet) {
 
 // Validate returns everything that is wrong with the options.
 func (o *Options) Validate() field.ErrorList {
-	flag := func(name string) *field.Path { return field.NewPath("--" + name) }
 	var errs field.ErrorList
-	errs = append(errs, o.validateServing(flag)...)
-	errs = append(errs, o.validateView(flag)...)
+	errs = append(errs, o.validateServing()...)
+	errs = append(errs, o.validateView()...)
 	for _, err := range o.Audit.Validate() {
-		errs = append(errs, field.Invalid(flag("audit-*"), field.OmitValueType{}, err.Error()))
+		errs = append(errs, field.Invalid(cli.Flag("audit-*"), field.OmitValueType{}, err.Error()))
 	}
 	return errs
 }
 
-func (o *Options) validateServing(flag func(string) *field.Path) field.ErrorList {
+func (o *Options) validateServing() field.ErrorList {
 	var errs field.ErrorList
 	if o.BindAddress == nil {
-		errs = append(errs, field.Required(flag("bind-address"), "give an IP address; 0.0.0.0 is all of IPv4"))
+		errs = append(errs, field.Required(cli.Flag("bind-address"), "give an IP address; 0.0.0.0 is all of IPv4"))
 	}
-	for _, message := range validation.IsValidPortNum(o.SecurePort) {
-		errs = append(errs, field.Invalid(flag("secure-port"), o.SecurePort, message))
-	}
-	for _, message := range validation.IsDNS1123Label(o.Namespace) {
-		errs = append(errs, field.Invalid(flag("namespace"), o.Namespace, message))
-	}
-	for _, message := range validation.IsDNS1035Label(o.ServiceName) {
-		errs = append(errs, field.Invalid(flag("service-name"), o.ServiceName, message))
-	}
+	errs = append(errs, cli.ValidatePort(cli.Flag("secure-port"), o.SecurePort)...)
+	errs = append(errs, cli.ValidateNamespace(cli.Flag("namespace"), o.Namespace)...)
+	errs = append(errs, cli.ValidateServiceName(cli.Flag("service-name"), o.ServiceName)...)
 	if o.CertDir != "" {
 		for _, name := range []string{certFile, keyFile} {
 			if _, err := os.Stat(filepath.Join(o.CertDir, name)); err != nil {
-				errs = append(errs, field.Invalid(flag("cert-dir"), o.CertDir, "must hold "+name+": "+err.Error()))
+				errs = append(errs, field.Invalid(cli.Flag("cert-dir"), o.CertDir, "must hold "+name+": "+err.Error()))
 			}
 		}
 	}
 	if o.ShutdownDelay < 0 || o.ShutdownDelay > time.Minute {
-		errs = append(errs, field.Invalid(flag("shutdown-delay"), o.ShutdownDelay.String(), "must be from 0s to 1m"))
+		errs = append(errs, field.Invalid(cli.Flag("shutdown-delay"), o.ShutdownDelay.String(), "must be from 0s to 1m"))
 	}
 	return errs
 }
 
-func (o *Options) validateView(flag func(string) *field.Path) field.ErrorList {
+func (o *Options) validateView() field.ErrorList {
 	var errs field.ErrorList
-	if len(o.LeaseNamespaces) == 0 {
-		errs = append(errs, field.Required(flag("lease-namespaces"), "name the namespaces that the manager's --lease-namespaces names"))
-	}
-	known := sets.New[string]()
-	for i, namespace := range o.LeaseNamespaces {
-		for _, message := range validation.IsDNS1123Label(namespace) {
-			errs = append(errs, field.Invalid(flag("lease-namespaces").Index(i), namespace, message))
-		}
-		if known.Has(namespace) {
-			errs = append(errs, field.Duplicate(flag("lease-namespaces").Index(i), namespace))
-		}
-		known.Insert(namespace)
-	}
+	errs = append(errs, cli.ValidateNamespaces(cli.Flag("lease-namespaces"), o.LeaseNamespaces, "name the namespaces that the manager's --lease-namespaces names")...)
 	for i, prefix := range o.VisibleLabelPrefixes {
 		for _, message := range validation.IsDNS1123Subdomain(prefix) {
-			errs = append(errs, field.Invalid(flag("visible-label-prefixes").Index(i), prefix, message+"; leave out the slash"))
+			errs = append(errs, field.Invalid(cli.Flag("visible-label-prefixes").Index(i), prefix, message+"; leave out the slash"))
 		}
 	}
 	return errs

@@ -8,6 +8,9 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/http"
+	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -18,6 +21,8 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"hoststatus.dev/hoststatus/internal/version"
 )
 
 // The manager's certificate is self-made, so nothing vouches for it here.
@@ -117,5 +122,20 @@ func TestMetricsAskForAuthentication(t *testing.T) {
 	}
 	if metric(t, "hoststatus_heartbeat_canary_writes_total") == 0 {
 		t.Error("no canaries are counted")
+	}
+}
+
+// The release is on the command line and in the metrics, and API servers are told it.
+func TestEveryBinarySaysWhichReleaseItIs(t *testing.T) {
+	for _, name := range []string{"manager", "agent", "tenant-apiserver"} {
+		out, err := exec.CommandContext(t.Context(), filepath.Join(fleet.Dir, "bin", name), "--version").Output()
+		must(t, err)
+		if want := "hoststatus-" + name + " " + version.Version + " ("; !strings.HasPrefix(string(out), want) {
+			t.Errorf("%s --version prints %q, want what begins with %q", name, out, want)
+		}
+	}
+	series := fmt.Sprintf(`hoststatus_build_info{go_version=%q,version=%q}`, runtime.Version(), version.Version)
+	if got := metric(t, series); got != 1 {
+		t.Errorf("%s is %v, want 1", series, got)
 	}
 }

@@ -13,11 +13,13 @@ import (
 )
 
 // The story that `make demo` tells holds: all five values, none, and every
-// transition between them.
+// transition between them. And each process needs no right but the shipped ones for
+// its part in it.
 func TestTheStoryOfTheDemoHolds(t *testing.T) {
 	if err := fleet.Story(t.Context(), t.Output()); err != nil {
 		t.Fatal(err)
 	}
+	checkRights(t)
 }
 
 // A tenant can read the Events of its namespace, so none may tell of a host.

@@ -5,7 +5,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -61,7 +60,15 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	ctx := context.Background()
-	fleet, err = devfleet.Start(ctx, devfleet.Options{Dir: dir, LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stdout})
+	audit, err = newAuditLog(dir)
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fleet, err = devfleet.Start(ctx, devfleet.Options{
+		Dir: filepath.Join(dir, "fleet"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stdout,
+		APIServerArgs: audit.apiServerArgs(),
+	})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -79,26 +86,19 @@ func run(m *testing.M) int {
 	if code != 0 {
 		printLog("manager.log")
 	}
-	return max(code, crashes())
+	return max(code, devfleet.ReportCrashes(os.Stdout, fleet.Dir), refusals())
 }
 
-// crashes looks through what our processes have logged for what no test may have
-// noticed. Data races are in it if they were built with the race detector, as
-// GOFLAGS=-race does.
-func crashes() (code int) {
-	logs, _ := filepath.Glob(filepath.Join(fleet.Dir, "*.log"))
-	for _, path := range logs {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			fmt.Println(err)
-			return 1
-		}
-		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
-			if at := bytes.Index(content, []byte(sign)); at >= 0 {
-				fmt.Printf("%s has %s\n%s\n", path, sign, content[at:min(len(content), at+4000)])
-				code = 1
-			}
-		}
+// refusals looks for rights that our processes lacked in any of the tests.
+func refusals() (code int) {
+	r, err := audit.read("hoststatus-")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	for _, request := range r.refused {
+		fmt.Printf("RBAC has refused %s to %s %s\n", request.user, request.verb, request.path)
+		code = 1
 	}
 	return code
 }

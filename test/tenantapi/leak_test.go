@@ -162,27 +162,29 @@ func TestAWatchOfOneNamespaceTellsNothingOfAnother(t *testing.T) {
 	w.silentUntil(t, limit, func(e event) bool { return e.Type == "ADDED" && e.server(t).Namespace == mine })
 }
 
+// askReplica asks a replica itself, past kube-apiserver; config nil is nobody.
+func askReplica(t *testing.T, config *rest.Config, path string) (int, string) {
+	t.Helper()
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // loopback, in a test
+	if config != nil {
+		pair, err := tls.X509KeyPair(config.CertData, config.KeyData)
+		must(t, err)
+		transport.TLSClientConfig.Certificates = []tls.Certificate{pair}
+	}
+	defer transport.CloseIdleConnections()
+	response, err := (&http.Client{Transport: transport}).Get("https://" + env.replicas[0].address + path)
+	must(t, err)
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	must(t, err)
+	return response.StatusCode, string(body)
+}
+
 func TestMetricsAndProbesTellATenantNothing(t *testing.T) {
 	namespace := newNamespace(t)
 	putServer(t, namespace, "web", secretHost, withHostStatus(computev1alpha1.HostStatusUp))
 	p := newPerson(t)
 	bind(t, p, viewer, namespace)
-	direct := func(config *rest.Config, path string) (int, string) {
-		t.Helper()
-		transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // loopback, in a test
-		if config != nil {
-			pair, err := tls.X509KeyPair(config.CertData, config.KeyData)
-			must(t, err)
-			transport.TLSClientConfig.Certificates = []tls.Certificate{pair}
-		}
-		defer transport.CloseIdleConnections()
-		response, err := (&http.Client{Transport: transport}).Get("https://" + env.replicas[0].address + path)
-		must(t, err)
-		defer func() { _ = response.Body.Close() }()
-		body, err := io.ReadAll(response.Body)
-		must(t, err)
-		return response.StatusCode, string(body)
-	}
 	for _, c := range []struct {
 		name   string
 		config *rest.Config
@@ -200,7 +202,7 @@ func TestMetricsAndProbesTellATenantNothing(t *testing.T) {
 		{"a detail of a probe is not", nil, "/readyz/front-proxy-ca", http.StatusUnauthorized},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			code, body := direct(c.config, c.path)
+			code, body := askReplica(t, c.config, c.path)
 			if code != c.want {
 				t.Errorf("%s is answered %d: %s", c.path, code, body)
 			}
@@ -211,7 +213,7 @@ func TestMetricsAndProbesTellATenantNothing(t *testing.T) {
 	}
 	admin, err := env.cluster.AdminConfig()
 	must(t, err)
-	code, metrics := direct(admin, "/metrics")
+	code, metrics := askReplica(t, admin, "/metrics")
 	if code != http.StatusOK || strings.Contains(metrics, secretHost) || strings.Contains(metrics, namespace) {
 		t.Errorf("/metrics is answered %d, or names hosts or tenants", code)
 	}

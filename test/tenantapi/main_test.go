@@ -69,7 +69,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	env = e
-	return m.Run()
+	return max(m.Run(), devfleet.ReportCrashes(os.Stderr, e.dir))
 }
 
 func (e *environment) start(ctx context.Context) (err error) {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -446,4 +447,54 @@ func TestANamespaceWithServersCanBeDeleted(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A watch that is closed leaves nothing behind in the server.
+func TestClosedWatchesKeepNoGoroutine(t *testing.T) {
+	const watches, atOnce, slack = 500, 50, 50
+	namespace := newNamespace(t)
+	putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	bind(t, p, statusViewer, namespace)
+	admin, err := env.cluster.AdminConfig()
+	must(t, err)
+	goroutines := func() int {
+		code, metrics := askReplica(t, admin, "/metrics")
+		for line := range strings.Lines(metrics) {
+			if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
+				n, err := strconv.Atoi(strings.TrimSpace(value))
+				must(t, err)
+				return n
+			}
+		}
+		t.Fatalf("/metrics is answered %d, without go_goroutines", code)
+		return 0
+	}
+	before := goroutines()
+	most := 0
+	for range watches / atOnce {
+		open := make([]*stream, atOnce)
+		for i := range open {
+			open[i] = p.watch(t, namespace, "", "")
+		}
+		for _, w := range open {
+			w.next(t, 10*time.Second)
+		}
+		most = max(most, goroutines())
+		for _, w := range open {
+			w.cancel()
+		}
+	}
+	after := 0
+	eventually(t, 15*time.Second, func() error {
+		if after = goroutines(); after > before+slack {
+			return fmt.Errorf("%d goroutines, before %d watches came and went %d", after, watches, before)
+		}
+		return nil
+	})
+	if most < before+atOnce {
+		t.Errorf("%d goroutines with %d watches open, %d before: the count tells nothing", most, atOnce, before)
+	}
+	t.Logf("%d goroutines before, %d at most, %d after", before, most, after)
 }

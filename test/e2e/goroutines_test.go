@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// A goroutine for each object that has come and gone would be the end of a manager
+// that runs for months.
+func TestTheManagerKeepsNoGoroutineForWhatIsGone(t *testing.T) {
+	const rounds, slack = 200, 20
+	before := metric(t, "go_goroutines ")
+	names := make([]string, rounds)
+	for n := range names {
+		names[n] = fmt.Sprintf("gone-%d", n)
+	}
+	parallel(t, names, 4, func(name string) {
+		ctx := t.Context()
+		service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		server := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name}, Spec: v1alpha1.ServerSpec{Host: name}}
+		if err := errors.Join(
+			fleet.Client.Create(ctx, service), fleet.Client.Create(ctx, server),
+			fleet.Client.Delete(ctx, service), fleet.Client.Delete(ctx, server),
+		); err != nil {
+			t.Error(err)
+		}
+	})
+	var after float64
+	eventually(t, 10*time.Second, func() error {
+		if after = metric(t, "go_goroutines "); after > before+slack {
+			return fmt.Errorf("%v goroutines, before %d objects came and went %v", after, 2*rounds, before)
+		}
+		return nil
+	})
+	t.Logf("%v goroutines before, %v after", before, after)
+}
