@@ -64,8 +64,8 @@ type Fleet struct {
 	Manager *devcluster.Process
 	// ManagerMetrics is the address of the manager's /metrics.
 	ManagerMetrics string
-	// webhookPort is where kube-apiserver looks for the webhook.
-	webhookPort string
+	// WebhookPort is where kube-apiserver looks for the webhook.
+	WebhookPort string
 	TenantAPI   *devcluster.Process
 	Agents      map[string]*devcluster.Process
 
@@ -270,8 +270,8 @@ func (f *Fleet) install(ctx context.Context, root string) error {
 	if err != nil {
 		return err
 	}
-	f.webhookPort = ports[0]
-	if err := DefaultManifests(root, f.path("default"), f.webhookPort); err != nil {
+	f.WebhookPort = ports[0]
+	if err := DefaultManifests(root, f.path("default"), f.WebhookPort); err != nil {
 		return err
 	}
 	for _, dir := range []string{f.path("default"), filepath.Join(root, "config", "node-leases"), filepath.Join(root, "config", "samples")} {
@@ -292,7 +292,7 @@ func (f *Fleet) apply(ctx context.Context, dir string) error {
 }
 
 func (f *Fleet) startManager() (err error) {
-	if f.Manager, f.ManagerMetrics, err = f.newManager("manager", f.webhookPort); err != nil {
+	if f.Manager, f.ManagerMetrics, err = f.newManager("manager", f.WebhookPort); err != nil {
 		return err
 	}
 	f.watching.Go(f.keepManager)
