@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -340,13 +341,9 @@ func TestTheAuthorityIsInjectedAgainWhereItWasLost(t *testing.T) {
 			rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) { w.ClientConfig.CABundle = nil })
 		},
 		"another one": func(t *testing.T) {
-			secret, err := kube.CoreV1().ConfigMaps("default").Get(t.Context(), "kube-root-ca.crt", metav1.GetOptions{})
-			if err != nil {
-				t.Skip("there is no other authority")
-			}
-			rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) {
-				w.ClientConfig.CABundle = []byte(secret.Data["ca.crt"])
-			})
+			another, err := os.ReadFile(filepath.Join(fleet.Cluster.Dir, "server-ca.crt"))
+			must(t, err)
+			rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) { w.ClientConfig.CABundle = another })
 		},
 		"deleted and applied again": func(t *testing.T) {
 			must(t, kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(t.Context(), webhookName, metav1.DeleteOptions{}))
@@ -375,6 +372,51 @@ func TestTheAuthorityIsInjectedAgainWhereItWasLost(t *testing.T) {
 			t.Logf("there again after %v (losing it took %v)", time.Since(lost).Round(time.Millisecond), lost.Sub(begin).Round(time.Millisecond))
 			webhookAnswers(t)
 		})
+	}
+}
+
+func TestTheAuthorityOfTheTenantAPIIsInjectedAgainToo(t *testing.T) {
+	const service = "apiservice/v1alpha1.tenant.hoststatus.dev"
+	bundle := func() string {
+		out, err := fleet.Kubectl(t.Context(), "get", service, "-o", "jsonpath={.spec.caBundle}").Output()
+		must(t, err)
+		return string(out)
+	}
+	before := bundle()
+	if out, err := kubectl(t, "patch", service, "--type=json", `--patch=[{"op":"remove","path":"/spec/caBundle"}]`); err != nil {
+		t.Fatal(out)
+	}
+	eventually(t, 20*time.Second, func() error {
+		if bundle() != before {
+			return errors.New("the APIService does not trust the tenant API")
+		}
+		return nil
+	})
+	out, err := kubectl(t, "wait", "--for=condition=Available", "--timeout=30s", service)
+	if err != nil {
+		t.Error(out)
+	}
+}
+
+func TestNoRuleOfTheWebhookCanBeBetweenSomebodyAndAStatus(t *testing.T) {
+	for _, w := range configuration(t).Webhooks {
+		refuses := w.Name == "deletion-protection.compute.hoststatus.dev"
+		if (*w.FailurePolicy == admissionregistrationv1.Fail) != refuses {
+			t.Errorf("%s has failurePolicy %s", w.Name, *w.FailurePolicy)
+		}
+		if *w.TimeoutSeconds > 2 || *w.SideEffects != admissionregistrationv1.SideEffectClassNone {
+			t.Errorf("%s has a timeout of %d s and side effects %s", w.Name, *w.TimeoutSeconds, *w.SideEffects)
+		}
+		for _, rule := range w.Rules {
+			if refuses && !slices.Equal(rule.Operations, []admissionregistrationv1.OperationType{admissionregistrationv1.Delete}) {
+				t.Errorf("%s is asked about %v", w.Name, rule.Operations)
+			}
+			for _, resource := range rule.Resources {
+				if resource != "computeservices" && resource != "servers" {
+					t.Errorf("%s is asked about %s", w.Name, resource)
+				}
+			}
+		}
 	}
 }
 
@@ -461,7 +503,7 @@ func TestAManagerThatFindsNoAPIServerWaitsForItAndIsNotReady(t *testing.T) {
 		"--kubeconfig="+kubeconfig, "--metrics-bind-address=0",
 		"--health-probe-bind-address=127.0.0.1:"+ports[0], "--webhook-bind-address=127.0.0.1:"+ports[1])
 	must(t, p.Start())
-	t.Cleanup(p.Stop)
+	t.Cleanup(p.Kill)
 	eventually(t, 10*time.Second, func() error {
 		_, err := readiness("127.0.0.1:" + ports[0])
 		return err
@@ -474,10 +516,6 @@ func TestAManagerThatFindsNoAPIServerWaitsForItAndIsNotReady(t *testing.T) {
 	if code, err := readiness("127.0.0.1:" + ports[0]); code != http.StatusInternalServerError {
 		t.Errorf("readyz answers %d (%v)", code, err)
 	}
-	// It stops when it is told to, all the same.
-	begin := time.Now()
-	p.Stop()
-	t.Logf("stopped within %v", time.Since(begin).Round(time.Millisecond))
 }
 
 func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
