@@ -9,7 +9,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
@@ -98,29 +97,16 @@ func subjectOf(service *v1alpha1.ComputeService) heartbeat.Subject {
 		Name:       service.Name,
 		UID:        service.UID,
 		Generation: service.Generation,
-		Lease:      leaseOf(service),
+		Lease:      service.HeartbeatLease(),
 		Duration:   time.Duration(service.Spec.LeaseDurationSeconds) * time.Second,
 		Memory:     memoryOf(service.Status.Conditions),
 	}
 }
 
-func leaseOf(service *v1alpha1.ComputeService) types.NamespacedName {
-	lease := types.NamespacedName{Namespace: v1alpha1.DefaultLeaseNamespace, Name: service.Name}
-	if ref := service.Spec.LeaseRef; ref != nil {
-		if ref.Namespace != "" {
-			lease.Namespace = ref.Namespace
-		}
-		if ref.Name != "" {
-			lease.Name = ref.Name
-		}
-	}
-	return lease
-}
-
 // reportingMessage is constant for as long as the word stands, so that it is no
 // reason to write.
 func reportingMessage(service *v1alpha1.ComputeService, verdict heartbeat.Verdict) string {
-	lease := leaseOf(service)
+	lease := service.HeartbeatLease()
 	switch verdict.Reporting {
 	case heartbeat.Reports:
 		return fmt.Sprintf("Lease %s is renewed in time", lease)

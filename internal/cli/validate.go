@@ -70,6 +70,16 @@ func ValidateLeaseDuration(flag *field.Path, d time.Duration) field.ErrorList {
 // ValidateAddress returns what is wrong with an address to listen on; "0" is none,
 // and good.
 func ValidateAddress(flag *field.Path, address string) field.ErrorList {
+	return validateAddress(flag, address, 0)
+}
+
+// ValidateKnownAddress is ValidateAddress for what others have to find, so that its
+// port cannot be left to the system.
+func ValidateKnownAddress(flag *field.Path, address string) field.ErrorList {
+	return validateAddress(flag, address, 1)
+}
+
+func validateAddress(flag *field.Path, address string, minPort uint64) field.ErrorList {
 	if address == "0" {
 		return nil
 	}
@@ -77,8 +87,8 @@ func ValidateAddress(flag *field.Path, address string) field.ErrorList {
 	if err != nil {
 		return invalid(flag, address, []string{"must be host:port, :port or 0: " + err.Error()})
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return invalid(flag, address, []string{fmt.Sprintf("must end with a port from 0 to 65535, not %q", port)})
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number < minPort {
+		return invalid(flag, address, []string{fmt.Sprintf("must end with a port from %d to 65535, not %q", minPort, port)})
 	}
 	return nil
 }

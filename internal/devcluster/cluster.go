@@ -251,7 +251,9 @@ func (c *Cluster) startAPIServer(ctx context.Context, extra []string) error {
 		"--etcd-servers=" + c.URL,
 		"--bind-address=127.0.0.1", "--secure-port=" + ports[0], "--advertise-address=127.0.0.1",
 		"--endpoint-reconciler-type=none",
-		"--service-cluster-ip-range=10.96.0.0/16",
+		// Of loopback: a Service that nobody serves refuses at once, and no request
+		// for one leaves this machine.
+		"--service-cluster-ip-range=127.96.0.0/16",
 		"--authorization-mode=RBAC",
 		"--tls-cert-file=" + c.path("apiserver.crt"), "--tls-private-key-file=" + c.path("apiserver.key"),
 		"--client-ca-file=" + c.path("client-ca.crt"),

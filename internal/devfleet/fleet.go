@@ -63,8 +63,10 @@ type Fleet struct {
 	Manager *devcluster.Process
 	// ManagerMetrics is the address of the manager's /metrics.
 	ManagerMetrics string
-	TenantAPI      *devcluster.Process
-	Agents         map[string]*devcluster.Process
+	// WebhookPort is where kube-apiserver looks for the webhook.
+	WebhookPort string
+	TenantAPI   *devcluster.Process
+	Agents      map[string]*devcluster.Process
 
 	unlock   func()
 	stop     chan struct{}
@@ -100,6 +102,9 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 	}
 	f.say("Waiting until every server is UP")
 	if err := f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp)); err != nil {
+		return nil, err
+	}
+	if err := f.waitForWebhook(ctx); err != nil {
 		return nil, err
 	}
 	if err := f.WaitForTenantAPI(ctx); err != nil {
@@ -281,25 +286,33 @@ func NewClient(config *rest.Config) (client.WithWatch, error) {
 func (f *Fleet) install(ctx context.Context, root string) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	for _, part := range []string{"default", "node-leases", "samples"} {
-		if err := f.retry(ctx, func() error { return f.apply(ctx, root, part) }); err != nil {
+	ports, err := devcluster.FreePorts(1)
+	if err != nil {
+		return err
+	}
+	f.WebhookPort = ports[0]
+	if err := DefaultManifests(root, f.path("default"), f.WebhookPort); err != nil {
+		return err
+	}
+	for _, dir := range []string{f.path("default"), filepath.Join(root, "config", "node-leases"), filepath.Join(root, "config", "samples")} {
+		if err := f.retry(ctx, func() error { return f.apply(ctx, dir) }); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// apply applies a part of config/, with the kustomize that is in kubectl.
-func (f *Fleet) apply(ctx context.Context, root, part string) error {
-	out, err := f.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", part)).CombinedOutput()
+// apply applies manifests, with the kustomize that is in kubectl.
+func (f *Fleet) apply(ctx context.Context, dir string) error {
+	out, err := f.Kubectl(ctx, "apply", "--server-side", "-k", dir).CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("applying config/%s: %w\n%s", part, err, out)
+		return fmt.Errorf("applying %s: %w\n%s", dir, err, out)
 	}
 	return nil
 }
 
 func (f *Fleet) startManager() (err error) {
-	if f.Manager, f.ManagerMetrics, err = f.StartManager("manager"); err != nil {
+	if f.Manager, f.ManagerMetrics, err = f.newManager("manager", f.WebhookPort); err != nil {
 		return err
 	}
 	f.watching.Go(f.keepManager)
@@ -307,8 +320,17 @@ func (f *Fleet) startManager() (err error) {
 }
 
 // StartManager starts a manager called name, beside the one that the fleet has
-// anyway, and returns the address of its /metrics. Its caller stops it.
+// anyway, and returns the address of its /metrics. Its caller stops it. Its webhook
+// is served, too, but kube-apiserver does not know of it.
 func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string, err error) {
+	ports, err := devcluster.FreePorts(1)
+	if err != nil {
+		return nil, "", err
+	}
+	return f.newManager(name, ports[0])
+}
+
+func (f *Fleet) newManager(name, webhookPort string) (p *devcluster.Process, metrics string, err error) {
 	config, err := f.ManagerConfig()
 	if err != nil {
 		return nil, "", err
@@ -320,7 +342,8 @@ func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string
 	metrics = net.JoinHostPort("127.0.0.1", ports[0])
 	p, err = f.process("manager", name, config, leaseNamespaces,
 		"--metrics-bind-address="+metrics,
-		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
+		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]),
+		"--webhook-bind-address="+net.JoinHostPort("127.0.0.1", webhookPort))
 	return p, metrics, err
 }
 

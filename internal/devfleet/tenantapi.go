@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"hoststatus.dev/hoststatus/internal/devcluster"
 )
@@ -18,43 +17,13 @@ const TenantAPIUser = "system:serviceaccount:hoststatus-system:hoststatus-tenant
 // TenantAPIGroups are the groups of TenantAPIUser.
 var TenantAPIGroups = []string{"system:serviceaccounts", "system:serviceaccounts:hoststatus-system"}
 
-// tenantAPIOverlay turns the shipped manifests to a process on this machine: there
-// are no pods here, and kube-apiserver follows an ExternalName without asking for
-// endpoints. The names in the certificate stay those of the Service.
-const tenantAPIOverlay = `resources:
-- %s
-patches:
-- target: {kind: Service, name: hoststatus-tenant-apiserver}
-  patch: |-
-    - {op: replace, path: /spec, value: {type: ExternalName, externalName: localhost, ports: [{name: https, port: %[2]s}]}}
-- target: {kind: APIService, name: v1alpha1.tenant.hoststatus.dev}
-  patch: |-
-    - {op: replace, path: /spec/service/port, value: %[2]s}
-`
-
 // TenantAPIManifests writes, into dir, the manifests by which kube-apiserver finds a
 // tenant API server on a port of localhost.
 func TenantAPIManifests(root, dir, port string) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("making a folder: %w", err)
-	}
-	// kustomize takes links for what they point to, and wants a relative path.
-	dir, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return fmt.Errorf("finding %s: %w", dir, err)
-	}
-	if root, err = filepath.EvalSymlinks(root); err != nil {
-		return fmt.Errorf("finding %s: %w", root, err)
-	}
-	shipped, err := filepath.Rel(dir, filepath.Join(root, "config", "tenant-apiserver"))
-	if err != nil {
-		return fmt.Errorf("finding config/tenant-apiserver: %w", err)
-	}
-	content := fmt.Sprintf(tenantAPIOverlay, shipped, port)
-	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(content), 0o644); err != nil {
-		return fmt.Errorf("writing the manifests of the tenant API: %w", err)
-	}
-	return nil
+	return writeOverlay(root, dir, "tenant-apiserver", externalName("hoststatus-tenant-apiserver", port)+fmt.Sprintf(`- target: {kind: APIService, name: v1alpha1.tenant.hoststatus.dev}
+  patch: |-
+    - {op: replace, path: /spec/service/port, value: %s}
+`, port))
 }
 
 // StartTenantAPI registers and starts the tenant API.

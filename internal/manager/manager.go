@@ -113,6 +113,13 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := addProbes(mgr, monitor); err != nil {
 		return err
 	}
+	serving, err := newWebhookServing(restConfig, options, log.WithName("webhook"))
+	if err != nil {
+		return err
+	}
+	if err := addWebhook(mgr, serving, monitor, options); err != nil {
+		return err
+	}
 	log.Info("Starting", "leaseNamespaces", options.LeaseNamespaces, "defaultLeaseDuration", options.DefaultLeaseDuration.String())
 	if err := mgr.Start(ctx); err != nil {
 		return fmt.Errorf("running the manager: %w", err)

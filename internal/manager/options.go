@@ -5,6 +5,8 @@
 package manager
 
 import (
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -28,7 +30,21 @@ type Options struct {
 	MetricsSecure bool
 	// HealthProbeBindAddress is where /healthz and /readyz are; "0" for nowhere.
 	HealthProbeBindAddress string
+	// WebhookBindAddress is where the admission webhook is served; "0" for nowhere.
+	WebhookBindAddress string
+	// WebhookCertDir holds tls.crt and tls.key of the webhook. Empty means that the
+	// manager makes its own certificate, shares it with its replicas, and tells the
+	// API server.
+	WebhookCertDir string
+	// Namespace is the manager's own: where the Secret and the Service of its webhook
+	// are.
+	Namespace string
 }
+
+const (
+	certFile = "tls.crt"
+	keyFile  = "tls.key"
+)
 
 // NewOptions returns the defaults.
 func NewOptions() *Options {
@@ -40,6 +56,8 @@ func NewOptions() *Options {
 		MetricsBindAddress:      ":8443",
 		MetricsSecure:           true,
 		HealthProbeBindAddress:  ":8081",
+		WebhookBindAddress:      ":9443",
+		Namespace:               "hoststatus-system",
 	}
 }
 
@@ -51,6 +69,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.MetricsBindAddress, "metrics-bind-address", o.MetricsBindAddress, "Address on which /metrics is served; 0 serves it nowhere.")
 	fs.BoolVar(&o.MetricsSecure, "metrics-secure", o.MetricsSecure, "Serve /metrics by TLS and only to users who may get the URL /metrics.")
 	fs.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", o.HealthProbeBindAddress, "Address on which /healthz and /readyz are served; 0 serves them nowhere.")
+	fs.StringVar(&o.WebhookBindAddress, "webhook-bind-address", o.WebhookBindAddress, "Address on which the admission webhook is served, by TLS; 0 serves it nowhere.")
+	fs.StringVar(&o.WebhookCertDir, "webhook-cert-dir", o.WebhookCertDir, "Folder with "+certFile+" and "+keyFile+" of the webhook, for example of cert-manager. They are read again when they change, and the caBundle is left to whoever provides them. By default the manager makes its own certificate and fills in the caBundle.")
+	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the manager: where the Secret and the Service of its webhook are.")
 }
 
 // Validate returns everything that is wrong with the options.
@@ -61,5 +82,23 @@ func (o *Options) Validate() field.ErrorList {
 	errs = append(errs, cli.ValidateNamespace(cli.Flag("leader-election-namespace"), o.LeaderElectionNamespace)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("metrics-bind-address"), o.MetricsBindAddress)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("health-probe-bind-address"), o.HealthProbeBindAddress)...)
+	return append(errs, o.validateWebhook()...)
+}
+
+func (o *Options) validateWebhook() field.ErrorList {
+	errs := cli.ValidateNamespace(cli.Flag("namespace"), o.Namespace)
+	errs = append(errs, cli.ValidateKnownAddress(cli.Flag("webhook-bind-address"), o.WebhookBindAddress)...)
+	if o.WebhookCertDir == "" {
+		return errs
+	}
+	flag := cli.Flag("webhook-cert-dir")
+	if o.WebhookBindAddress == "0" {
+		errs = append(errs, field.Invalid(flag, o.WebhookCertDir, "is for a webhook that --webhook-bind-address=0 does not serve; leave one of them out"))
+	}
+	for _, name := range []string{certFile, keyFile} {
+		if _, err := os.Stat(filepath.Join(o.WebhookCertDir, name)); err != nil {
+			errs = append(errs, field.Invalid(flag, o.WebhookCertDir, "must hold "+name+": "+err.Error()))
+		}
+	}
 	return errs
 }

@@ -3,6 +3,8 @@
 package manager
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -26,10 +28,23 @@ func TestDefaults(t *testing.T) {
 	want := &Options{
 		LeaseNamespaces: []string{"hoststatus-leases"}, DefaultLeaseDuration: time.Minute, LeaderElectionNamespace: "hoststatus-leases",
 		MetricsBindAddress: ":8443", MetricsSecure: true, HealthProbeBindAddress: ":8081",
+		WebhookBindAddress: ":9443", Namespace: "hoststatus-system",
 	}
 	if diff := cmp.Diff(want, parse(t)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// certificates is a folder with what looks like a certificate and its key.
+func certificates(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{certFile, keyFile} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 func TestOptionsThatAreGood(t *testing.T) {
@@ -38,7 +53,9 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"several namespaces":  {"--lease-namespaces=hoststatus-leases,kube-node-lease"},
 		"the shortest lease":  {"--default-lease-duration=3s"},
 		"the longest lease":   {"--default-lease-duration=1h"},
-		"nothing is served":   {"--metrics-bind-address=0", "--health-probe-bind-address=0"},
+		"nothing is served":   {"--metrics-bind-address=0", "--health-probe-bind-address=0", "--webhook-bind-address=0"},
+		"a webhook elsewhere": {"--webhook-bind-address=[::1]:443", "--namespace=else"},
+		"a certificate":       {"--webhook-cert-dir=" + certificates(t)},
 		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081"},
 		"plain metrics":       {"--metrics-secure=false"},
 	} {
@@ -69,9 +86,14 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		"metrics on an empty address":          {[]string{"--metrics-bind-address="}, []string{"--metrics-bind-address"}},
 		"probes on no port":                    {[]string{"--health-probe-bind-address=8081"}, []string{"--health-probe-bind-address"}},
 		"probes on IPv6 without brackets":      {[]string{"--health-probe-bind-address=::1:8081"}, []string{"--health-probe-bind-address"}},
+		"a webhook on any port":                {[]string{"--webhook-bind-address=:0"}, []string{"--webhook-bind-address"}},
+		"a webhook on no port":                 {[]string{"--webhook-bind-address=9443"}, []string{"--webhook-bind-address"}},
+		"a webhook in no namespace":            {[]string{"--namespace="}, []string{"--namespace"}},
+		"a folder without certificates":        {[]string{"--webhook-cert-dir=" + t.TempDir()}, []string{"--webhook-cert-dir"}},
+		"a certificate that nobody uses":       {[]string{"--webhook-bind-address=0", "--webhook-cert-dir=" + certificates(t)}, []string{"--webhook-cert-dir"}},
 		"everything that is wrong, not the first thing": {
-			[]string{"--lease-namespaces=A", "--default-lease-duration=0", "--leader-election-namespace=", "--metrics-bind-address=x", "--health-probe-bind-address=x"},
-			[]string{"--lease-namespaces[0]", "--default-lease-duration", "--leader-election-namespace", "--metrics-bind-address", "--health-probe-bind-address"},
+			[]string{"--lease-namespaces=A", "--default-lease-duration=0", "--leader-election-namespace=", "--metrics-bind-address=x", "--health-probe-bind-address=x", "--webhook-bind-address=x", "--webhook-cert-dir=/nowhere", "--namespace=A"},
+			[]string{"--lease-namespaces[0]", "--default-lease-duration", "--leader-election-namespace", "--metrics-bind-address", "--health-probe-bind-address", "--webhook-bind-address", "--webhook-cert-dir", "--namespace"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

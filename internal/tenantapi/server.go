@@ -29,6 +29,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/servingcert"
 	"hoststatus.dev/hoststatus/internal/tenantapi/openapi"
 )
 
@@ -82,7 +83,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	running.Go(func() { up.watch(background, s.feed) })
 	running.Go(func() { s.canaries.watch(background, client, log.WithName("canary")) })
 	if certificate.own != nil {
-		running.Go(func() { certificate.own.run(background) })
+		running.Go(func() { certificate.own.Run(background) })
 	}
 	log.Info("Starting", "address", options.BindAddress.String(), "port", options.SecurePort)
 	if err := server.PrepareRun().RunWithContext(ctx); err != nil {
@@ -107,7 +108,7 @@ func reviewClient(config *restclient.Config) (kubernetes.Interface, error) {
 // looks after it.
 type certificate struct {
 	provider dynamiccertificates.CertKeyContentProvider
-	own      *servingCert
+	own      *servingcert.Cert
 }
 
 // sharedIdentity finds, or makes, what the replicas share: the certificate and the key of
@@ -140,14 +141,9 @@ func sharedIdentity(ctx context.Context, config *restclient.Config, client kuber
 		if err != nil {
 			return c, nil, fmt.Errorf("making the client for the APIService: %w", err)
 		}
-		host := options.ServiceName + "." + options.Namespace + ".svc"
-		c.own = &servingCert{
-			client: client, dynamic: objects, namespace: options.Namespace,
-			names: []string{host, host + ".cluster.local", "localhost"},
-			clock: clock.RealClock{}, log: log.WithName("certificate"),
-		}
-		c.provider = c.own
-		if err := try("serving certificate", c.own.ensure); err != nil {
+		c.own = newOwnCert(client, objects, options, log.WithName("certificate"))
+		c.provider = ownCert{c.own}
+		if err := try("serving certificate", c.own.Ensure); err != nil {
 			return c, nil, err
 		}
 	}

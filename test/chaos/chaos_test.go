@@ -395,13 +395,16 @@ func TestABrokenManagerIsNoticed(t *testing.T) {
 // replaceManagers puts others in the place of the managers, and waits until all
 // is well.
 func (w *world) replaceManagers(ctx context.Context, sabotage string) error {
-	for i, m := range w.managers {
+	for _, m := range w.managers {
 		m.end()
-		next, err := w.startManager(ctx, fmt.Sprintf("manager-%d-%s", i, sabotage), sabotage)
+	}
+	w.managers = nil
+	for i := range 2 {
+		m, err := w.startManager(ctx, fmt.Sprintf("manager-%d-%s", i, sabotage), sabotage)
 		if err != nil {
 			return err
 		}
-		w.managers[i] = next
+		w.managers = append(w.managers, m)
 	}
 	if _, err := w.leader(ctx); err != nil {
 		return err

@@ -324,7 +324,8 @@ func (w *world) some(r *rand.Rand, percent int) []*host {
 
 // set merges body into a ComputeService, as an operator would.
 func (w *world) set(ctx context.Context, name, body string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	// Long enough for a webhook that does not answer to be given up.
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	return w.fleet.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(body)))

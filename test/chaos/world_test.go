@@ -279,9 +279,12 @@ func (w *world) startManager(ctx context.Context, name, sabotage string) (*manag
 	if err != nil {
 		return nil, err
 	}
-	ports, err := devcluster.FreePorts(2)
+	ports, err := devcluster.FreePorts(3)
 	if err != nil {
 		return nil, err
+	}
+	if len(w.managers) == 0 {
+		ports[2] = w.fleet.WebhookPort // One of them is asked.
 	}
 	m := &manager{metrics: net.JoinHostPort("127.0.0.1", ports[0]), ending: make(chan struct{}), ended: make(chan struct{})}
 	binary, env := filepath.Join(w.fleet.Dir, "bin", "manager"), os.Environ()
@@ -294,7 +297,8 @@ func (w *world) startManager(ctx context.Context, name, sabotage string) (*manag
 	m.process, err = w.newProcess(name, binary, config, env,
 		"--lease-namespaces="+strings.Join(w.namespaces(), ","),
 		"--metrics-bind-address="+m.metrics, "--metrics-secure=false",
-		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
+		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]),
+		"--webhook-bind-address="+net.JoinHostPort("127.0.0.1", ports[2]))
 	if err != nil {
 		return nil, err
 	}

@@ -235,7 +235,7 @@ func startManager(t *testing.T) *devcluster.Process {
 	kubeconfig := filepath.Join(env.dir, "manager.kubeconfig")
 	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
 	manager := devcluster.NewProcess("manager", filepath.Join(env.dir, "manager"), filepath.Join(env.dir, "manager.log"), os.Environ(),
-		"--kubeconfig="+kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0")
+		"--kubeconfig="+kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0", "--webhook-bind-address=0")
 	must(t, manager.Start())
 	t.Cleanup(manager.Stop)
 	return manager

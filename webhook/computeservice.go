@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package webhook
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/heartbeat"
+)
+
+// computeServiceWarnings warns who writes a ComputeService.
+type computeServiceWarnings struct{ Options }
+
+var _ admission.Validator[*v1alpha1.ComputeService] = &computeServiceWarnings{}
+
+// ValidateCreate implements admission.Validator.
+func (v *computeServiceWarnings) ValidateCreate(_ context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
+	return onWrite(nil, service, nil, v.LeaseNamespaces), nil
+}
+
+// ValidateUpdate implements admission.Validator.
+func (v *computeServiceWarnings) ValidateUpdate(_ context.Context, before, after *v1alpha1.ComputeService) (admission.Warnings, error) {
+	return onWrite(before, after, v.verdict(before), v.LeaseNamespaces), nil
+}
+
+// ValidateDelete implements admission.Validator.
+func (v *computeServiceWarnings) ValidateDelete(ctx context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
+	servers, err := serversOn(ctx, v.Cache, service.Name)
+	if err != nil {
+		return nil, err
+	}
+	return onDelete(service, servers), nil
+}
+
+// verdict returns the monitor's word on a host, nil if it has none: it has to know
+// the Leases first.
+func (v *computeServiceWarnings) verdict(service *v1alpha1.ComputeService) *heartbeat.Verdict {
+	if !v.Monitor.Synced() {
+		return nil
+	}
+	verdict, ok := v.Monitor.Verdict(service.Name, service.UID)
+	if !ok {
+		return nil
+	}
+	return &verdict
+}
+
+// serversOn counts the Servers that name a host.
+func serversOn(ctx context.Context, reader client.Reader, host string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	var servers v1alpha1.ServerList
+	if err := reader.List(ctx, &servers, client.MatchingFields{v1alpha1.ServerHostField: host}, client.UnsafeDisableDeepCopy); err != nil {
+		return 0, fmt.Errorf("counting the Servers on the host: %w", err)
+	}
+	return len(servers.Items), nil
+}
+
+// onWrite returns what to say to who makes a ComputeService (before is nil) or
+// changes it. Each warning belongs to a change: what stands there already was said
+// when it was written.
+func onWrite(before, after *v1alpha1.ComputeService, verdict *heartbeat.Verdict, leaseNamespaces []string) (warnings []string) {
+	say := func(warning string) {
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
+	old := before
+	if old == nil {
+		old = &v1alpha1.ComputeService{}
+	}
+	wasDown, isDown := ptr.Deref(old.Spec.ForcedDown, false), ptr.Deref(after.Spec.ForcedDown, false)
+	switch {
+	case isDown && !wasDown:
+		say(onForcedDown(verdict))
+	case wasDown && !isDown:
+		say(onForcedDownCleared(after, verdict))
+	}
+	if lease := after.HeartbeatLease(); before == nil || lease.Namespace != before.HeartbeatLease().Namespace {
+		say(onLeaseNamespace(after, leaseNamespaces))
+	}
+	if value := after.Annotations[v1alpha1.AnnotationDeletionProtection]; value != old.Annotations[v1alpha1.AnnotationDeletionProtection] {
+		say(onProtection(value))
+	}
+	return warnings
+}
+
+// onForcedDown is about a host that still reports although it is said to be off.
+func onForcedDown(verdict *heartbeat.Verdict) string {
+	if verdict == nil || verdict.Reporting != heartbeat.Reports || verdict.SinceRenewal < 0 || verdict.SinceRenewal > verdict.Duration {
+		return ""
+	}
+	return fmt.Sprintf("spec.forcedDown: the host still reports (renewed %s), and DOWN says that it is off and its servers may be failed over; fence it, or set spec.disabled if it only is to be in maintenance",
+		ago(verdict.SinceRenewal))
+}
+
+// onForcedDownCleared is about a host that does not report although it is not said
+// to be off any more.
+func onForcedDownCleared(after *v1alpha1.ComputeService, verdict *heartbeat.Verdict) string {
+	if verdict == nil || verdict.Reporting != heartbeat.Expired && verdict.Reporting != heartbeat.NeverReported {
+		return ""
+	}
+	last := "never seen to renew its Lease"
+	switch {
+	case verdict.SinceRenewal >= 0:
+		last = "renewed " + ago(verdict.SinceRenewal)
+	case verdict.Reporting == heartbeat.Expired && after.Status.LastSeenUpTime != nil:
+		last = "last seen up at " + after.Status.LastSeenUpTime.UTC().Format("2006-01-02T15:04:05Z")
+	case verdict.Reporting == heartbeat.Expired:
+		last = "its Lease has expired"
+	}
+	return fmt.Sprintf("spec.forcedDown: cleared, but the host is silent (%s), so it does not become UP before it reports; see that it runs, and that its agent renews Lease %s",
+		last, after.HeartbeatLease())
+}
+
+// onLeaseNamespace is about heartbeats that nobody looks at.
+func onLeaseNamespace(after *v1alpha1.ComputeService, leaseNamespaces []string) string {
+	namespace := after.HeartbeatLease().Namespace
+	if slices.Contains(leaseNamespaces, namespace) {
+		return ""
+	}
+	field := "spec.leaseRef.namespace"
+	if ref := after.Spec.LeaseRef; ref == nil || ref.Namespace == "" {
+		field += " (absent)"
+	}
+	return fmt.Sprintf("%s: the manager does not read Leases in namespace %s, so the host will be UNKNOWN; add the namespace to the manager's --lease-namespaces, or use one that is there: %s",
+		field, namespace, strings.Join(leaseNamespaces, ", "))
+}
+
+// onProtection is about an annotation that looks like protection and is none.
+func onProtection(value string) string {
+	switch value {
+	case "", "true", "false":
+		return ""
+	default:
+		return fmt.Sprintf("metadata.annotations[%s]: %q does not protect from deletion; write \"true\"", v1alpha1.AnnotationDeletionProtection, value)
+	}
+}
+
+// onDelete returns what to say to who deletes a ComputeService.
+func onDelete(service *v1alpha1.ComputeService, servers int) []string {
+	if servers == 0 || protected(service) {
+		return nil // Or refused, and told why.
+	}
+	return []string{fmt.Sprintf("%s in spec.host, and will have no host status (HostNotFound) until the ComputeService is there again or they have moved; find them with: %s",
+		stillName(servers), find(service.Name))}
+}
+
+func stillName(servers int) string {
+	if servers == 1 {
+		return "1 Server still names this ComputeService"
+	}
+	return fmt.Sprintf("%d Servers still name this ComputeService", servers)
+}
+
+// find is the command that lists the Servers on a host.
+func find(host string) string {
+	return "kubectl get servers.compute -A --field-selector spec.host=" + host
+}
