@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -25,11 +26,12 @@ import (
 // and some write what is not theirs. Once they stop, each server's host fields are
 // those of its host.
 func TestEveryServerHasTheStatusOfItsHostAfterManyHandsHaveBeenAtWork(t *testing.T) {
-	const hosts, servers, hands, operations, namespace = 8, 50, 4, 75, "many-hands"
+	const hosts, servers, hands, operations = 8, 50, 4, 75
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	_, err := kubectl(t, "create", "namespace", namespace)
+	created, err := kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "many-hands-"}}, metav1.CreateOptions{})
 	must(t, err)
+	namespace := created.Name
 	hostName := func(n int) string { return fmt.Sprintf("hands-%d", n) }
 	for n := range hosts {
 		if n%2 == 0 {
@@ -39,7 +41,7 @@ func TestEveryServerHasTheStatusOfItsHostAfterManyHandsHaveBeenAtWork(t *testing
 	}
 	t.Cleanup(func() {
 		ctx := context.Background()
-		if err := fleet.Client.DeleteAllOf(ctx, &v1alpha1.Server{}, client.InNamespace(namespace)); err != nil {
+		if err := kube.CoreV1().Namespaces().Delete(ctx, namespace, metav1.DeleteOptions{}); err != nil {
 			t.Error(err)
 		}
 		for n := range hosts {
