@@ -134,7 +134,7 @@ func TestWhoForcesDownAHostThatReportsIsWarned(t *testing.T) {
 	p.warned(t, "") // It is silent, as it should be.
 	p.patch(t, service, `{"spec":{"forcedDown":null}}`)
 	p.warned(t, "spec.forcedDown: cleared, but the host is silent (renewed ")
-	must(t, hostIs("warned-forced", v1alpha1.HostStatusUnknown)())
+	eventually(t, soon, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
 }
 
 func TestWhoNamesALeaseThatNobodyReadsIsWarned(t *testing.T) {
