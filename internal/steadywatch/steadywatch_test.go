@@ -80,8 +80,8 @@ func lease(version int) *coordinationv1.Lease {
 func fake() *watch.FakeWatcher { return watch.NewFakeWithChanSize(10, false) }
 
 var (
-	refused = errors.New("connection refused")
-	gone    = apierrors.NewResourceExpired("too old")
+	errRefused = errors.New("connection errRefused")
+	errGone    = apierrors.NewResourceExpired("too old")
 )
 
 func statusOf(err *apierrors.StatusError) *metav1.Status { return &err.ErrStatus }
@@ -113,7 +113,7 @@ func TestAWatchThatEndsGoesOnFromWhereItStood(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			first, second := fake(), fake()
-			s := &server{t: t, answers: []any{first, refused, apierrors.NewServiceUnavailable("starting"), second}}
+			s := &server{t: t, answers: []any{first, errRefused, apierrors.NewServiceUnavailable("starting"), second}}
 			w, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
 			if err != nil {
 				t.Fatal(err)
@@ -141,12 +141,12 @@ func TestWhatTheAPIServerSaysIsPassedOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		first.Error(statusOf(gone))
+		first.Error(statusOf(errGone))
 		want(t, w, 0, -1)
 	})
 	t.Run("when a watch is opened again", func(t *testing.T) {
 		first := fake()
-		s := &server{t: t, answers: []any{first, gone}}
+		s := &server{t: t, answers: []any{first, errGone}}
 		w, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
 		if err != nil {
 			t.Fatal(err)
@@ -159,14 +159,14 @@ func TestWhatTheAPIServerSaysIsPassedOn(t *testing.T) {
 		want(t, w, -1)
 	})
 	t.Run("when a watch is opened", func(t *testing.T) {
-		s := &server{t: t, answers: []any{refused, gone}}
+		s := &server{t: t, answers: []any{errRefused, errGone}}
 		if _, err := s.source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"}); !apierrors.IsResourceExpired(err) {
 			t.Error(err)
 		}
 	})
 	t.Run("to a list", func(t *testing.T) {
 		forbidden := &apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden}}
-		s := &server{t: t, answers: []any{refused, apierrors.NewTooManyRequests("busy", 0), forbidden}}
+		s := &server{t: t, answers: []any{errRefused, apierrors.NewTooManyRequests("busy", 0), forbidden}}
 		if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
 			t.Error(err)
 		}
@@ -174,7 +174,7 @@ func TestWhatTheAPIServerSaysIsPassedOn(t *testing.T) {
 }
 
 func TestAListIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
-	s := &server{t: t, answers: []any{refused, refused, "a list"}}
+	s := &server{t: t, answers: []any{errRefused, errRefused, "a list"}}
 	if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); err != nil {
 		t.Error(err)
 	}

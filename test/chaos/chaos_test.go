@@ -5,8 +5,8 @@
 package chaos
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -26,6 +26,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/internal/devfleet"
 	"hoststatus.dev/hoststatus/test/chaos/judge"
 )
 
@@ -62,26 +63,7 @@ func run(m *testing.M) int {
 	}
 	code := m.Run()
 	testWorld.close()
-	return max(code, crashes(dir))
-}
-
-// crashes looks through the logs of our processes for what nobody noticed.
-func crashes(dir string) (code int) {
-	logs, _ := filepath.Glob(filepath.Join(dir, "*.log"))
-	for _, path := range logs {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			fmt.Println(err)
-			return 1
-		}
-		for _, sign := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
-			if at := bytes.Index(content, []byte(sign)); at >= 0 {
-				fmt.Printf("%s has %s\n%s\n", path, sign, content[at:min(len(content), at+4000)])
-				code = 1
-			}
-		}
-	}
-	return code
+	return max(code, devfleet.ReportCrashes(os.Stdout, dir))
 }
 
 const (
@@ -148,7 +130,7 @@ func inject(ctx context.Context, w *world, name string, r *rand.Rand, together .
 	over := time.Now()
 	wait := func(what string) error {
 		err := w.settle(ctx, recoveryLimit)
-		if u, ok := err.(*unsettled); ok {
+		if u, ok := errors.AsType[*unsettled](err); ok {
 			out.wrong += max(u.n, 1)
 			fmt.Printf("    %s, after %v: %v\n", what, recoveryLimit, u)
 			return nil

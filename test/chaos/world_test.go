@@ -265,7 +265,6 @@ func inParallel[T any](items []T, do func(T) error) error {
 type manager struct {
 	process *devcluster.Process
 	metrics string
-	binary  string
 
 	mu sync.Mutex
 	// started are the moments at which it was started.
