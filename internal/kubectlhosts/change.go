@@ -74,7 +74,7 @@ func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.
 // stillReports says by what a host shows that it is not off, or "". Either the
 // manager or the Lease is enough: the one judges by arrival, the other is newer.
 func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, now time.Time) string {
-	key := leaseOf(s)
+	key := s.HeartbeatLease()
 	if lease != nil && lease.Spec.RenewTime != nil {
 		d, _ := durationOf(s, lease)
 		if age := now.Sub(lease.Spec.RenewTime.Time); age.Abs() < d {

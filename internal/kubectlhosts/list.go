@@ -189,7 +189,7 @@ func writeHosts(w io.Writer, services []v1alpha1.ComputeService, wide, headers, 
 			if s.Spec.LeaseDurationSeconds > 0 {
 				held = (time.Duration(s.Spec.LeaseDurationSeconds) * time.Second).String()
 			}
-			row = append(row, plain(changed), plain(leaseOf(s).String()), plain(held), plain(showWindow(s.Spec.MaintenanceWindow)))
+			row = append(row, plain(changed), plain(s.HeartbeatLease().String()), plain(held), plain(showWindow(s.Spec.MaintenanceWindow)))
 		}
 		rows = append(rows, append(row, plain(note(s, now))))
 	}

@@ -11,7 +11,6 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -157,16 +156,6 @@ func newReport(e evidence, now time.Time) *Report {
 	return r
 }
 
-// leaseOf says which Lease carries the host's heartbeats.
-func leaseOf(s *v1alpha1.ComputeService) types.NamespacedName {
-	key := types.NamespacedName{Namespace: v1alpha1.DefaultLeaseNamespace, Name: s.Name}
-	if ref := s.Spec.LeaseRef; ref != nil {
-		key.Namespace = cmp.Or(ref.Namespace, key.Namespace)
-		key.Name = cmp.Or(ref.Name, key.Name)
-	}
-	return key
-}
-
 // durationOf returns for how long a renewal holds, as the manager decides it.
 func durationOf(s *v1alpha1.ComputeService, lease *coordinationv1.Lease) (time.Duration, DurationFrom) {
 	if d := s.Spec.LeaseDurationSeconds; d > 0 {
@@ -180,7 +169,7 @@ func durationOf(s *v1alpha1.ComputeService, lease *coordinationv1.Lease) (time.D
 }
 
 func leaseReport(e evidence, now time.Time) LeaseReport {
-	key := leaseOf(e.service)
+	key := e.service.HeartbeatLease()
 	d, from := durationOf(e.service, e.lease)
 	if e.leaseErr != nil && from == DurationFromManager {
 		d, from = 0, DurationUnknown

@@ -55,7 +55,7 @@ func (p *plugin) show(cmd *cobra.Command, name, output string) error {
 	if e.service, err = c.get(ctx, name); err != nil {
 		return err
 	}
-	key := leaseOf(e.service)
+	key := e.service.HeartbeatLease()
 	e.lease, e.leaseErr = c.lease(ctx, key)
 	if e.leaseErr == nil {
 		// It is a hint about the manager, so it may fail.

@@ -274,7 +274,7 @@ func (*writer) planFor(ctx context.Context, cluster *cluster, service *v1alpha1.
 		return newPlan(c, service, nil, cluster.now())
 	}
 	// Who may not read Leases goes by the manager's word.
-	lease, _ := cluster.lease(ctx, leaseOf(service))
+	lease, _ := cluster.lease(ctx, service.HeartbeatLease())
 	return newPlan(c, service, lease, cluster.now())
 }
 

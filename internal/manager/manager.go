@@ -52,6 +52,8 @@ const (
 	leaseDuration = 7 * time.Second
 	renewDeadline = 5 * time.Second
 	retryPeriod   = time.Second
+	// stopTimeout is how long what runs may take to end: a write or two.
+	stopTimeout = 10 * time.Second
 	// livenessTimeout is how long the monitor's loop may take to answer a probe.
 	livenessTimeout = 5 * time.Second
 )
@@ -121,7 +123,26 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		return err
 	}
 	log.Info("Starting", "leaseNamespaces", options.LeaseNamespaces, "defaultLeaseDuration", options.DefaultLeaseDuration.String())
-	if err := mgr.Start(ctx); err != nil {
+	return start(ctx, mgr, log)
+}
+
+// start runs mgr until it ends. One that has not come to know what there is, because
+// the API server is away, would not end with ctx: controller-runtime waits for its
+// caches all the same.
+func start(ctx context.Context, mgr ctrl.Manager, log logr.Logger) error {
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	var err error
+	select {
+	case err = <-ended:
+	case <-ctx.Done():
+		select {
+		case err = <-ended:
+		case <-time.After(stopTimeout):
+			log.Info("Not everything has ended in time; stopping all the same", "after", stopTimeout.String())
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("running the manager: %w", err)
 	}
 	return nil

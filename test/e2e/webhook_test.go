@@ -489,7 +489,7 @@ func readiness(address string) (int, error) {
 	return response.StatusCode, response.Body.Close()
 }
 
-func TestAManagerThatFindsNoAPIServerWaitsForItAndIsNotReady(t *testing.T) {
+func TestAManagerThatFindsNoAPIServerWaitsForItIsNotReadyAndEndsWhenToldTo(t *testing.T) {
 	config, err := fleet.Cluster.AdminConfig()
 	must(t, err)
 	ports, err := devcluster.FreePorts(4)
@@ -515,6 +515,12 @@ func TestAManagerThatFindsNoAPIServerWaitsForItAndIsNotReady(t *testing.T) {
 	}
 	if code, err := readiness("127.0.0.1:" + ports[0]); code != http.StatusInternalServerError {
 		t.Errorf("readyz answers %d (%v)", code, err)
+	}
+	must(t, p.Signal(syscall.SIGTERM))
+	select {
+	case <-p.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("the manager does not end when it is told to")
 	}
 }
 
