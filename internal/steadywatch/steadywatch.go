@@ -168,10 +168,10 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 				w.send(ctx, event)
 				return false
 			}
+			w.note(event) // Before it belongs to somebody else.
 			if !w.send(ctx, event) {
 				return false
 			}
-			w.note(event)
 		}
 	}
 }
