@@ -9,6 +9,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
@@ -17,7 +18,11 @@ import (
 // that runs for months.
 func TestTheManagerKeepsNoGoroutineForWhatIsGone(t *testing.T) {
 	const rounds, slack = 200, 50
-	eventually(t, 30*time.Second, fleetLeads) // Its workers do not run before.
+	eventually(t, 30*time.Second, fleetLeads)
+	// Its workers do not run before, nor at once.
+	newService(t, "goroutines", func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) })
+	newServer(t, "team-a", "goroutines", "goroutines")
+	eventually(t, 10*time.Second, serverIs("team-a", "goroutines", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 	before := metric(t, "go_goroutines ")
 	names := make([]string, rounds)
 	for n := range names {

@@ -170,11 +170,16 @@ type identity struct {
 var identities = map[string]identity{
 	"manager": {managerUser, devfleet.TenantAPIGroups, map[string]request{
 		"read the tenant API's Secrets":    get(ours + "/secrets/hoststatus-tenant-apiserver-hostid"),
-		"create a Secret":                  post(ours+"/secrets", `{"metadata":{"name":"s"}}`),
+		"create a Secret elsewhere":        post("/api/v1/namespaces/default/secrets", `{"metadata":{"name":"s"}}`),
+		"delete its certificate":           del(ours + "/secrets/hoststatus-webhook-tls"),
+		"read webhooks of others":          get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"),
+		"create a webhook":                 post("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", `{}`),
 		"renew a host's Lease":             put(leaseOf+"/compute-1", leaseBody("compute-1")),
 		"ask about rights in a namespace":  post("/apis/authorization.k8s.io/v1/namespaces/team-a/localsubjectaccessreviews", `{}`),
 		"read the tenant API's own object": get("/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.tenant.hoststatus.dev"),
 	}, map[string]request{
+		"read its certificate": get(ours + "/secrets/hoststatus-webhook-tls"),
+		"read its webhook":     get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/hoststatus-webhook"),
 		"read ComputeServices": get(compute + "/computeservices"),
 		"read Servers":         get(compute + "/servers"),
 		"write its canary":     merge(leaseOf+"/hoststatus-canary", `{"spec":{"holderIdentity":"x"}}`),
