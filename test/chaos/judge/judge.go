@@ -245,14 +245,14 @@ func (s Sight) due(t time.Time, d time.Duration) time.Time {
 			return o.Started.After(t) && o.At.After(t) && o.At.Before(due)
 		})
 		if i < 0 {
-			return due.Add(Grace + proofAndVerdict*s.Latency)
+			return due
 		}
 		t = s.Takeovers[i].At
 	}
 }
 
 func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
-	due := t.Add(d)
+	due := t.Add(d + Grace + proofAndVerdict*s.Latency)
 	for _, b := range s.Blind {
 		if !b.To.After(t) {
 			continue

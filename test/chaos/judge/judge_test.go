@@ -114,6 +114,10 @@ func TestJudge(t *testing.T) {
 		"a leader that started after the host died keeps it for one D": {
 			every(0, 20), []Status{up, seen(Unknown, 31.5)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(22)}}}, nil,
 		},
+		"a leader that is killed in the moment in which its verdict is due": {
+			every(0, 20), []Status{up, seen(Unknown, 40.8)},
+			Sight{Blind: []Span{span(26.2, 34)}, Takeovers: []Takeover{{At: at(34), Started: at(28)}}}, nil,
+		},
 		"a leader that keeps a dead host for more than one D": {
 			every(0, 20), []Status{up, seen(Unknown, 33)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(22)}}}, kinds{Late},
 		},
