@@ -367,8 +367,12 @@ func TestFiveHundredNodes(t *testing.T) {
 		return ptr.Deref(s.Spec.Disabled, false) == (s.Name < fmt.Sprintf("fleet-%03d", cordoned))
 	}))
 	t.Logf("mirrored %v after the last of %d Nodes was there", time.Since(begin).Round(time.Millisecond), nodes)
-	if n := written(t) - before; n != nodes+cordoned {
-		t.Errorf("%v writes; want one for each Node, and one more for each that is cordoned: %d", n, nodes+cordoned)
+	// One for each Node, and one more for each that is cordoned, which is decided anew
+	// where the first status of the ComputeService has come in between.
+	n := written(t) - before
+	t.Logf("%v writes", n)
+	if n < nodes+cordoned || n > nodes+3*cordoned {
+		t.Errorf("%v writes for %d Nodes, of which %d are cordoned", n, nodes, cordoned)
 	}
 
 	// Heartbeats of Nodes wake nobody, and a restart writes nothing.
