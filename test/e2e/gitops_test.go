@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"context"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,30 +19,8 @@ import (
 	"hoststatus.dev/hoststatus/internal/devcluster"
 )
 
-// inRepository runs a command of a page as its reader does, and returns what goes to
-// standard output.
-func inRepository(t *testing.T, command string) string {
-	t.Helper()
-	root, err := devcluster.RepositoryRoot()
-	must(t, err)
-	shell := exec.CommandContext(t.Context(), "bash", "-c", command)
-	shell.Dir = root
-	shell.Env = append(fleet.Kubectl(t.Context()).Env, "PATH="+filepath.Dir(fleet.Cluster.Kubectl())+":"+os.Getenv("PATH"))
-	var complaints strings.Builder
-	shell.Stderr = &complaints
-	out, err := shell.Output()
-	if err != nil {
-		t.Errorf("%s: %v\n%s", command, err, complaints.String())
-	}
-	return string(out)
-}
-
 func TestTheCommandsOfTheGitOpsPageGiveWhatItShows(t *testing.T) {
-	root, err := devcluster.RepositoryRoot()
-	must(t, err)
-	page, err := os.ReadFile(filepath.Join(root, "docs", "gitops.md"))
-	must(t, err)
-	_, err = kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "argocd"}}, metav1.CreateOptions{})
+	_, err := kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "argocd"}}, metav1.CreateOptions{})
 	must(t, err)
 	t.Cleanup(func() {
 		must(t, kube.CoreV1().Namespaces().Delete(context.Background(), "argocd", metav1.DeleteOptions{}))
@@ -54,23 +30,15 @@ func TestTheCommandsOfTheGitOpsPageGiveWhatItShows(t *testing.T) {
 	}, metav1.CreateOptions{})
 	must(t, err)
 
-	commands := 0
-	for block := range strings.SplitSeq(string(page), "```") {
-		block, isConsole := strings.CutPrefix(block, "console\n$ ")
-		if !isConsole {
-			continue
-		}
-		for step := range strings.SplitSeq(block, "\n$ ") {
-			command, want, _ := strings.Cut(step+"\n", "\n")
-			want = strings.TrimSuffix(want, "\n")
-			if diff := cmp.Diff(want, strings.TrimSuffix(inRepository(t, command)+"\n", "\n")); strings.TrimSpace(want) != "" && diff != "" {
-				t.Errorf("$ %s (-page +real)\n%s", command, diff)
-			}
-			commands++
+	steps, err := fleet.RunPage(t.Context(), "gitops.md")
+	must(t, err)
+	for _, step := range steps {
+		if diff := cmp.Diff(step.Want, step.Got); diff != "" {
+			t.Errorf("$ %s (-page +real)\n%s", step.Command, diff)
 		}
 	}
-	if commands < 9 {
-		t.Errorf("%d commands were run", commands)
+	if len(steps) != 9 {
+		t.Errorf("%d commands were run", len(steps))
 	}
 	config, err := kube.CoreV1().ConfigMaps("argocd").Get(t.Context(), "argocd-cm", metav1.GetOptions{})
 	must(t, err)

@@ -83,6 +83,22 @@ func serverHas(name string, want v1alpha1.HostStatusReason) func() error {
 	}
 }
 
+func TestTheCommandsOfThePageGiveWhatItShows(t *testing.T) {
+	newKubelet(t, "node-1")
+	newNode(t, "node-1")
+	eventually(t, is("node-1", v1alpha1.HostStatusUp))
+	steps, err := fleet.RunPage(t.Context(), "nodes-as-hosts.md")
+	must(t, err)
+	for _, step := range steps {
+		if step.Want != step.Got {
+			t.Errorf("$ %s\nthe page shows\n%s\nand it prints\n%s", step.Command, step.Want, step.Got)
+		}
+	}
+	if len(steps) != 10 {
+		t.Errorf("%d commands were run", len(steps))
+	}
+}
+
 func TestANodeThatIsCordonedFromTheStartIsAHostInMaintenance(t *testing.T) {
 	newNode(t, "born-cordoned", func(n *corev1.Node) {
 		n.Spec.Unschedulable = true
@@ -313,6 +329,22 @@ func TestWhatHappensToNodesWhileNoManagerRunsIsMadeUpFor(t *testing.T) {
 	if renewed.Spec.MaintenanceWindow != nil {
 		t.Error("a machine that was set up anew inherits what was said of the old one")
 	}
+}
+
+func TestWithoutTheRightsOnlyTheMirrorWaits(t *testing.T) {
+	restart(t, func() { kubectl(t, "delete", "clusterrolebinding", "hoststatus-node-mirror") })
+	t.Cleanup(func() { must(t, giveRights(context.Background())) })
+	newNode(t, "without-rights")
+	const name = "needs-no-mirror"
+	other := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.ComputeServiceSpec{Disabled: ptr.To(true)}}
+	must(t, fleet.Client.Create(t.Context(), other))
+	t.Cleanup(func() { must(t, fleet.Client.Delete(context.Background(), other)) })
+	eventually(t, is(name, v1alpha1.HostStatusMaintenance))
+	if err := exists("without-rights")(); client.IgnoreNotFound(err) != nil || err == nil {
+		t.Errorf("a Node is mirrored without rights: %v", err)
+	}
+	must(t, giveRights(t.Context()))
+	eventually(t, exists("without-rights"))
 }
 
 // written counts the requests by which specs of ComputeServices were written so far,

@@ -93,18 +93,26 @@ func start() error {
 	if kube, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
-	root, err := devcluster.RepositoryRoot()
-	if err != nil {
+	if err := giveRights(context.Background()); err != nil {
 		return err
-	}
-	out, err := fleet.Kubectl(context.Background(), "apply", "--server-side", "-k", filepath.Join(root, "config", "node-mirror")).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
 	}
 	fleet.ManagerArgs = []string{"--mirror-nodes", "--mirror-nodes-selector=" + selector,
 		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", fleet.WebhookPort)}
 	mirror, _, err = fleet.StartManager("manager")
 	return err
+}
+
+// giveRights applies what the mirror needs, as its page says.
+func giveRights(ctx context.Context) error {
+	root, err := devcluster.RepositoryRoot()
+	if err != nil {
+		return err
+	}
+	out, err := fleet.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "node-mirror")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
 }
 
 // restart stops the manager, does what is to happen meanwhile, and starts it again.
