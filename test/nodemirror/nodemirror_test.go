@@ -331,6 +331,16 @@ func TestWhatHappensToNodesWhileNoManagerRunsIsMadeUpFor(t *testing.T) {
 	}
 }
 
+func TestANodeWhoseNameNoHostMayHaveIsSaidOnce(t *testing.T) {
+	const name = "hoststatus-canary"
+	newNode(t, name)
+	kubectl(t, "cordon", name)
+	settled(t)
+	if n := logged(t, "name="+name+" ", "cannot have a ComputeService", "a ComputeService has the name of its host"); n != 1 {
+		t.Errorf("%d lines say that it cannot be a host", n)
+	}
+}
+
 func TestWithoutTheRightsOnlyTheMirrorWaits(t *testing.T) {
 	restart(t, func() { kubectl(t, "delete", "clusterrolebinding", "hoststatus-node-mirror") })
 	t.Cleanup(func() { must(t, giveRights(context.Background())) })
