@@ -47,8 +47,8 @@ type Options struct {
 	LeaseDuration, RenewInterval time.Duration
 	// Log takes progress, for a person.
 	Log io.Writer
-	// APIServerArgs are added to kube-apiserver's own.
-	APIServerArgs []string
+	// APIServerArgs are added to kube-apiserver's own, ManagerArgs to each manager's.
+	APIServerArgs, ManagerArgs []string
 }
 
 // Fleet is a running control plane with hoststatus and the sample fleet on it.
@@ -340,10 +340,10 @@ func (f *Fleet) newManager(name, webhookPort string) (p *devcluster.Process, met
 		return nil, "", err
 	}
 	metrics = net.JoinHostPort("127.0.0.1", ports[0])
-	p, err = f.process("manager", name, config, leaseNamespaces,
-		"--metrics-bind-address="+metrics,
-		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]),
-		"--webhook-bind-address="+net.JoinHostPort("127.0.0.1", webhookPort))
+	p, err = f.process("manager", name, config, append([]string{leaseNamespaces,
+		"--metrics-bind-address=" + metrics,
+		"--health-probe-bind-address=" + net.JoinHostPort("127.0.0.1", ports[1]),
+		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", webhookPort)}, f.ManagerArgs...)...)
 	return p, metrics, err
 }
 

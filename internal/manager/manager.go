@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -32,6 +33,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/computeservice"
+	"hoststatus.dev/hoststatus/controllers/nodemirror"
 	"hoststatus.dev/hoststatus/controllers/server"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/steadywatch"
@@ -65,7 +67,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	}
 	ctrl.SetLogger(log)
 	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("registering the kinds: %w", err)
 	}
 	restConfig = rest.CopyConfig(restConfig)
@@ -109,6 +111,11 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := server.NewReconciler(fenced, clock.RealClock{}).SetupWithManager(ctx, mgr); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
+	if options.MirrorNodes {
+		if err := addNodeMirror(mgr, options); err != nil {
+			return err
+		}
+	}
 	if err := mgr.Add(monitor); err != nil {
 		return fmt.Errorf("adding the monitor of heartbeats: %w", err)
 	}
@@ -149,6 +156,10 @@ func start(ctx context.Context, mgr ctrl.Manager, log logr.Logger) error {
 }
 
 func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.Interface, watches *sources) ctrl.Options {
+	services := cache.ByObject{Transform: cache.TransformStripManagedFields()}
+	if options.MirrorNodes {
+		services.Transform = nodemirror.KeepOwnEntries
+	}
 	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure}
 	if options.MetricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
@@ -170,7 +181,8 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 			NewInformer: watches.newInformer,
 			ByObject: map[client.Object]cache.ByObject{
 				&v1alpha1.Server{}:         {Transform: stripServer},
-				&v1alpha1.ComputeService{}: {Transform: cache.TransformStripManagedFields()},
+				&v1alpha1.ComputeService{}: services,
+				&corev1.Node{}:             {Transform: nodemirror.StripNode},
 			},
 		},
 		// Several managers in one process are several managers, in tests.
@@ -200,12 +212,13 @@ func (s *sources) reopen() {
 	}
 }
 
-// staticMapper knows the two kinds that the controllers use. Without discovery the
+// staticMapper knows the kinds that the controllers use. Without discovery the
 // process starts also while the API server is away, and is warm when it is back.
 func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion})
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion})
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	return mapper, nil
 }
 

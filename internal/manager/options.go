@@ -7,9 +7,12 @@ package manager
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -39,6 +42,10 @@ type Options struct {
 	// Namespace is the manager's own: where the Secret and the Service of its webhook
 	// are.
 	Namespace string
+	// MirrorNodes keeps one ComputeService for each Node that MirrorNodesSelector
+	// matches, a label selector; an empty one matches all.
+	MirrorNodes         bool
+	MirrorNodesSelector string
 }
 
 const (
@@ -72,6 +79,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.WebhookBindAddress, "webhook-bind-address", o.WebhookBindAddress, "Address on which the admission webhook is served, by TLS; 0 serves it nowhere.")
 	fs.StringVar(&o.WebhookCertDir, "webhook-cert-dir", o.WebhookCertDir, "Folder with "+certFile+" and "+keyFile+" of the webhook, for example of cert-manager. They are read again when they change, and the caBundle is left to whoever provides them. By default the manager makes its own certificate and fills in the caBundle.")
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the manager: where the Secret and the Service of its webhook are.")
+	fs.BoolVar(&o.MirrorNodes, "mirror-nodes", o.MirrorNodes, "Keep one ComputeService for each Node, with the kubelet for its reporter. Needs kube-node-lease among --lease-namespaces, and the rights of config/node-mirror.")
+	fs.StringVar(&o.MirrorNodesSelector, "mirror-nodes-selector", o.MirrorNodesSelector, "Label selector of the Nodes that are mirrored, for example hypervisor=true; by default all are.")
 }
 
 // Validate returns everything that is wrong with the options.
@@ -82,7 +91,23 @@ func (o *Options) Validate() field.ErrorList {
 	errs = append(errs, cli.ValidateNamespace(cli.Flag("leader-election-namespace"), o.LeaderElectionNamespace)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("metrics-bind-address"), o.MetricsBindAddress)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("health-probe-bind-address"), o.HealthProbeBindAddress)...)
+	errs = append(errs, o.validateMirror()...)
 	return append(errs, o.validateWebhook()...)
+}
+
+func (o *Options) validateMirror() (errs field.ErrorList) {
+	if o.MirrorNodes && !slices.Contains(o.LeaseNamespaces, corev1.NamespaceNodeLease) {
+		errs = append(errs, field.Invalid(cli.Flag("mirror-nodes"), o.MirrorNodes, "kubelets renew their Leases in "+corev1.NamespaceNodeLease+
+			", which is not among --lease-namespaces; add it there, and apply config/node-mirror for the rights"))
+	}
+	flag := cli.Flag("mirror-nodes-selector")
+	if !o.MirrorNodes && o.MirrorNodesSelector != "" {
+		errs = append(errs, field.Invalid(flag, o.MirrorNodesSelector, "selects Nodes for a mirror that is off; add --mirror-nodes, or leave this out"))
+	}
+	if _, err := labels.Parse(o.MirrorNodesSelector); err != nil {
+		errs = append(errs, field.Invalid(flag, o.MirrorNodesSelector, "must be a label selector as kubectl's -l takes it, for example hypervisor=true: "+err.Error()))
+	}
+	return errs
 }
 
 func (o *Options) validateWebhook() field.ErrorList {

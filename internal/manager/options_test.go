@@ -58,6 +58,8 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"a certificate":       {"--webhook-cert-dir=" + certificates(t)},
 		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081"},
 		"plain metrics":       {"--metrics-secure=false"},
+		"all nodes":           {"--mirror-nodes", "--lease-namespaces=kube-node-lease"},
+		"some nodes":          {"--mirror-nodes", "--mirror-nodes-selector=hypervisor=true,rack in (r1,r2)", "--lease-namespaces=hoststatus-leases,kube-node-lease"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if errs := parse(t, flags...).Validate(); len(errs) > 0 {
@@ -91,6 +93,9 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		"a webhook in no namespace":            {[]string{"--namespace="}, []string{"--namespace"}},
 		"a folder without certificates":        {[]string{"--webhook-cert-dir=" + t.TempDir()}, []string{"--webhook-cert-dir"}},
 		"a certificate that nobody uses":       {[]string{"--webhook-bind-address=0", "--webhook-cert-dir=" + certificates(t)}, []string{"--webhook-cert-dir"}},
+		"nodes without their Leases":           {[]string{"--mirror-nodes"}, []string{"--mirror-nodes"}},
+		"a selector that is none":              {[]string{"--mirror-nodes", "--lease-namespaces=kube-node-lease", "--mirror-nodes-selector=a b"}, []string{"--mirror-nodes-selector"}},
+		"a selector that nobody uses":          {[]string{"--mirror-nodes-selector=a=b"}, []string{"--mirror-nodes-selector"}},
 		"everything that is wrong, not the first thing": {
 			[]string{"--lease-namespaces=A", "--default-lease-duration=0", "--leader-election-namespace=", "--metrics-bind-address=x", "--health-probe-bind-address=x", "--webhook-bind-address=x", "--webhook-cert-dir=/nowhere", "--namespace=A"},
 			[]string{"--lease-namespaces[0]", "--default-lease-duration", "--leader-election-namespace", "--metrics-bind-address", "--health-probe-bind-address", "--webhook-bind-address", "--webhook-cert-dir", "--namespace"},

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package nodemirror keeps one ComputeService for each Node, so that hosts which are
+// nodes need neither an agent nor somebody who writes them down.
+package nodemirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/statuspatch"
+)
+
+// Its rights are in config/node-mirror, and not generated: who does not use the mirror
+// does not give them.
+
+const (
+	// workers is how many Nodes are looked at at once. Nothing waits for the mirror as
+	// for a verdict; what is urgent are one or two Nodes at a time.
+	workers = 8
+	// refusedRetry is how long to wait before a deletion that was refused is tried
+	// again: that Servers have moved away wakes nobody here.
+	refusedRetry = 30 * time.Second
+)
+
+// Reconciler keeps the ComputeServices of Nodes.
+//
+// It remembers nothing that decides: what it does follows from a Node and a
+// ComputeService, and each write is conditional on the ComputeService that it was
+// decided from. So a former leader that does not know it yet can do no more than its
+// successor would, and needs no fence.
+type Reconciler struct {
+	client   client.Client
+	selector labels.Selector
+
+	mu   sync.Mutex
+	said map[string]string
+}
+
+// NewReconciler returns a Reconciler for the Nodes that selector matches. The client
+// must read from a cache that has the index v1alpha1.ServerHostField, and that was
+// given StripNode and KeepOwnEntries for transforms.
+func NewReconciler(c client.Client, selector labels.Selector) *Reconciler {
+	return &Reconciler{client: c, selector: selector, said: map[string]string{}}
+}
+
+// SetupWithManager registers the controller. What wakes it:
+//   - a Node that comes, goes, is selected or not any more, cordoned, or out of
+//     service; not its heartbeats and status;
+//   - a ComputeService whose spec or metadata changes, since somebody may have taken a
+//     field, or given it back.
+//
+// A standby is not warm: it holds no Nodes before it leads.
+func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
+	return builder.ControllerManagedBy(mgr).
+		Named("nodemirror").
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: workers,
+			// Where the right to list Nodes is missing, only the mirror waits for it.
+			CacheSyncTimeout: math.MaxInt64,
+		}).
+		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(r.nodeChange())).
+		Watches(&v1alpha1.ComputeService{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(specOrMetadata)).
+		Complete(r)
+}
+
+// nodeChange tells changes of what the mirror looks at from all others.
+func (r *Reconciler) nodeChange() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(*corev1.Node)
+		after, ok2 := e.ObjectNew.(*corev1.Node)
+		return !ok || !ok2 || before.UID != after.UID || r.selects(before) != r.selects(after) ||
+			!maps.Equal(flagsOf(before), flagsOf(after))
+	}}
+}
+
+// specOrMetadata leaves out changes of status.
+var specOrMetadata = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+
+// StripNode is the transform of the cache of Nodes: it keeps what the mirror looks
+// at. A Node has kilobytes of status.
+func StripNode(obj any) (any, error) {
+	node, ok := obj.(*corev1.Node)
+	if !ok {
+		return obj, nil
+	}
+	stripped := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion, Labels: node.Labels},
+		Spec:       corev1.NodeSpec{Unschedulable: node.Spec.Unschedulable},
+	}
+	if taint := outOfService(node); taint != nil {
+		stripped.Spec.Taints = []corev1.Taint{{Key: taint.Key, Value: taint.Value, Effect: taint.Effect}}
+	}
+	return stripped, nil
+}
+
+func (r *Reconciler) selects(node *corev1.Node) bool {
+	return r.selector.Matches(labels.Set(node.Labels))
+}
+
+// Reconcile brings the ComputeService of one name in line with the Node of that name.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	node, err := found(ctx, r.client, request, &corev1.Node{})
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("reading the Node: %w", err)
+	}
+	service, err := found(ctx, r.client, request, &v1alpha1.ComputeService{})
+	if err != nil {
+		return reconcile.Result{}, fmt.Errorf("reading the ComputeService: %w", err)
+	}
+	selected := node != nil && r.selects(node)
+	d := decide(node, selected, service)
+	if d.action == create {
+		if service, err = r.create(ctx, request.Name, d.fields); err != nil {
+			return r.outcome(ctx, request.Name, err)
+		}
+		d = decide(node, selected, service)
+	}
+	switch d.action {
+	case applyFields:
+		err = r.apply(ctx, service, d.fields)
+	case remove:
+		return r.remove(ctx, service, d.say)
+	}
+	if err == nil {
+		r.say(ctx, request.Name, d.say)
+	}
+	return r.outcome(ctx, request.Name, err)
+}
+
+// outcome says what follows from an error of a write.
+func (r *Reconciler) outcome(ctx context.Context, name string, err error) (reconcile.Result, error) {
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
+		return reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}, nil
+	case apierrors.IsInvalid(err):
+		// The API server will not have it until something changes, and that wakes us.
+		r.say(ctx, name, "The Node cannot have a ComputeService: "+err.Error())
+		return reconcile.Result{}, nil
+	default:
+		return reconcile.Result{}, err
+	}
+}
+
+// found reads the object that request names; nil if it is not there.
+func found[T client.Object](ctx context.Context, reader client.Reader, request reconcile.Request, obj T) (T, error) {
+	err := reader.Get(ctx, request.NamespacedName, obj)
+	if apierrors.IsNotFound(err) {
+		var none T
+		return none, nil
+	}
+	return obj, err
+}
+
+// create makes the ComputeService, provided that there is none: what a person makes
+// at the same moment stays that person's, which applying would not see to.
+func (r *Reconciler) create(ctx context.Context, name string, fields values) (*v1alpha1.ComputeService, error) {
+	service := &v1alpha1.ComputeService{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        name,
+			Labels:      map[string]string{LabelManagedBy: fields[managedBy]},
+			Annotations: map[string]string{AnnotationNodeUID: fields[nodeUID]},
+		},
+		Spec: v1alpha1.ComputeServiceSpec{LeaseRef: &v1alpha1.LeaseReference{Namespace: fields[leaseNamespace], Name: fields[leaseName]}},
+	}
+	if err := r.client.Create(ctx, service, client.FieldOwner(FieldOwner)); err != nil {
+		return nil, fmt.Errorf("creating the ComputeService: %w", err)
+	}
+	log.FromContext(ctx).Info("Created the ComputeService of a Node")
+	return service, nil
+}
+
+// apply writes fields, and gives up those that the mirror has owned and are not among
+// them. Somebody who came first keeps what is theirs.
+func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ComputeService, fields values) error {
+	err := r.applyOnce(ctx, service, fields)
+	if theirs := inDispute(err); len(theirs) > 0 {
+		fields = maps.Clone(fields)
+		for _, field := range theirs {
+			delete(fields, field)
+		}
+		err = r.applyOnce(ctx, service, fields)
+	}
+	if err != nil {
+		return fmt.Errorf("applying the ComputeService: %w", err)
+	}
+	log.FromContext(ctx).Info("Applied what the Node says", "disabled", fields[disabled] == "true", "forcedDown", fields[forcedDown] == "true")
+	return nil
+}
+
+func (r *Reconciler) applyOnce(ctx context.Context, service *v1alpha1.ComputeService, fields values) error {
+	return r.client.Apply(ctx, fields.configuration(service.Name).WithResourceVersion(service.ResourceVersion), client.FieldOwner(FieldOwner))
+}
+
+// inDispute returns the fields that somebody else applies with other values.
+func inDispute(err error) (fields []string) {
+	var status apierrors.APIStatus
+	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return nil
+	}
+	for _, cause := range status.Status().Details.Causes {
+		if cause.Type != metav1.CauseTypeFieldManagerConflict {
+			continue
+		}
+		for field, path := range paths {
+			if path.String() == cause.Field {
+				fields = append(fields, field)
+			}
+		}
+	}
+	return fields
+}
+
+// remove deletes the ComputeService of a Node that is gone, and tells how many Servers
+// lose their host status by that.
+func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeService, why string) (reconcile.Result, error) {
+	var servers v1alpha1.ServerList
+	if err := r.client.List(ctx, &servers, client.MatchingFields{v1alpha1.ServerHostField: service.Name}, client.UnsafeDisableDeepCopy); err != nil {
+		return reconcile.Result{}, fmt.Errorf("counting the Servers on the host: %w", err)
+	}
+	err := r.client.Delete(ctx, service, client.Preconditions{UID: &service.UID, ResourceVersion: &service.ResourceVersion})
+	switch {
+	case apierrors.IsNotFound(err):
+		return reconcile.Result{}, nil
+	case apierrors.IsConflict(err):
+		return r.outcome(ctx, service.Name, err)
+	case err != nil && service.Annotations[v1alpha1.AnnotationDeletionProtection] == "true":
+		r.say(ctx, service.Name, why+", but its ComputeService is protected; trying again until that is lifted: "+err.Error())
+		return reconcile.Result{RequeueAfter: refusedRetry}, nil
+	case err != nil:
+		return reconcile.Result{}, fmt.Errorf("deleting the ComputeService: %w", err)
+	}
+	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", why, "serversThatNameIt", len(servers.Items))
+	r.say(ctx, service.Name, "")
+	return reconcile.Result{}, nil
+}
+
+// say logs what is to be said of a name, once for as long as it holds; "" is nothing.
+func (r *Reconciler) say(ctx context.Context, name, what string) {
+	r.mu.Lock()
+	before := r.said[name]
+	if what == "" {
+		delete(r.said, name)
+	} else {
+		r.said[name] = what
+	}
+	r.mu.Unlock()
+	if what != "" && what != before {
+		log.FromContext(ctx).Info(what)
+	}
+}

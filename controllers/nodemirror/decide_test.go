@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodemirror
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+func nodeWith(modifiers ...func(*corev1.Node)) *corev1.Node {
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", UID: "uid-1"}}
+	for _, modify := range modifiers {
+		modify(n)
+	}
+	return n
+}
+
+func cordoned(n *corev1.Node) { n.Spec.Unschedulable = true }
+func anotherUID(n *corev1.Node) {
+	n.UID = "uid-2"
+}
+
+func tainted(key, value string) func(*corev1.Node) {
+	return func(n *corev1.Node) {
+		n.Spec.Taints = append(n.Spec.Taints, corev1.Taint{Key: key, Value: value, Effect: corev1.TaintEffectNoExecute})
+	}
+}
+
+var outOfServiceTaint = tainted(corev1.TaintNodeOutOfService, "x")
+
+// serviceWith returns a ComputeService as the mirror made it, of which fields are
+// changed: by the mirror if they are in owned, else by somebody else.
+func serviceWith(modifiers ...func(*v1alpha1.ComputeService, map[string]bool)) *v1alpha1.ComputeService {
+	s := &v1alpha1.ComputeService{
+		ObjectMeta: metav1.ObjectMeta{
+			Name:        "n1",
+			Labels:      map[string]string{LabelManagedBy: FieldOwner},
+			Annotations: map[string]string{AnnotationNodeUID: "uid-1"},
+		},
+		Spec: v1alpha1.ComputeServiceSpec{LeaseRef: &v1alpha1.LeaseReference{Namespace: "kube-node-lease", Name: "n1"}},
+	}
+	owned := map[string]bool{managedBy: true, nodeUID: true, leaseNamespace: true, leaseName: true}
+	for _, modify := range modifiers {
+		modify(s, owned)
+	}
+	set := fieldpath.NewSet()
+	for field := range owned {
+		set.Insert(paths[field])
+	}
+	raw, err := set.ToJSON()
+	if err != nil {
+		panic(err)
+	}
+	if !set.Empty() {
+		s.ManagedFields = []metav1.ManagedFieldsEntry{
+			{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: &metav1.FieldsV1{Raw: raw}},
+			{Manager: "hoststatus-manager", Subresource: "status", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{}}`)}},
+		}
+	}
+	return s
+}
+
+type change = func(*v1alpha1.ComputeService, map[string]bool)
+
+func disabledBy(mirror bool, value bool, reason string) change {
+	return func(s *v1alpha1.ComputeService, owned map[string]bool) {
+		s.Spec.Disabled, owned[disabled] = &value, mirror
+		if reason != "" {
+			s.Spec.DisabledReason, owned[disabledReason] = &reason, mirror
+		}
+		prune(owned)
+	}
+}
+
+func forcedDownBy(mirror bool, reason string) change {
+	return func(s *v1alpha1.ComputeService, owned map[string]bool) {
+		s.Spec.ForcedDown, owned[forcedDown] = ptr.To(true), mirror
+		s.Spec.ForcedDownReason, owned[forcedDownReason] = &reason, mirror
+		prune(owned)
+	}
+}
+
+func prune(owned map[string]bool) {
+	for field, is := range owned {
+		if !is {
+			delete(owned, field)
+		}
+	}
+}
+
+func unlabelled(s *v1alpha1.ComputeService, owned map[string]bool) {
+	s.Labels = nil
+	delete(owned, managedBy)
+}
+
+func relabelled(s *v1alpha1.ComputeService, owned map[string]bool) {
+	s.Labels = map[string]string{LabelManagedBy: "helm"}
+	delete(owned, managedBy)
+}
+
+func notOurs(_ *v1alpha1.ComputeService, owned map[string]bool) { clear(owned) }
+
+func ending(s *v1alpha1.ComputeService, _ map[string]bool) { s.DeletionTimestamp = &metav1.Time{} }
+
+const taintSays = "the Node has the taint node.kubernetes.io/out-of-service=x:NoExecute"
+
+func TestDecide(t *testing.T) {
+	base := values{managedBy: FieldOwner, nodeUID: "uid-1", leaseNamespace: "kube-node-lease", leaseName: "n1"}
+	and := func(pairs ...string) values {
+		v := values{}
+		for field, value := range base {
+			v[field] = value
+		}
+		for i := 0; i < len(pairs); i += 2 {
+			v[pairs[i]] = pairs[i+1]
+		}
+		return v
+	}
+	without := func(v values, fields ...string) values {
+		for _, field := range fields {
+			delete(v, field)
+		}
+		return v
+	}
+	off := func(v values) values { v[disabled], v[disabledReason] = "true", "the Node is cordoned"; return v }
+	down := func(v values) values { v[forcedDown], v[forcedDownReason] = "true", taintSays; return v }
+	for name, c := range map[string]struct {
+		node       *corev1.Node
+		unselected bool
+		service    *v1alpha1.ComputeService
+		want       action
+		fields     values
+		say        string
+	}{
+		"nothing is there": {want: leave},
+		"a new Node":       {node: nodeWith(), want: create, fields: and()},
+		"a new Node that is cordoned, flags come after":  {node: nodeWith(cordoned), want: create, fields: and()},
+		"a new Node that is not selected":                {node: nodeWith(), unselected: true, want: leave},
+		"all is as it should be":                         {node: nodeWith(), service: serviceWith(), want: leave},
+		"another taint":                                  {node: nodeWith(tainted("other", "")), service: serviceWith(), want: leave},
+		"cordoned":                                       {node: nodeWith(cordoned), service: serviceWith(), want: applyFields, fields: off(and())},
+		"cordoned, and said":                             {node: nodeWith(cordoned), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: leave},
+		"uncordoned":                                     {node: nodeWith(), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: applyFields, fields: and()},
+		"out of service":                                 {node: nodeWith(outOfServiceTaint), service: serviceWith(), want: applyFields, fields: down(and())},
+		"out of service, and said":                       {node: nodeWith(outOfServiceTaint), service: serviceWith(forcedDownBy(true, taintSays)), want: leave},
+		"out of service for another reason":              {node: nodeWith(outOfServiceTaint), service: serviceWith(forcedDownBy(true, "old")), want: applyFields, fields: down(and())},
+		"in service again":                               {node: nodeWith(), service: serviceWith(forcedDownBy(true, taintSays)), want: applyFields, fields: and()},
+		"both":                                           {node: nodeWith(cordoned, outOfServiceTaint), service: serviceWith(), want: applyFields, fields: down(off(and()))},
+		"cordoned, and a person has disabled it":         {node: nodeWith(cordoned), service: serviceWith(disabledBy(false, true, "mine")), want: leave},
+		"cordoned, and a person has said false":          {node: nodeWith(cordoned), service: serviceWith(disabledBy(false, false, "")), want: leave},
+		"uncordoned, and a person has disabled it":       {node: nodeWith(), service: serviceWith(disabledBy(false, true, "mine")), want: leave},
+		"out of service, and a tool has fenced it":       {node: nodeWith(outOfServiceTaint), service: serviceWith(forcedDownBy(false, "ipmi")), want: leave},
+		"in service, and a tool has fenced it":           {node: nodeWith(), service: serviceWith(forcedDownBy(false, "ipmi")), want: leave},
+		"a person's flag is no obstacle to the other":    {node: nodeWith(cordoned, outOfServiceTaint), service: serviceWith(disabledBy(false, true, "mine")), want: applyFields, fields: down(and())},
+		"a person has taken the mirror's flag":           {node: nodeWith(cordoned), service: serviceWith(disabledBy(true, true, "the Node is cordoned"), disabledBy(false, false, "")), want: applyFields, fields: and()},
+		"a person's reason under the mirror's flag":      {node: nodeWith(cordoned), service: serviceWith(disabledBy(true, true, ""), reasonOfAPerson), want: leave},
+		"a person's reason before the flag":              {node: nodeWith(cordoned), service: serviceWith(reasonOfAPerson), want: applyFields, fields: and(disabled, "true")},
+		"a person's leaseRef":                            {node: nodeWith(), service: serviceWith(leaseOfAPerson), want: leave},
+		"a leaseRef that is gone":                        {node: nodeWith(), service: serviceWith(noLease), want: applyFields, fields: and()},
+		"a field that nobody sets and the mirror has":    {node: nodeWith(), service: serviceWith(func(_ *v1alpha1.ComputeService, owned map[string]bool) { owned[disabled] = true }), want: applyFields, fields: and()},
+		"a ComputeService that somebody has made":        {node: nodeWith(cordoned), service: serviceWith(unlabelled, notOurs), want: leave, say: sayForeign},
+		"one that was taken from the mirror":             {node: nodeWith(cordoned), service: serviceWith(unlabelled), want: leave, say: sayForeign},
+		"one that helm keeps":                            {node: nodeWith(), service: serviceWith(relabelled), want: leave, say: sayForeign},
+		"somebody's, of no concern":                      {node: nodeWith(), unselected: true, service: serviceWith(unlabelled, notOurs), want: leave},
+		"somebody's, without a Node":                     {service: serviceWith(unlabelled, notOurs), want: leave},
+		"taken from the mirror, without a Node":          {service: serviceWith(unlabelled), want: leave},
+		"handed over":                                    {node: nodeWith(cordoned), service: serviceWith(handedOver, notOurs), want: applyFields, fields: off(without(and(), managedBy))},
+		"handed over with a leaseRef":                    {node: nodeWith(), service: serviceWith(notOurs, func(s *v1alpha1.ComputeService, _ map[string]bool) { s.Annotations = nil }), want: applyFields, fields: values{nodeUID: "uid-1"}},
+		"the Node is gone":                               {service: serviceWith(), want: remove, say: "The Node is gone"},
+		"the Node is gone, and a person's flag is there": {service: serviceWith(disabledBy(false, true, "mine")), want: remove, say: "The Node is gone"},
+		"a copied label":                                 {service: serviceWith(notOurs), want: leave, say: sayNeverOurs},
+		"it is being deleted":                            {node: nodeWith(cordoned), service: serviceWith(ending), want: leave},
+		"the Node is another":                            {node: nodeWith(anotherUID), service: serviceWith(), want: remove, say: "The Node is another one of the same name"},
+		"the Node is another, and not selected":          {node: nodeWith(anotherUID), unselected: true, service: serviceWith(), want: remove, say: "The Node is another one of the same name"},
+		"a Node's UID that the mirror has not written":   {node: nodeWith(anotherUID), service: serviceWith(notOurs), want: leave},
+		"not selected any more":                          {node: nodeWith(cordoned), unselected: true, service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: applyFields, fields: and(), say: sayUnselected},
+		"not selected any more, and said":                {node: nodeWith(cordoned), unselected: true, service: serviceWith(), want: leave, say: sayUnselected},
+		"not selected any more, with a person's flag":    {node: nodeWith(), unselected: true, service: serviceWith(forcedDownBy(false, "ipmi")), want: leave, say: sayUnselected},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := decide(c.node, c.node != nil && !c.unselected, c.service)
+			if got.action != c.want || got.say != c.say {
+				t.Errorf("%s (%q), want %s (%q)", got.action, got.say, c.want, c.say)
+			}
+			if diff := cmp.Diff(c.fields, got.fields); diff != "" {
+				t.Errorf("fields (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func reasonOfAPerson(s *v1alpha1.ComputeService, _ map[string]bool) {
+	s.Spec.DisabledReason = ptr.To("new memory")
+}
+
+func leaseOfAPerson(s *v1alpha1.ComputeService, owned map[string]bool) {
+	s.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: "hoststatus-leases", Name: "other"}
+	delete(owned, leaseNamespace)
+	delete(owned, leaseName)
+}
+
+func noLease(s *v1alpha1.ComputeService, owned map[string]bool) {
+	s.Spec.LeaseRef = nil
+	delete(owned, leaseNamespace)
+	delete(owned, leaseName)
+}
+
+func handedOver(s *v1alpha1.ComputeService, _ map[string]bool) {
+	s.Annotations, s.Spec.LeaseRef = nil, nil
+}
+
+func TestWhatIsAppliedIsWhatIsReadBack(t *testing.T) {
+	all := values{
+		managedBy: FieldOwner, nodeUID: "uid-1", leaseNamespace: "a", leaseName: "b",
+		disabled: "true", disabledReason: "c", forcedDown: "false", forcedDownReason: "d",
+	}
+	if len(all) != len(paths) {
+		t.Errorf("%d fields are tried of %d", len(all), len(paths))
+	}
+	for _, v := range []values{all, {}, {nodeUID: "uid-1"}, {leaseName: "b"}, {disabled: "true"}, {forcedDown: "true", forcedDownReason: ""}} {
+		c := v.configuration("n1")
+		back := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Labels: c.Labels, Annotations: c.Annotations}}
+		back.Spec.Disabled, back.Spec.DisabledReason = c.Spec.Disabled, c.Spec.DisabledReason
+		back.Spec.ForcedDown, back.Spec.ForcedDownReason = c.Spec.ForcedDown, c.Spec.ForcedDownReason
+		if ref := c.Spec.LeaseRef; ref != nil {
+			back.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: ptr.Deref(ref.Namespace, ""), Name: ptr.Deref(ref.Name, "")}
+		}
+		if diff := cmp.Diff(v, read(back)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
+	selector, err := labels.Parse("hypervisor=true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wakes := NewReconciler(nil, selector).nodeChange()
+	selected := func(n *corev1.Node) { n.Labels = map[string]string{"hypervisor": "true"} }
+	for name, c := range map[string]struct {
+		before, after *corev1.Node
+		want          bool
+	}{
+		"a heartbeat":              {nodeWith(selected), nodeWith(selected, func(n *corev1.Node) { n.ResourceVersion = "2" }), false},
+		"another label":            {nodeWith(), nodeWith(func(n *corev1.Node) { n.Labels = map[string]string{"a": "b"} }), false},
+		"selected":                 {nodeWith(), nodeWith(selected), true},
+		"not selected any more":    {nodeWith(selected), nodeWith(), true},
+		"cordoned":                 {nodeWith(selected), nodeWith(selected, cordoned), true},
+		"another taint":            {nodeWith(selected), nodeWith(selected, tainted("other", "")), false},
+		"out of service":           {nodeWith(selected), nodeWith(selected, outOfServiceTaint), true},
+		"another one of that name": {nodeWith(selected), nodeWith(selected, anotherUID), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := wakes.Update(event.UpdateEvent{ObjectOld: c.before, ObjectNew: c.after}); got != c.want {
+				t.Errorf("wakes: %v", got)
+			}
+		})
+	}
+}
+
+func TestStatusOfAComputeServiceWakesNobody(t *testing.T) {
+	before, after := serviceWith(), serviceWith()
+	after.Status.HostStatus, after.ResourceVersion = ptr.To(v1alpha1.HostStatusUp), "2"
+	if specOrMetadata.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}) {
+		t.Error("a change of status wakes the mirror")
+	}
+	after.Generation = 2
+	if !specOrMetadata.Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}) {
+		t.Error("a change of spec does not wake the mirror")
+	}
+}
+
+func TestTheCachesKeepWhatDecides(t *testing.T) {
+	full := nodeWith(cordoned, tainted("other", ""), outOfServiceTaint, func(n *corev1.Node) {
+		n.Labels = map[string]string{"a": "b"}
+		n.Annotations = map[string]string{"large": strings.Repeat("x", 1000)}
+		n.Status.NodeInfo.KernelVersion = "6"
+	})
+	stripped, err := StripNode(full.DeepCopy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := nodeWith(cordoned, outOfServiceTaint, func(n *corev1.Node) { n.Labels = map[string]string{"a": "b"} })
+	if diff := cmp.Diff(want, stripped); diff != "" {
+		t.Errorf("Node (-want +got):\n%s", diff)
+	}
+	service := serviceWith(disabledBy(true, true, "x"))
+	before := ownedBy(FieldOwner, service.ManagedFields)
+	if _, err := KeepOwnEntries(service); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, ownedBy(FieldOwner, service.ManagedFields)); diff != "" || len(service.ManagedFields) != 1 {
+		t.Errorf("%d entries are kept; owned (-want +got):\n%s", len(service.ManagedFields), diff)
+	}
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nodemirror
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	apply "hoststatus.dev/hoststatus/api/v1alpha1/applyconfiguration/api/v1alpha1"
+)
+
+const (
+	// FieldOwner is the field manager under which the mirror writes.
+	FieldOwner = "hoststatus-node-mirror"
+	// LabelManagedBy says, with the value FieldOwner, that the mirror keeps a
+	// ComputeService. Who takes the label away, or changes it, takes the object from
+	// the mirror; who puts it on an object hands that over.
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	// AnnotationNodeUID says which Node a ComputeService was made for: a machine that
+	// was set up anew under an old name is another host.
+	AnnotationNodeUID = "compute.hoststatus.dev/node-uid"
+)
+
+// The fields that the mirror writes, by their paths.
+const (
+	managedBy        = ".metadata.labels." + LabelManagedBy
+	nodeUID          = ".metadata.annotations." + AnnotationNodeUID
+	leaseNamespace   = ".spec.leaseRef.namespace"
+	leaseName        = ".spec.leaseRef.name"
+	disabled         = ".spec.disabled"
+	disabledReason   = ".spec.disabledReason"
+	forcedDown       = ".spec.forcedDown"
+	forcedDownReason = ".spec.forcedDownReason"
+)
+
+// values are fields of a ComputeService with what is in them; absent ones are not
+// there. A flag is "true" or "false".
+type values map[string]string
+
+// paths are the fields as managedFields has them.
+var paths = map[string]fieldpath.Path{
+	managedBy:        fieldpath.MakePathOrDie("metadata", "labels", LabelManagedBy),
+	nodeUID:          fieldpath.MakePathOrDie("metadata", "annotations", AnnotationNodeUID),
+	leaseNamespace:   fieldpath.MakePathOrDie("spec", "leaseRef", "namespace"),
+	leaseName:        fieldpath.MakePathOrDie("spec", "leaseRef", "name"),
+	disabled:         fieldpath.MakePathOrDie("spec", "disabled"),
+	disabledReason:   fieldpath.MakePathOrDie("spec", "disabledReason"),
+	forcedDown:       fieldpath.MakePathOrDie("spec", "forcedDown"),
+	forcedDownReason: fieldpath.MakePathOrDie("spec", "forcedDownReason"),
+}
+
+// read returns what is in the fields of service.
+func read(service *v1alpha1.ComputeService) values {
+	v := values{}
+	for name, entry := range map[string]struct {
+		from map[string]string
+		key  string
+	}{managedBy: {service.Labels, LabelManagedBy}, nodeUID: {service.Annotations, AnnotationNodeUID}} {
+		if value, ok := entry.from[entry.key]; ok {
+			v[name] = value
+		}
+	}
+	spec := &service.Spec
+	if ref := spec.LeaseRef; ref != nil {
+		if ref.Namespace != "" {
+			v[leaseNamespace] = ref.Namespace
+		}
+		if ref.Name != "" {
+			v[leaseName] = ref.Name
+		}
+	}
+	for name, flag := range map[string]*bool{disabled: spec.Disabled, forcedDown: spec.ForcedDown} {
+		if flag != nil {
+			v[name] = word(*flag)
+		}
+	}
+	for name, text := range map[string]*string{disabledReason: spec.DisabledReason, forcedDownReason: spec.ForcedDownReason} {
+		if text != nil {
+			v[name] = *text
+		}
+	}
+	return v
+}
+
+func word(flag bool) string {
+	if flag {
+		return "true"
+	}
+	return "false"
+}
+
+// configuration returns v as what is applied to the ComputeService of that name.
+func (v values) configuration(name string) *apply.ComputeServiceApplyConfiguration {
+	c := apply.ComputeService(name).WithSpec(apply.ComputeServiceSpec())
+	if value, ok := v[managedBy]; ok {
+		c.WithLabels(map[string]string{LabelManagedBy: value})
+	}
+	if value, ok := v[nodeUID]; ok {
+		c.WithAnnotations(map[string]string{AnnotationNodeUID: value})
+	}
+	ref := apply.LeaseReference()
+	ref.Namespace, ref.Name = v.text(leaseNamespace), v.text(leaseName)
+	if ref.Namespace != nil || ref.Name != nil {
+		c.Spec.WithLeaseRef(ref)
+	}
+	c.Spec.Disabled, c.Spec.DisabledReason = v.flag(disabled), v.text(disabledReason)
+	c.Spec.ForcedDown, c.Spec.ForcedDownReason = v.flag(forcedDown), v.text(forcedDownReason)
+	return c
+}
+
+func (v values) text(field string) *string {
+	if value, ok := v[field]; ok {
+		return &value
+	}
+	return nil
+}
+
+func (v values) flag(field string) *bool {
+	if value, ok := v[field]; ok {
+		return ptr.To(value == "true")
+	}
+	return nil
+}
+
+// ownedBy returns which of the fields a field manager owns.
+func ownedBy(manager string, managed []metav1.ManagedFieldsEntry) map[string]bool {
+	owned := map[string]bool{}
+	for _, entry := range managed {
+		if entry.Manager != manager || entry.Subresource != "" || entry.FieldsV1 == nil {
+			continue
+		}
+		set := &fieldpath.Set{}
+		if err := set.FromJSON(entry.FieldsV1.GetRawReader()); err != nil {
+			continue
+		}
+		for field, path := range paths {
+			if set.Has(path) {
+				owned[field] = true
+			}
+		}
+	}
+	return owned
+}
+
+// KeepOwnEntries is the transform of the cache of ComputeServices: of who owns which
+// field it keeps what the mirror has to know.
+func KeepOwnEntries(obj any) (any, error) {
+	service, ok := obj.(*v1alpha1.ComputeService)
+	if !ok {
+		return obj, nil
+	}
+	var kept []metav1.ManagedFieldsEntry
+	for _, entry := range service.ManagedFields {
+		if entry.Manager == FieldOwner && entry.Subresource == "" {
+			kept = append(kept, entry)
+		}
+	}
+	service.ManagedFields = kept
+	return service, nil
+}

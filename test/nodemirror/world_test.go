@@ -1,0 +1,313 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package nodemirror shows that Nodes become hosts, on a real control plane with the
+// real manager under its shipped roles. The kubelets' Leases are renewed by the
+// agent's code, in their place.
+package nodemirror
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/agent"
+	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/internal/devfleet"
+)
+
+// Which Nodes the manager under test mirrors.
+const (
+	selectedBy = "hypervisor"
+	selector   = selectedBy + "=true"
+)
+
+var (
+	fleet  *devfleet.Fleet
+	kube   *kubernetes.Clientset
+	mirror *devcluster.Process
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	ctrl.SetLogger(logr.Discard())
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if testing.Short() {
+		fmt.Println("skipped: -short leaves out what needs a control plane")
+		return 0
+	}
+	dir, err := os.MkdirTemp("", "hoststatus-nodemirror-")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	fleet, err = devfleet.Install(context.Background(), devfleet.Options{Dir: filepath.Join(dir, "fleet"), Log: os.Stdout})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer fleet.Stop()
+	if err := start(); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	defer func() { mirror.Stop() }()
+	code := m.Run()
+	if code != 0 {
+		printLogEnd()
+	}
+	return max(code, devfleet.ReportCrashes(os.Stdout, fleet.Dir))
+}
+
+func printLogEnd() {
+	log, err := os.ReadFile(filepath.Join(fleet.Dir, "manager.log"))
+	fmt.Printf("--- the end of manager.log (%v)\n%s\n", err, log[max(0, len(log)-8000):])
+}
+
+// start gives the rights and starts the manager.
+func start() error {
+	config, err := fleet.Cluster.AdminConfig()
+	if err != nil {
+		return err
+	}
+	if kube, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	if err := giveRights(context.Background()); err != nil {
+		return err
+	}
+	fleet.ManagerArgs = []string{"--mirror-nodes", "--mirror-nodes-selector=" + selector,
+		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", fleet.WebhookPort)}
+	mirror, _, err = fleet.StartManager("manager")
+	return err
+}
+
+// giveRights applies what the mirror needs, as its page says.
+func giveRights(ctx context.Context) error {
+	root, err := devcluster.RepositoryRoot()
+	if err != nil {
+		return err
+	}
+	out, err := fleet.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "node-mirror")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// restart stops the manager, does what is to happen meanwhile, and starts it again.
+func restart(t *testing.T, meanwhile func()) {
+	t.Helper()
+	mirror.Stop()
+	meanwhile()
+	must(t, mirror.Start())
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until check finds nothing to complain of.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	const limit = 30 * time.Second
+	deadline := time.Now().Add(limit)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after %v: %v", limit, err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// kubectl runs kubectl as administrator.
+func kubectl(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := fleet.Kubectl(t.Context(), args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// newNode makes a Node that is selected, as a kubelet would register it. It and its
+// ComputeService are gone after the test.
+func newNode(t *testing.T, name string, modify ...func(*corev1.Node)) *corev1.Node {
+	t.Helper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{selectedBy: "true"}}}
+	for _, m := range modify {
+		m(node)
+	}
+	node, err := kube.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{})
+	must(t, err)
+	t.Cleanup(func() {
+		deleteNode(t, name)
+		err := fleet.Client.Delete(context.Background(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		if err := client.IgnoreNotFound(err); err != nil {
+			t.Error(err)
+		}
+	})
+	return node
+}
+
+func deleteNode(t *testing.T, name string) {
+	t.Helper()
+	if err := client.IgnoreNotFound(kube.CoreV1().Nodes().Delete(context.Background(), name, metav1.DeleteOptions{})); err != nil {
+		t.Error(err)
+	}
+}
+
+// newKubelet renews a Node's Lease until it is told to fall silent.
+func newKubelet(t *testing.T, name string) (silence func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	beat := agent.Heartbeat{
+		Leases: kube.CoordinationV1().Leases(corev1.NamespaceNodeLease), Name: name,
+		Duration: 4 * time.Second, Interval: time.Second, Clock: clock.RealClock{}, Logger: klog.Background(),
+	}
+	go func() {
+		defer close(done)
+		beat.Run(ctx)
+	}()
+	silence = func() { cancel(); <-done }
+	t.Cleanup(silence)
+	return silence
+}
+
+// newServer makes a Server that is deleted after the test.
+func newServer(t *testing.T, name, host string) *v1alpha1.Server {
+	t.Helper()
+	server := &v1alpha1.Server{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name},
+		Spec:       v1alpha1.ServerSpec{Host: host},
+	}
+	must(t, fleet.Client.Create(t.Context(), server))
+	t.Cleanup(func() {
+		if err := client.IgnoreNotFound(fleet.Client.Delete(context.Background(), server)); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+func get(name string) (*v1alpha1.ComputeService, error) {
+	service := &v1alpha1.ComputeService{}
+	return service, fleet.Client.Get(context.Background(), client.ObjectKey{Name: name}, service)
+}
+
+// is checks the host status of a ComputeService.
+func is(name string, want v1alpha1.HostStatus) func() error {
+	return func() error {
+		service, err := get(name)
+		if err == nil && (service.Status.HostStatus == nil || *service.Status.HostStatus != want) {
+			err = fmt.Errorf("%s has host status %s (%s), not %q", name, devfleet.Show(service.Status.HostStatus), service.Status.HostStatusReason, want)
+		}
+		return err
+	}
+}
+
+// says checks the flags of a ComputeService; "" is an absent one.
+func says(name, disabled, disabledReason, forcedDown, forcedDownReason string) func() error {
+	return func() error {
+		service, err := get(name)
+		if err != nil {
+			return err
+		}
+		text := func(s *string) string {
+			if s == nil {
+				return ""
+			}
+			return *s
+		}
+		flag := func(b *bool) string {
+			if b == nil {
+				return ""
+			}
+			return fmt.Sprint(*b)
+		}
+		s := service.Spec
+		got := [...]string{flag(s.Disabled), text(s.DisabledReason), flag(s.ForcedDown), text(s.ForcedDownReason)}
+		if want := [...]string{disabled, disabledReason, forcedDown, forcedDownReason}; got != want {
+			return fmt.Errorf("%s says %q, not %q", name, got, want)
+		}
+		return nil
+	}
+}
+
+// gone checks that there is no ComputeService of that name, or another one.
+func gone(name string, old *v1alpha1.ComputeService) func() error {
+	return func() error {
+		service, err := get(name)
+		if client.IgnoreNotFound(err) == nil && err != nil {
+			return nil
+		}
+		if err == nil && service.UID == old.UID {
+			err = errors.New(name + " is still there")
+		}
+		return err
+	}
+}
+
+// exists checks that there is a ComputeService of that name.
+func exists(name string) func() error {
+	return func() error {
+		_, err := get(name)
+		return err
+	}
+}
+
+// settled waits until the mirror has looked at everything that came before: it has
+// mirrored a Node that comes now, and queues are in order for a worker, so twice.
+func settled(t *testing.T) {
+	t.Helper()
+	for i := range 3 {
+		name := fmt.Sprintf("settled-%d-%d", time.Now().UnixNano(), i)
+		newNode(t, name)
+		eventually(t, exists(name))
+	}
+}
+
+// logged counts the lines of the manager's log that have all of these words.
+func logged(t *testing.T, words ...string) (n int) {
+	t.Helper()
+	log, err := os.ReadFile(filepath.Join(fleet.Dir, "manager.log"))
+	must(t, err)
+	for line := range strings.Lines(string(log)) {
+		all := true
+		for _, word := range words {
+			all = all && strings.Contains(line, word)
+		}
+		if all {
+			n++
+		}
+	}
+	return n
+}
