@@ -45,6 +45,8 @@ type Options struct {
 	Dir string
 	// LeaseDuration and RenewInterval are the agents' flags.
 	LeaseDuration, RenewInterval time.Duration
+	// Fsync lets etcd wait for the disk on each write, as in production.
+	Fsync bool
 	// Log takes progress, for a person.
 	Log io.Writer
 }
@@ -127,7 +129,7 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 		return nil, err
 	}
 	f.say("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
-	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: f.path("cluster"), Log: options.Log}); err != nil {
+	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: f.path("cluster"), Log: options.Log, Fsync: options.Fsync}); err != nil {
 		return nil, err
 	}
 	if err := f.connect(); err != nil {
@@ -305,8 +307,9 @@ func (f *Fleet) startManager() (err error) {
 }
 
 // StartManager starts a manager called name, beside the one that the fleet has
-// anyway, and returns the address of its /metrics. Its caller stops it.
-func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string, err error) {
+// anyway, with flags beside the usual, and returns the address of its /metrics.
+// Its caller stops it.
+func (f *Fleet) StartManager(name string, flags ...string) (p *devcluster.Process, metrics string, err error) {
 	config, err := f.ManagerConfig()
 	if err != nil {
 		return nil, "", err
@@ -316,9 +319,11 @@ func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string
 		return nil, "", err
 	}
 	metrics = net.JoinHostPort("127.0.0.1", ports[0])
-	p, err = f.process("manager", name, config, leaseNamespaces,
-		"--metrics-bind-address="+metrics,
-		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]))
+	p, err = f.process("manager", name, config, append([]string{
+		leaseNamespaces,
+		"--metrics-bind-address=" + metrics,
+		"--health-probe-bind-address=" + net.JoinHostPort("127.0.0.1", ports[1]),
+	}, flags...)...)
 	return p, metrics, err
 }
 

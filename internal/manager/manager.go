@@ -123,6 +123,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		MapperProvider:                      staticMapper,
 		Metrics:                             metrics,
 		HealthProbeBindAddress:              options.HealthProbeBindAddress,
+		PprofBindAddress:                    options.PprofBindAddress,
 		LeaderElection:                      true,
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,

@@ -32,6 +32,8 @@ type Options struct {
 	MetricsSecure bool
 	// HealthProbeBindAddress is where /healthz and /readyz are; "0" for nowhere.
 	HealthProbeBindAddress string
+	// PprofBindAddress is where profiles are served, to anybody; "0" for nowhere.
+	PprofBindAddress string
 }
 
 // NewOptions returns the defaults.
@@ -44,6 +46,7 @@ func NewOptions() *Options {
 		MetricsBindAddress:      ":8443",
 		MetricsSecure:           true,
 		HealthProbeBindAddress:  ":8081",
+		PprofBindAddress:        "0",
 	}
 }
 
@@ -55,6 +58,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.MetricsBindAddress, "metrics-bind-address", o.MetricsBindAddress, "Address on which /metrics is served; 0 serves it nowhere.")
 	fs.BoolVar(&o.MetricsSecure, "metrics-secure", o.MetricsSecure, "Serve /metrics by TLS and only to users who may get the URL /metrics.")
 	fs.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", o.HealthProbeBindAddress, "Address on which /healthz and /readyz are served; 0 serves them nowhere.")
+	fs.StringVar(&o.PprofBindAddress, "pprof-bind-address", o.PprofBindAddress, "Address on which profiles are served under /debug/pprof/, without authentication: give a loopback address; 0 serves them nowhere.")
 }
 
 // Validate returns everything that is wrong with the options.
@@ -80,7 +84,12 @@ func (o *Options) Validate() field.ErrorList {
 	for _, message := range validation.IsDNS1123Label(o.LeaderElectionNamespace) {
 		errs = append(errs, field.Invalid(flag("leader-election-namespace"), o.LeaderElectionNamespace, message))
 	}
-	for name, address := range map[string]string{"metrics-bind-address": o.MetricsBindAddress, "health-probe-bind-address": o.HealthProbeBindAddress} {
+	addresses := map[string]string{
+		"metrics-bind-address":      o.MetricsBindAddress,
+		"health-probe-bind-address": o.HealthProbeBindAddress,
+		"pprof-bind-address":        o.PprofBindAddress,
+	}
+	for name, address := range addresses {
 		if err := validateAddress(address); err != nil {
 			errs = append(errs, field.Invalid(flag(name), address, err.Error()))
 		}

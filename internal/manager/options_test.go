@@ -26,6 +26,7 @@ func TestDefaults(t *testing.T) {
 	want := &Options{
 		LeaseNamespaces: []string{"hoststatus-leases"}, DefaultLeaseDuration: time.Minute, LeaderElectionNamespace: "hoststatus-leases",
 		MetricsBindAddress: ":8443", MetricsSecure: true, HealthProbeBindAddress: ":8081",
+		PprofBindAddress: "0",
 	}
 	if diff := cmp.Diff(want, parse(t)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -39,7 +40,7 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"the shortest lease":  {"--default-lease-duration=3s"},
 		"the longest lease":   {"--default-lease-duration=1h"},
 		"nothing is served":   {"--metrics-bind-address=0", "--health-probe-bind-address=0"},
-		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081"},
+		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081", "--pprof-bind-address=127.0.0.1:6060"},
 		"plain metrics":       {"--metrics-secure=false"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,6 +69,7 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		"metrics on no port":                   {[]string{"--metrics-bind-address=localhost"}, []string{"--metrics-bind-address"}},
 		"metrics on an empty address":          {[]string{"--metrics-bind-address="}, []string{"--metrics-bind-address"}},
 		"probes on no port":                    {[]string{"--health-probe-bind-address=8081"}, []string{"--health-probe-bind-address"}},
+		"profiles on no port":                  {[]string{"--pprof-bind-address=localhost"}, []string{"--pprof-bind-address"}},
 		"probes on IPv6 without brackets":      {[]string{"--health-probe-bind-address=::1:8081"}, []string{"--health-probe-bind-address"}},
 		"everything that is wrong, not the first thing": {
 			[]string{"--lease-namespaces=A", "--default-lease-duration=0", "--leader-election-namespace=", "--metrics-bind-address=x", "--health-probe-bind-address=x"},
