@@ -33,6 +33,16 @@ func runNotice(ctx context.Context, t *trial) error {
 	if err := w.startTenantAPI(ctx); err != nil {
 		return err
 	}
+	if err := w.notice(ctx, m); err != nil {
+		return err
+	}
+	t.result.note("From the moment before forcedDown is patched until a watch of the owners' view, through the aggregation layer, has the last of the host's servers DOWN. The bare loop makes as many writes, two of the host and then one of each server, and is seen on the same watch.")
+	return nil
+}
+
+// notice measures with a host for each size of the trial.
+func (w *world) notice(ctx context.Context, m *managerProcess) error {
+	t := w.trial
 	var all []string
 	for _, n := range t.scenario.sizes {
 		all = append(all, hostName(n))
@@ -145,7 +155,6 @@ func runNotice(ctx context.Context, t *trial) error {
 	}
 	curve.Series = []series{ours, bare}
 	t.result.picture(curve)
-	t.result.note("From the moment before forcedDown is patched until a watch of the owners' view, through the aggregation layer, has the last of the host's servers DOWN. The bare loop makes as many writes, two of the host and then one of each server, and is seen on the same watch.")
 	return h.check()
 }
 

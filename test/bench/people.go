@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -76,6 +77,8 @@ func (w *world) administrator() (*person, error) {
 }
 
 func personWith(config *rest.Config) (*person, error) {
+	// A dialer of its own gives a person a connection of their own.
+	config.Dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	c, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)

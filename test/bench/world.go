@@ -40,7 +40,9 @@ type trial struct {
 	options
 	scenario scenario
 	result   *result
-	closers  []func()
+	// short leaves out what takes long.
+	short   bool
+	closers []func()
 }
 
 func (t *trial) say(format string, args ...any) {
