@@ -31,3 +31,6 @@ go run ./hack/ensure-controlplane
 echo "== end-to-end tests, on a real control plane"
 # One package after the other: both look at how long things take.
 go test -p 1 -timeout 20m ./test/...
+
+echo "== performance, by ratios"
+make --no-print-directory bench-short

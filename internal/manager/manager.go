@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"time"
+	"unique"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -169,25 +170,34 @@ func leaderLock(restConfig *rest.Config, namespace, identity string) (resourcelo
 	return lock, nil
 }
 
-// stripServer keeps what the controllers read of a Server: fleets have many.
+// stripServer keeps what the controllers read of a Server: fleets have many. What
+// many of them have in common is kept once.
 func stripServer(obj any) (any, error) {
 	s, ok := obj.(*v1alpha1.Server)
 	if !ok {
 		return obj, nil
 	}
+	s.TypeMeta = metav1.TypeMeta{}
 	s.ObjectMeta = metav1.ObjectMeta{
 		Name:              s.Name,
-		Namespace:         s.Namespace,
-		UID:               s.UID,
+		Namespace:         shared(s.Namespace),
 		ResourceVersion:   s.ResourceVersion,
 		Generation:        s.Generation,
 		CreationTimestamp: s.CreationTimestamp,
 		DeletionTimestamp: s.DeletionTimestamp,
 	}
-	s.Spec.ProviderID = ""
+	s.Spec = v1alpha1.ServerSpec{Host: shared(s.Spec.Host)}
 	s.Status.State, s.Status.TaskState, s.Status.PowerState, s.Status.Networks = "", "", "", nil
+	if s.Status.HostStatus != nil {
+		*s.Status.HostStatus = shared(*s.Status.HostStatus)
+	}
+	s.Status.HostStatusReason = shared(s.Status.HostStatusReason)
+	s.Status.HostReporting = shared(s.Status.HostReporting)
 	return s, nil
 }
+
+// shared returns an equal string that all who ask for it have in common.
+func shared[T ~string](s T) T { return unique.Make(s).Value() }
 
 func leaseClient(restConfig *rest.Config) (kubernetes.Interface, error) {
 	restConfig = rest.CopyConfig(restConfig)

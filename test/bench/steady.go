@@ -34,7 +34,7 @@ func runSteady(ctx context.Context, t *trial) error {
 		}
 	}
 	t.result.note("The window is %s; each host renews every %s. The bare informer is a process beside the manager that watches the same renewals at the same time, and does nothing with them.", t.window, renewInterval)
-	t.result.note("CPU per renewal is without what the same process used while there was no host: for the manager %s, mostly the renewal of its leader's Lease every second and the canaries.", "see idle CPU")
+	t.result.note("CPU per renewal is without what the same process used before there was a host: for the manager mostly the renewal of the leader's Lease every second and the canaries.")
 	t.result.note("The two lease namespaces have a canary each, every 2 s.")
 	return nil
 }
