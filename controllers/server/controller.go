@@ -10,9 +10,11 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -38,18 +40,38 @@ type Reconciler struct {
 	clock  clock.PassiveClock
 }
 
-// NewReconciler returns a Reconciler. The client must read from a cache that
-// has the index v1alpha1.ServerHostField, see IndexByHost.
+// NewReconciler returns a Reconciler. The client should read from a cache.
 func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
 	return &Reconciler{client: c, clock: clk}
 }
 
-// IndexByHost is the value of a Server in the index v1alpha1.ServerHostField.
-func IndexByHost(obj client.Object) []string {
+// hostIndex is the name of the index of Servers by their host.
+const hostIndex = "hoststatus-host"
+
+// indexByHost is the value of a Server in the index. The index is the informer's
+// own, because an index of the cache's has two entries for each Server, of which
+// one is by namespace and takes more memory than a fifth of the Server.
+func indexByHost(obj any) ([]string, error) {
 	if server, ok := obj.(*v1alpha1.Server); ok && server.Spec.Host != "" {
-		return []string{server.Spec.Host}
+		return []string{server.Spec.Host}, nil
 	}
-	return nil
+	return nil, nil
+}
+
+// indexServers makes the index, and returns how to look up what is on a host.
+func indexServers(ctx context.Context, c cache.Cache) (serversOn, error) {
+	informer, err := c.GetInformer(ctx, &v1alpha1.Server{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("making the informer of servers: %w", err)
+	}
+	indexed, ok := informer.(toolscache.SharedIndexInformer)
+	if !ok {
+		return nil, fmt.Errorf("indexing servers by host: the informer is a %T, which has no index", informer)
+	}
+	if err := indexed.AddIndexers(toolscache.Indexers{hostIndex: indexByHost}); err != nil {
+		return nil, fmt.Errorf("indexing servers by host: %w", err)
+	}
+	return func(host string) ([]string, error) { return indexed.GetIndexer().IndexKeys(hostIndex, host) }, nil
 }
 
 // SetupWithManager registers the controller and its index. What wakes it:
@@ -58,14 +80,15 @@ func IndexByHost(obj client.Object) []string {
 //   - a ComputeService whose status would give its Servers other fields, for
 //     each Server on it.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) error {
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.Server{}, v1alpha1.ServerHostField, IndexByHost); err != nil {
-		return fmt.Errorf("indexing servers by %s: %w", v1alpha1.ServerHostField, err)
+	on, err := indexServers(ctx, mgr.GetCache())
+	if err != nil {
+		return err
 	}
 	return builder.ControllerManagedBy(mgr).
 		Named("server").
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(hostFieldsChanged)).
-		Watches(&v1alpha1.ComputeService{}, &fanOut{client: r.client}).
+		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: on}).
 		Complete(reconcile.AsReconciler(r.client, r))
 }
 

@@ -90,6 +90,23 @@ func (w *world) write(ctx context.Context, t *target, n int64) error {
 	return nil
 }
 
+// apply writes the same by server-side apply, marked with n.
+func (w *world) apply(ctx context.Context, t *target, n int64) error {
+	t.fields["hostStatusTransitionTime"] = markTime(n)
+	body := mustJSON(map[string]any{
+		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "Server",
+		"metadata": map[string]any{"namespace": t.namespace, "name": t.name}, "status": t.fields,
+	})
+	s := &v1alpha1.Server{}
+	err := w.manager.Patch(types.ApplyPatchType).Namespace(t.namespace).Resource(t.resource).Name(t.name).SubResource("status").
+		Param("fieldManager", "benchmark").Param("force", "true").Body(body).Do(ctx).Into(s)
+	if err != nil {
+		return fmt.Errorf("applying the status of %s: %w", t.name, err)
+	}
+	t.version = s.ResourceVersion
+	return nil
+}
+
 // writeAll writes all statuses, workers at once, and returns how long that took.
 func (w *world) writeAll(ctx context.Context, targets []*target, workers int, n int64) (time.Duration, error) {
 	begin := time.Now()

@@ -57,19 +57,19 @@ func (t *trial) detect(ctx context.Context, n int) (lags, bare samples, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	if _, err := w.startManager(ctx, "manager"); err != nil {
+	if _, err := w.startManager(ctx); err != nil {
 		return nil, nil, err
 	}
 	all := names(n, hostName)
 	t.say("%d hosts", n)
-	if err := w.addHosts(ctx, append([]string{"probe"}, all...), 0); err != nil {
+	if err := w.addHosts(ctx, append([]string{"probe"}, all...)); err != nil {
 		return nil, nil, err
 	}
 	h, err := w.startHosts(ctx, append([]string{"probe"}, all...), leaseDuration, renewInterval)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := w.settled(ctx, v1alpha1.HostStatusUp, all...); err != nil {
+	if err := w.settled(ctx, all...); err != nil {
 		return nil, nil, err
 	}
 	renewed, unknown := newSightings(), newSightings()
@@ -122,7 +122,7 @@ func (t *trial) detect(ctx context.Context, n int) (lags, bare samples, err erro
 		if err := h.resume(ctx, silent); err != nil {
 			return nil, nil, err
 		}
-		if err := w.settled(ctx, v1alpha1.HostStatusUp, silent...); err != nil {
+		if err := w.settled(ctx, silent...); err != nil {
 			return nil, nil, err
 		}
 		t.say("%d hosts, round %d: p50 %.0f ms, p99 %.0f ms; bare chain p50 %.0f ms, p99 %.0f ms", n, round+1,

@@ -41,12 +41,12 @@ func (t *trial) fanOut(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	m, err := w.startManager(ctx, "manager")
+	m, err := w.startManager(ctx)
 	if err != nil {
 		return err
 	}
 	rack := names(n/serversPerHost, hostName)
-	if err := w.addHosts(ctx, rack, 0); err != nil {
+	if err := w.addHosts(ctx, rack); err != nil {
 		return err
 	}
 	if err := w.addServers(ctx, 0, n, rack, true); err != nil {
@@ -56,7 +56,7 @@ func (t *trial) fanOut(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	if err := w.settled(ctx, v1alpha1.HostStatusUp, rack...); err != nil {
+	if err := w.settled(ctx, rack...); err != nil {
 		return err
 	}
 	services, servers := newSightings(), newSightings()
@@ -81,7 +81,7 @@ func (t *trial) fanOut(ctx context.Context, n int) error {
 
 	mark := int64(0)
 	next := func() int64 { mark++; return mark }
-	serviceTargets, serverTargets, err := w.targets(ctx, rack)
+	_, serverTargets, err := w.targets(ctx, rack)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,8 @@ func (t *trial) fanOut(ctx context.Context, n int) error {
 	var ours, bare samples
 	for round := range t.scenario.repeats {
 		// The bare loop.
-		if serviceTargets, serverTargets, err = w.targets(ctx, rack); err != nil {
+		serviceTargets, serverTargets, err := w.targets(ctx, rack)
+		if err != nil {
 			return err
 		}
 		servers.clear()
@@ -150,7 +151,36 @@ func (t *trial) fanOut(ctx context.Context, n int) error {
 		File: "fanout-concurrency", Title: "A bare loop of status writes", XLabel: "writes at once", YLabel: "writes per second", LogX: true,
 		Series: []series{rates},
 	})
+	if err := w.compareWrites(ctx, rack[:1], next); err != nil {
+		return err
+	}
 	return h.check()
+}
+
+// compareWrites writes one status by merge patch, as the controllers do, and by
+// server-side apply, in turn.
+func (w *world) compareWrites(ctx context.Context, hosts []string, mark func() int64) error {
+	_, servers, err := w.targets(ctx, hosts)
+	if err != nil {
+		return err
+	}
+	one := servers[0]
+	var patched, applied samples
+	for round := range 220 {
+		begin := time.Now()
+		if err := w.write(ctx, one, mark()); err != nil {
+			return err
+		}
+		between := time.Now()
+		if err := w.apply(ctx, one, mark()); err != nil {
+			return err
+		}
+		if round >= 20 { // The others warm up.
+			patched, applied = append(patched, between.Sub(begin)), append(applied, time.Since(between))
+		}
+	}
+	w.trial.result.addBeside("1 server", "merge patch of a status, median", ms(patched.median()), "ms", "server-side apply", ms(applied.median()))
+	return nil
 }
 
 // expectation is what a watch waits for in a server: a status that the manager

@@ -165,6 +165,8 @@ func (t *trial) grow(ctx context.Context, n int, g *growthFigures) error {
 		return err
 	}
 
+	m.heapProfile(fmt.Sprintf("heap-%d", n))
+
 	// Events, at the same rate whatever the size.
 	if n == t.scenario.sizes[len(t.scenario.sizes)-1] {
 		m.profile("renewals", window)

@@ -46,12 +46,12 @@ func (t *trial) largeFleet(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	m, err := w.startManager(ctx, "manager")
+	m, err := w.startManager(ctx)
 	if err != nil {
 		return err
 	}
 	all, servers := names(n, hostName), n*serversPerHost
-	if err := w.addHosts(ctx, all, 0); err != nil {
+	if err := w.addHosts(ctx, all); err != nil {
 		return err
 	}
 	h, err := w.startHosts(ctx, all, leaseDuration, renewInterval)
@@ -62,7 +62,7 @@ func (t *trial) largeFleet(ctx context.Context, n int) error {
 	if err := w.addServers(ctx, 0, servers, all, false); err != nil {
 		return err
 	}
-	if err := w.settled(ctx, v1alpha1.HostStatusUp, all...); err != nil {
+	if err := w.settled(ctx, all...); err != nil {
 		return err
 	}
 	t.say("%d servers were created and judged in %.0f s", servers, time.Since(begin).Seconds())
@@ -73,7 +73,7 @@ func (t *trial) largeFleet(ctx context.Context, n int) error {
 	for range t.scenario.repeats {
 		m.Stop()
 		begin := time.Now()
-		if m, err = w.startManager(ctx, "manager"); err != nil {
+		if m, err = w.startManager(ctx); err != nil {
 			return err
 		}
 		if err := m.judged(ctx, n+servers); err != nil {
@@ -163,7 +163,7 @@ func (t *trial) largeFleet(ctx context.Context, n int) error {
 	if err := h.resume(ctx, further); err != nil {
 		return err
 	}
-	if err := w.settled(ctx, v1alpha1.HostStatusUp, further...); err != nil {
+	if err := w.settled(ctx, further...); err != nil {
 		return err
 	}
 	unknown.clear()

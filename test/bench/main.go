@@ -46,6 +46,7 @@ type options struct {
 	window    time.Duration
 	fsync     bool
 	out       string
+	add       bool
 	profiles  string
 }
 
@@ -67,7 +68,8 @@ func run() int {
 	flag.DurationVar(&o.window, "window", 5*time.Minute, "For how long to watch a steady state")
 	flag.BoolVar(&o.fsync, "fsync", true, "Let etcd wait for the disk on each write, as in production")
 	flag.StringVar(&o.out, "out", "", "Folder for the results as JSON; none by default")
-	flag.StringVar(&o.profiles, "profiles", "", "Folder for CPU profiles of the manager; none by default")
+	flag.BoolVar(&o.add, "add", false, "Add to the results that -out has already, for sizes that are measured one by one")
+	flag.StringVar(&o.profiles, "profiles", "", "Folder for profiles of the manager; none by default")
 	flag.StringVar(&tables, "tables", "", "Measure nothing: print the results in this folder as Markdown")
 	flag.BoolVar(&short, "short", false, "Measure for less than two minutes and fail where a ratio is far from what it should be")
 	flag.StringVar(&role, "role", "", "For the benchmark's own processes")
@@ -131,7 +133,7 @@ func runAll(ctx context.Context, o options) error {
 			failed = append(failed, fmt.Errorf("%s: %s", s.name, r.DidNotRun))
 		}
 		if o.out != "" {
-			if err := r.save(o.out); err != nil {
+			if err := r.save(o.out, o.add); err != nil {
 				failed = append(failed, err)
 			}
 		}

@@ -26,7 +26,7 @@ func runNotice(ctx context.Context, t *trial) error {
 	if err != nil {
 		return err
 	}
-	m, err := w.startManager(ctx, "manager")
+	m, err := w.startManager(ctx)
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 	for _, n := range t.scenario.sizes {
 		all = append(all, hostName(n))
 	}
-	if err := w.addHosts(ctx, all, 0); err != nil {
+	if err := w.addHosts(ctx, all); err != nil {
 		return err
 	}
 	first := 0
@@ -61,7 +61,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 	if err != nil {
 		return err
 	}
-	if err := w.settled(ctx, v1alpha1.HostStatusUp, all...); err != nil {
+	if err := w.settled(ctx, all...); err != nil {
 		return err
 	}
 	owner, err := w.newPerson(ctx, "owner", viewer, statusViewer)

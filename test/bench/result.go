@@ -194,8 +194,70 @@ func (r *result) markdown(w io.Writer) {
 	_, _ = fmt.Fprintln(w)
 }
 
+// load reads the result of a scenario from dir; it is nil if there is none.
+func load(dir, name string) (*result, error) {
+	content, err := os.ReadFile(filepath.Join(dir, name+".json"))
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading results: %w", err)
+	}
+	r := &result{}
+	if err := json.Unmarshal(content, r); err != nil {
+		return nil, fmt.Errorf("reading the results of %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// addTo puts what was measured behind an earlier result of other sizes.
+func (r *result) addTo(earlier *result) {
+	r.Seconds += earlier.Seconds
+	r.Sizes = append(earlier.Sizes, r.Sizes...)
+	r.Figures = append(earlier.Figures, r.Figures...)
+	for i := range r.Pictures {
+		for _, p := range earlier.Pictures {
+			if p.File == r.Pictures[i].File {
+				r.Pictures[i].Series = joined(p.Series, r.Pictures[i].Series)
+			}
+		}
+	}
+}
+
+// joined continues each line with the one of the same name.
+func joined(earlier, later []series) []series {
+	for _, s := range later {
+		i := slices.IndexFunc(earlier, func(e series) bool { return e.Name == s.Name })
+		if i < 0 {
+			earlier = append(earlier, s)
+			continue
+		}
+		earlier[i].X, earlier[i].Y = append(earlier[i].X, s.X...), append(earlier[i].Y, s.Y...)
+	}
+	return earlier
+}
+
+func (r *result) file() string {
+	if r.Fsync {
+		return r.Scenario
+	}
+	return r.Scenario + noFsync
+}
+
+// noFsync ends the names of results without it.
+const noFsync = "-no-fsync"
+
 // save writes the result as JSON into dir.
-func (r *result) save(dir string) error {
+func (r *result) save(dir string, add bool) error {
+	if add && r.DidNotRun == "" {
+		earlier, err := load(dir, r.file())
+		if err != nil {
+			return err
+		}
+		if earlier != nil && earlier.DidNotRun == "" {
+			r.addTo(earlier)
+		}
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making the folder of the results: %w", err)
 	}
@@ -203,11 +265,7 @@ func (r *result) save(dir string) error {
 	if err != nil {
 		return fmt.Errorf("encoding the results: %w", err)
 	}
-	name := r.Scenario
-	if !r.Fsync {
-		name += "-no-fsync"
-	}
-	if err := os.WriteFile(filepath.Join(dir, name+".json"), append(content, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, r.file()+".json"), append(content, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing the results: %w", err)
 	}
 	return nil
@@ -217,20 +275,15 @@ func (r *result) save(dir string) error {
 func printTables(w io.Writer, dir string) error {
 	for _, s := range scenarios {
 		found := false
-		for _, suffix := range []string{"", "-no-fsync"} {
-			content, err := os.ReadFile(filepath.Join(dir, s.name+suffix+".json"))
-			if os.IsNotExist(err) {
-				continue
-			}
+		for _, suffix := range []string{"", noFsync} {
+			r, err := load(dir, s.name+suffix)
 			if err != nil {
-				return fmt.Errorf("reading results: %w", err)
+				return err
 			}
-			r := &result{}
-			if err := json.Unmarshal(content, r); err != nil {
-				return fmt.Errorf("reading the results of %s: %w", s.name, err)
+			if r != nil {
+				r.markdown(w)
+				found = true
 			}
-			r.markdown(w)
-			found = true
 		}
 		if !found {
 			(&result{Title: s.title, DidNotRun: "there is no result in " + dir}).markdown(w)

@@ -74,7 +74,7 @@ func (t *trial) runShort(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := w.startManager(ctx, "manager")
+	m, err := w.startManager(ctx)
 	if err != nil {
 		return err
 	}

@@ -44,7 +44,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	m, err := w.startManager(ctx, "manager")
+	m, err := w.startManager(ctx)
 	if err != nil {
 		return err
 	}
@@ -69,14 +69,14 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 		return err
 	}
 	all := names(n, hostName)
-	if err := w.addHosts(ctx, all, 0); err != nil {
+	if err := w.addHosts(ctx, all); err != nil {
 		return err
 	}
 	h, err := w.startHosts(ctx, all, leaseDuration, renewInterval)
 	if err != nil {
 		return err
 	}
-	if err := w.settled(ctx, v1alpha1.HostStatusUp, all...); err != nil {
+	if err := w.settled(ctx, all...); err != nil {
 		return err
 	}
 	withHosts, err := heapOf(m.pprof)
@@ -87,7 +87,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 	if err := w.addServers(ctx, 0, servers, all, false); err != nil {
 		return err
 	}
-	if err := w.settled(ctx, v1alpha1.HostStatusUp, all...); err != nil {
+	if err := w.settled(ctx, all...); err != nil {
 		return err
 	}
 	if err := sleep(ctx, 5*time.Second); err != nil {

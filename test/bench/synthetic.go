@@ -350,9 +350,9 @@ func (s *source) watch(w http.ResponseWriter, r *http.Request, k *kind, namespac
 		var frame strings.Builder
 		raw, err := runtime.Encode(info.Serializer, k.typed(obj))
 		if err == nil {
-			err = info.StreamSerializer.Serializer.Encode(
+			err = info.StreamSerializer.Encode(
 				&metav1.WatchEvent{Type: string(event), Object: runtime.RawExtension{Raw: raw}},
-				info.StreamSerializer.Framer.NewFrameWriter(&frame))
+				info.StreamSerializer.NewFrameWriter(&frame))
 		}
 		if err != nil {
 			panic(err) // Our own types can be encoded.

@@ -132,13 +132,13 @@ type managerProcess struct {
 }
 
 // startManager starts a manager, which ends with the trial.
-func (w *world) startManager(ctx context.Context, name string) (*managerProcess, error) {
+func (w *world) startManager(ctx context.Context) (*managerProcess, error) {
 	ports, err := devcluster.FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
 	pprof := net.JoinHostPort("127.0.0.1", ports[0])
-	process, metrics, err := w.fleet.StartManager(name, "--metrics-secure=false", "--pprof-bind-address="+pprof)
+	process, metrics, err := w.fleet.StartManager("manager", "--metrics-secure=false", "--pprof-bind-address="+pprof)
 	if err != nil {
 		return nil, err
 	}
@@ -161,35 +161,31 @@ func (m *managerProcess) waitLeading(ctx context.Context) error {
 	})
 }
 
-// writes returns how many requests the manager has sent that write.
-func (m *managerProcess) writes() (float64, error) {
-	total := 0.0
-	for _, method := range []string{"PATCH", "POST", "PUT", "DELETE"} {
-		n, err := requests(m.metrics, method)
-		if err != nil {
-			return 0, err
-		}
-		total += n
-	}
-	return total, nil
-}
-
 // profile writes what the manager does with its CPU from now on, if profiles are
 // wanted. It returns at once.
 func (m *managerProcess) profile(name string, length time.Duration) {
 	if m.trial.profiles == "" {
 		return
 	}
+	go m.saveProfile(name, fmt.Sprintf("profile?seconds=%d", int(length.Seconds())))
+}
+
+// heapProfile writes what the manager's memory holds, if profiles are wanted.
+func (m *managerProcess) heapProfile(name string) {
+	if m.trial.profiles != "" {
+		m.saveProfile(name, "heap?gc=1")
+	}
+}
+
+func (m *managerProcess) saveProfile(name, query string) {
 	path := filepath.Join(m.trial.profiles, m.trial.scenario.name+"-"+name+".pprof")
-	go func() {
-		body, err := fetch(fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", m.pprof, int(length.Seconds())))
-		if err == nil {
-			err = os.WriteFile(path, []byte(body), 0o644)
-		}
-		if err != nil {
-			m.trial.say("no profile: %v", err)
-		}
-	}()
+	body, err := fetch("http://" + m.pprof + "/debug/pprof/" + query)
+	if err == nil {
+		err = os.WriteFile(path, []byte(body), 0o644)
+	}
+	if err != nil {
+		m.trial.say("no profile: %v", err)
+	}
 }
 
 // --- The fleet -------------------------------------------------------------
@@ -233,9 +229,9 @@ func newServer(i int, host string) *v1alpha1.Server {
 }
 
 // addHosts creates ComputeServices.
-func (w *world) addHosts(ctx context.Context, hosts []string, duration time.Duration) error {
+func (w *world) addHosts(ctx context.Context, hosts []string) error {
 	return parallel(ctx, creators, len(hosts), func(ctx context.Context, i int) error {
-		return w.admin.Create(ctx, newService(hosts[i], duration))
+		return w.admin.Create(ctx, newService(hosts[i], 0))
 	})
 }
 
@@ -260,8 +256,9 @@ func (w *world) addServers(ctx context.Context, first, n int, hosts []string, re
 	})
 }
 
-// settled waits until every one of hosts, and every server on it, has a status.
-func (w *world) settled(ctx context.Context, status v1alpha1.HostStatus, hosts ...string) error {
+// settled waits until every one of hosts, and every server on it, is UP.
+func (w *world) settled(ctx context.Context, hosts ...string) error {
+	const status = v1alpha1.HostStatusUp
 	wanted := map[string]bool{}
 	for _, h := range hosts {
 		wanted[h] = true
