@@ -64,6 +64,7 @@ func runGrowth(ctx context.Context, t *trial) error {
 	t.result.picture(picture{File: "growth-memory", Title: "Live heap by size of the fleet", XLabel: x, YLabel: "KiB", LogX: true, Series: []series{g.perHost, g.perServer}})
 	t.result.picture(picture{File: "growth-cpu", Title: "The manager's CPU time for one event, by size of the fleet", XLabel: x, YLabel: "µs", LogX: true, Series: []series{g.renewal, g.bareRenewal, g.change, g.write}})
 	t.result.picture(picture{File: "growth-start", Title: "From the start of the process until everything has been judged", XLabel: x, YLabel: "s", LogX: true, LogY: true, Series: []series{g.start}})
+	t.result.Synthetic = true
 	t.result.note("The API is synthetic: a process of the benchmark that lists, watches and patches the three kinds from memory, over plain HTTP. The local control plane would be the limit. Events come at %d a second whatever the size; CPU per event is without what the process used before there was a host.", eventRate)
 	t.result.note("The bare informer watches the same Leases at the same time, in a process of its own.")
 	return nil

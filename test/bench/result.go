@@ -23,8 +23,10 @@ type result struct {
 	Seconds  float64 `json:"seconds,omitempty"`
 	Machine  machine `json:"machine,omitzero"`
 	Fsync    bool    `json:"fsync"`
-	Sizes    []int   `json:"sizes,omitempty"`
-	Repeats  int     `json:"repeats,omitempty"`
+	// Synthetic says that there was no control plane.
+	Synthetic bool  `json:"synthetic,omitempty"`
+	Sizes     []int `json:"sizes,omitempty"`
+	Repeats   int   `json:"repeats,omitempty"`
 	// DidNotRun says why there are no figures.
 	DidNotRun string    `json:"didNotRun,omitempty"`
 	Figures   []figure  `json:"figures,omitempty"`
@@ -149,11 +151,14 @@ func (r *result) rows() [][]string {
 }
 
 func (r *result) conditions() string {
-	fsync := "with fsync"
-	if !r.Fsync {
-		fsync = "without fsync"
+	api := "fsync on"
+	switch {
+	case r.Synthetic:
+		api = "synthetic API"
+	case !r.Fsync:
+		api = "fsync off"
 	}
-	return fmt.Sprintf("%s UTC, %s, etcd %s, sizes %v, %d repeats, took %.0f s", r.Date, r.Machine, fsync, r.Sizes, r.Repeats, r.Seconds)
+	return fmt.Sprintf("%s UTC, %s, %s, sizes %v, %d repeats, took %.0f s", r.Date, r.Machine, api, r.Sizes, r.Repeats, r.Seconds)
 }
 
 // print writes the result for a terminal.

@@ -33,7 +33,7 @@ var limits = []limit{
 	{"200 servers", "get, ungranted", true, 4.5},
 	{"200 servers", "list, granted", true, 2},
 	{"200 servers", "list, ungranted", true, 2},
-	{"1,000 hosts", "CPU of a renewal", true, 2},
+	{"1,000 hosts", "CPU of a renewal", true, 1.6},
 	{"1,000 hosts", "live heap per host", false, 1.5 * 6},
 	{"1,000 hosts", "live heap per server", false, 1.5 * 1.1},
 	{"1,000 hosts", "writes of the restart", false, 0},
