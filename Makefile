@@ -51,10 +51,22 @@ chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and judge what was sai
 	$(GO) test ./test/chaos -count=1 -timeout 0 -v -chaos.for=$(FOR) -chaos.seed=$(SEED)
 
 .PHONY: bench
-bench: ## Run the benchmarks.
+bench: ## Measure everything, for the better part of an hour, into docs/performance.
 	$(GO) test -run '^$$' -bench . ./internal/...
-	$(GO) test -run '^$$' -bench . ./test/e2e
-	$(GO) test -run '^$$' -bench . ./test/tenantapi
+	$(GO) run ./hack/ensure-controlplane
+	$(GO) build -o bin/bench ./test/bench
+	bin/bench -out docs/performance $(BENCH)
+	$(MAKE) bench-pictures
+
+.PHONY: bench-short
+bench-short: ## Measure, within two minutes, the ratios that a change must not spoil.
+	@$(GO) run ./hack/ensure-controlplane
+	@$(GO) build -o bin/bench ./test/bench
+	@bin/bench -short
+
+.PHONY: bench-pictures
+bench-pictures: ## Draw the pictures of docs/performance again.
+	cd hack/plot && $(GO) run . ../../docs/performance
 
 .PHONY: generate
 generate: ## Write what is generated from the code.

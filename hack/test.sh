@@ -37,3 +37,6 @@ echo "== goroutines that are left"
 # Without the race detector: it would find a race within k8s.io/apiserver, which
 # starts to follow its certificates before it has finished its TLS configuration.
 go test -timeout 10m ./test/leaks
+
+echo "== performance, by ratios"
+make --no-print-directory bench-short

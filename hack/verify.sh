@@ -32,7 +32,7 @@ licensed() {
 
 tidy() {
   local module
-  for module in . hack/tools hack/controlplane hack/lua; do
+  for module in . hack/tools hack/controlplane hack/lua hack/plot; do
     (cd "$module" && go mod tidy -diff) || { echo "run go mod tidy in $module"; return 1; }
   done
 }

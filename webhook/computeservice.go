@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -32,10 +31,10 @@ func (v *computeServiceWarnings) ValidateUpdate(_ context.Context, before, after
 }
 
 // ValidateDelete implements admission.Validator.
-func (v *computeServiceWarnings) ValidateDelete(ctx context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
-	servers, err := serversOn(ctx, v.Cache, service.Name)
+func (v *computeServiceWarnings) ValidateDelete(_ context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
+	servers, err := v.ServersOn(service.Name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("counting the Servers on the host: %w", err)
 	}
 	return onDelete(service, servers), nil
 }
@@ -51,17 +50,6 @@ func (v *computeServiceWarnings) verdict(service *v1alpha1.ComputeService) *hear
 		return nil
 	}
 	return &verdict
-}
-
-// serversOn counts the Servers that name a host.
-func serversOn(ctx context.Context, reader client.Reader, host string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	var servers v1alpha1.ServerList
-	if err := reader.List(ctx, &servers, client.MatchingFields{v1alpha1.ServerHostField: host}, client.UnsafeDisableDeepCopy); err != nil {
-		return 0, fmt.Errorf("counting the Servers on the host: %w", err)
-	}
-	return len(servers.Items), nil
 }
 
 // onWrite returns what to say to who makes a ComputeService (before is nil) or

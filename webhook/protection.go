@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -16,7 +15,9 @@ import (
 
 // deletionProtection refuses to delete a protected ComputeService while Servers name
 // it. It is asked about protected ones only; the configuration sees to that.
-type deletionProtection struct{ reader client.Reader }
+type deletionProtection struct {
+	serversOn func(host string) (int, error)
+}
 
 var _ admission.Validator[*v1alpha1.ComputeService] = &deletionProtection{}
 
@@ -31,13 +32,13 @@ func (*deletionProtection) ValidateUpdate(_ context.Context, _, _ *v1alpha1.Comp
 }
 
 // ValidateDelete implements admission.Validator.
-func (v *deletionProtection) ValidateDelete(ctx context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
+func (v *deletionProtection) ValidateDelete(_ context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
 	if !protected(service) {
 		return nil, nil
 	}
-	servers, err := serversOn(ctx, v.reader, service.Name)
+	servers, err := v.serversOn(service.Name)
 	if err != nil {
-		return nil, apierrors.NewInternalError(fmt.Errorf("%w; try again in a moment, or remove the annotation %s", err, v1alpha1.AnnotationDeletionProtection))
+		return nil, apierrors.NewInternalError(fmt.Errorf("counting the Servers on the host: %w; try again in a moment, or remove the annotation %s", err, v1alpha1.AnnotationDeletionProtection))
 	}
 	return nil, refuseDelete(service, servers)
 }

@@ -42,9 +42,11 @@ type Monitor interface {
 
 // Options are what the rules need. All fields are required.
 type Options struct {
-	// Cache has the index v1alpha1.ServerHostField. Live reads from the API server.
+	// Live reads from the API server.
 	Cache, Live client.Reader
-	Monitor     Monitor
+	// ServersOn returns how many Servers name a host.
+	ServersOn func(host string) (int, error)
+	Monitor   Monitor
 	// LeaseNamespaces are those that the manager reads.
 	LeaseNamespaces []string
 	Scheme          *runtime.Scheme
@@ -59,7 +61,7 @@ type Registrar interface {
 func Register(server Registrar, o Options) {
 	server.Register(pathComputeServices, advisory(admission.WithValidator(o.Scheme, &computeServiceWarnings{o})))
 	server.Register(pathServers, advisory(admission.WithValidator(o.Scheme, &serverWarnings{o})))
-	server.Register(pathDeletionProtection, admission.WithValidator(o.Scheme, &deletionProtection{o.Cache}))
+	server.Register(pathDeletionProtection, admission.WithValidator(o.Scheme, &deletionProtection{o.ServersOn}))
 }
 
 // advisory makes a webhook that may warn and never refuses, whatever goes wrong in

@@ -244,12 +244,11 @@ func (s source) Get(_ context.Context, key client.ObjectKey, _ client.Object, _ 
 	return apierrors.NewNotFound(schema.GroupResource{Resource: "computeservices"}, key.Name)
 }
 
-func (s source) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
-	if servers, ok := list.(*v1alpha1.ServerList); ok {
-		servers.Items = make([]v1alpha1.Server, s.servers)
-	}
-	return s.err
+func (s source) List(context.Context, client.ObjectList, ...client.ListOption) error {
+	panic("nothing is listed")
 }
+
+func (s source) serversOn(string) (int, error) { return s.servers, s.err }
 
 // served are the rules by their paths.
 type served map[string]*admission.Webhook
@@ -263,7 +262,7 @@ func serve(t *testing.T, cache, live source) served {
 		t.Fatal(err)
 	}
 	rules := served{}
-	Register(rules, Options{Cache: cache, Live: live, Monitor: cache, LeaseNamespaces: []string{v1alpha1.DefaultLeaseNamespace}, Scheme: scheme})
+	Register(rules, Options{Cache: cache, Live: live, ServersOn: cache.serversOn, Monitor: cache, LeaseNamespaces: []string{v1alpha1.DefaultLeaseNamespace}, Scheme: scheme})
 	return rules
 }
 

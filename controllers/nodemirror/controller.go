@@ -50,18 +50,19 @@ const (
 // decided from. So a former leader that does not know it yet can do no more than its
 // successor would, and needs no fence.
 type Reconciler struct {
-	client   client.Client
-	selector labels.Selector
+	client    client.Client
+	selector  labels.Selector
+	serversOn func(host string) (int, error)
 
 	mu   sync.Mutex
 	said map[string]string
 }
 
 // NewReconciler returns a Reconciler for the Nodes that selector matches. The client
-// must read from a cache that has the index v1alpha1.ServerHostField, and that was
-// given StripNode and KeepOwnEntries for transforms.
-func NewReconciler(c client.Client, selector labels.Selector) *Reconciler {
-	return &Reconciler{client: c, selector: selector, said: map[string]string{}}
+// must read from a cache that was given StripNode and KeepOwnEntries for transforms.
+// serversOn returns how many Servers name a host.
+func NewReconciler(c client.Client, selector labels.Selector, serversOn func(host string) (int, error)) *Reconciler {
+	return &Reconciler{client: c, selector: selector, serversOn: serversOn, said: map[string]string{}}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -234,11 +235,11 @@ func inDispute(err error) (fields []string) {
 // remove deletes the ComputeService of a Node that is gone, and tells how many Servers
 // lose their host status by that.
 func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeService, why string) (reconcile.Result, error) {
-	var servers v1alpha1.ServerList
-	if err := r.client.List(ctx, &servers, client.MatchingFields{v1alpha1.ServerHostField: service.Name}, client.UnsafeDisableDeepCopy); err != nil {
+	servers, err := r.serversOn(service.Name)
+	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("counting the Servers on the host: %w", err)
 	}
-	err := r.client.Delete(ctx, service, client.Preconditions{UID: &service.UID, ResourceVersion: &service.ResourceVersion})
+	err = r.client.Delete(ctx, service, client.Preconditions{UID: &service.UID, ResourceVersion: &service.ResourceVersion})
 	switch {
 	case apierrors.IsNotFound(err):
 		return reconcile.Result{}, nil
@@ -250,7 +251,7 @@ func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeServic
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("deleting the ComputeService: %w", err)
 	}
-	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", why, "serversThatNameIt", len(servers.Items))
+	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", why, "serversThatNameIt", servers)
 	r.say(ctx, service.Name, "")
 	return reconcile.Result{}, nil
 }

@@ -38,34 +38,22 @@ type Reconciler struct {
 	clock  clock.PassiveClock
 }
 
-// NewReconciler returns a Reconciler. The client must read from a cache that
-// has the index v1alpha1.ServerHostField, see IndexByHost.
+// NewReconciler returns a Reconciler. The client should read from a cache.
 func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
 	return &Reconciler{client: c, clock: clk}
 }
 
-// IndexByHost is the value of a Server in the index v1alpha1.ServerHostField.
-func IndexByHost(obj client.Object) []string {
-	if server, ok := obj.(*v1alpha1.Server); ok && server.Spec.Host != "" {
-		return []string{server.Spec.Host}
-	}
-	return nil
-}
-
-// SetupWithManager registers the controller and its index. What wakes it:
+// SetupWithManager registers the controller. What wakes it:
 //   - a Server that changes, because it may have moved, or somebody else may have
 //     written its host fields;
 //   - a ComputeService whose status would give its Servers other fields, for
 //     each Server on it.
-func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) error {
-	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.Server{}, v1alpha1.ServerHostField, IndexByHost); err != nil {
-		return fmt.Errorf("indexing servers by %s: %w", v1alpha1.ServerHostField, err)
-	}
+func (r *Reconciler) SetupWithManager(mgr manager.Manager, byHost *ByHost) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("server").
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(anyChange)).
-		Watches(&v1alpha1.ComputeService{}, &fanOut{client: r.client}).
+		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: byHost.Keys}).
 		Complete(reconcile.AsReconciler(r.client, r))
 }
 

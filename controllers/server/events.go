@@ -4,11 +4,11 @@ package server
 
 import (
 	"context"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -30,7 +30,10 @@ const worseFirst = 10
 var anyChange = predicate.ResourceVersionChangedPredicate{}
 
 // fanOut wakes the Servers on a ComputeService.
-type fanOut struct{ client client.Client }
+type fanOut struct{ serversOn serversOn }
+
+// serversOn returns the keys, namespace/name, of the Servers on a host.
+type serversOn func(host string) ([]string, error)
 
 type requests = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
@@ -69,16 +72,14 @@ func priorityOf(before, after *v1alpha1.HostStatus) int {
 }
 
 func (f *fanOut) wake(ctx context.Context, host string, priority int, queue requests) {
-	var servers v1alpha1.ServerList
-	err := f.client.List(ctx, &servers, client.MatchingFields{v1alpha1.ServerHostField: host}, client.UnsafeDisableDeepCopy)
+	keys, err := f.serversOn(host)
 	if err != nil {
-		log.FromContext(ctx).Error(err, "Listing the servers of a host", "ComputeService", klog.KRef("", host))
+		log.FromContext(ctx).Error(err, "Looking up the servers of a host", "ComputeService", klog.KRef("", host))
 		return
 	}
-	for i := range servers.Items {
-		request := reconcile.Request{NamespacedName: types.NamespacedName{
-			Namespace: servers.Items[i].Namespace, Name: servers.Items[i].Name,
-		}}
+	for _, key := range keys {
+		namespace, name, _ := strings.Cut(key, "/")
+		request := reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
 		if pq, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
 			pq.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, request)
 		} else {

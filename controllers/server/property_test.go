@@ -93,7 +93,7 @@ func newHistory(seed uint64) *history {
 		queue: map[reconcile.Request]bool{},
 	}
 	h.reconciler = NewReconciler(historyClient{h: h}, h.clock)
-	h.fanOut = &fanOut{client: historyClient{h: h}}
+	h.fanOut = &fanOut{serversOn: h.serversOn}
 	return h
 }
 
@@ -437,22 +437,14 @@ func (c historyClient) Get(_ context.Context, key client.ObjectKey, into client.
 	return apierrors.NewNotFound(schema.GroupResource{}, key.Name)
 }
 
-func (c historyClient) List(_ context.Context, into client.ObjectList, options ...client.ListOption) error {
-	var o client.ListOptions
-	o.ApplyOptions(options)
-	list := into.(*v1alpha1.ServerList)
+// serversOn does what the index does.
+func (h *history) serversOn(host string) (keys []string, err error) {
 	for _, name := range propertyServers {
-		s, ok := c.h.seenServers[name]
-		if !ok {
-			continue
-		}
-		for _, host := range IndexByHost(s) {
-			if o.FieldSelector.String() == v1alpha1.ServerHostField+"="+host {
-				list.Items = append(list.Items, *s)
-			}
+		if s, ok := h.seenServers[name]; ok && s.Spec.Host == host {
+			keys = append(keys, client.ObjectKeyFromObject(s).String())
 		}
 	}
-	return nil
+	return keys, nil
 }
 
 func (c historyClient) Status() client.SubResourceWriter { return historyWriter{c: c} }

@@ -151,6 +151,20 @@ var (
 	etcdVersion       = regexp.MustCompile(`(?m)^\tgo\.etcd\.io/etcd/server/v3 (v\S+)`)
 )
 
+// Versions returns which kube-apiserver and etcd are pinned, or nothing where the
+// repository cannot be read.
+func Versions() (kubernetes, etcd string) {
+	root, err := RepositoryRoot()
+	if err != nil {
+		return "", ""
+	}
+	v, err := pinnedVersions(filepath.Join(root, "hack", "controlplane", "go.mod"))
+	if err != nil {
+		return "", ""
+	}
+	return v.kubernetes, v.etcd
+}
+
 func pinnedVersions(goMod string) (versions, error) {
 	content, err := os.ReadFile(goMod)
 	if err != nil {

@@ -45,6 +45,8 @@ type Options struct {
 	Dir string
 	// LeaseDuration and RenewInterval are the agents' flags.
 	LeaseDuration, RenewInterval time.Duration
+	// Fsync lets etcd wait for the disk on each write, as in production.
+	Fsync bool
 	// Log takes progress, for a person.
 	Log io.Writer
 	// APIServerArgs are added to kube-apiserver's own, ManagerArgs to each manager's.
@@ -134,7 +136,9 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 		return nil, err
 	}
 	f.say("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
-	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: f.path("cluster"), Log: options.Log, APIServerArgs: options.APIServerArgs}); err != nil {
+	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{
+		Dir: f.path("cluster"), Log: options.Log, Fsync: options.Fsync, APIServerArgs: options.APIServerArgs,
+	}); err != nil {
 		return nil, err
 	}
 	if err := f.connect(); err != nil {
@@ -320,17 +324,18 @@ func (f *Fleet) startManager() (err error) {
 }
 
 // StartManager starts a manager called name, beside the one that the fleet has
-// anyway, and returns the address of its /metrics. Its caller stops it. Its webhook
-// is served, too, but kube-apiserver does not know of it.
-func (f *Fleet) StartManager(name string) (p *devcluster.Process, metrics string, err error) {
+// anyway, with flags beside the usual, and returns the address of its /metrics.
+// Its caller stops it. Its webhook is served, too, but kube-apiserver does not know
+// of it.
+func (f *Fleet) StartManager(name string, flags ...string) (p *devcluster.Process, metrics string, err error) {
 	ports, err := devcluster.FreePorts(1)
 	if err != nil {
 		return nil, "", err
 	}
-	return f.newManager(name, ports[0])
+	return f.newManager(name, ports[0], flags...)
 }
 
-func (f *Fleet) newManager(name, webhookPort string) (p *devcluster.Process, metrics string, err error) {
+func (f *Fleet) newManager(name, webhookPort string, flags ...string) (p *devcluster.Process, metrics string, err error) {
 	config, err := f.ManagerConfig()
 	if err != nil {
 		return nil, "", err
@@ -340,10 +345,13 @@ func (f *Fleet) newManager(name, webhookPort string) (p *devcluster.Process, met
 		return nil, "", err
 	}
 	metrics = net.JoinHostPort("127.0.0.1", ports[0])
-	p, err = f.process("manager", name, config, append([]string{leaseNamespaces,
+	args := append([]string{
+		leaseNamespaces,
 		"--metrics-bind-address=" + metrics,
 		"--health-probe-bind-address=" + net.JoinHostPort("127.0.0.1", ports[1]),
-		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", webhookPort)}, f.ManagerArgs...)...)
+		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", webhookPort),
+	}, f.ManagerArgs...)
+	p, err = f.process("manager", name, config, append(args, flags...)...)
 	return p, metrics, err
 }
 

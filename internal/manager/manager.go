@@ -10,6 +10,7 @@ import (
 	"os"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -108,11 +109,15 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := computeservice.NewReconciler(fenced, monitor, clock.RealClock{}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of ComputeServices: %w", err)
 	}
-	if err := server.NewReconciler(fenced, clock.RealClock{}).SetupWithManager(ctx, mgr); err != nil {
+	byHost, err := server.NewByHost(ctx, mgr.GetCache())
+	if err != nil {
+		return err
+	}
+	if err := server.NewReconciler(fenced, clock.RealClock{}).SetupWithManager(mgr, byHost); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	if options.MirrorNodes {
-		if err := addNodeMirror(mgr, options); err != nil {
+		if err := addNodeMirror(mgr, byHost.Count, options); err != nil {
 			return err
 		}
 	}
@@ -126,7 +131,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err != nil {
 		return err
 	}
-	if err := addWebhook(mgr, serving, monitor, options); err != nil {
+	if err := addWebhook(mgr, serving, monitor, byHost.Count, options); err != nil {
 		return err
 	}
 	log.Info("Starting", "leaseNamespaces", options.LeaseNamespaces, "defaultLeaseDuration", options.DefaultLeaseDuration.String())
@@ -169,6 +174,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		MapperProvider:                      staticMapper,
 		Metrics:                             metrics,
 		HealthProbeBindAddress:              options.HealthProbeBindAddress,
+		PprofBindAddress:                    options.PprofBindAddress,
 		LeaderElection:                      true,
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,
@@ -239,25 +245,34 @@ func leaderLock(restConfig *rest.Config, namespace, identity string) (resourcelo
 	return lock, nil
 }
 
-// stripServer keeps what the controllers read of a Server: fleets have many.
+// stripServer keeps what the controllers read of a Server: fleets have many. What
+// many of them have in common is kept once.
 func stripServer(obj any) (any, error) {
 	s, ok := obj.(*v1alpha1.Server)
 	if !ok {
 		return obj, nil
 	}
+	s.TypeMeta = metav1.TypeMeta{}
 	s.ObjectMeta = metav1.ObjectMeta{
 		Name:              s.Name,
-		Namespace:         s.Namespace,
-		UID:               s.UID,
+		Namespace:         shared(s.Namespace),
 		ResourceVersion:   s.ResourceVersion,
 		Generation:        s.Generation,
 		CreationTimestamp: s.CreationTimestamp,
 		DeletionTimestamp: s.DeletionTimestamp,
 	}
-	s.Spec.ProviderID = ""
+	s.Spec = v1alpha1.ServerSpec{Host: shared(s.Spec.Host)}
 	s.Status.State, s.Status.TaskState, s.Status.PowerState, s.Status.Networks = "", "", "", nil
+	if s.Status.HostStatus != nil {
+		*s.Status.HostStatus = shared(*s.Status.HostStatus)
+	}
+	s.Status.HostStatusReason = shared(s.Status.HostStatusReason)
+	s.Status.HostReporting = shared(s.Status.HostReporting)
 	return s, nil
 }
+
+// shared returns an equal string that all who ask for it have in common.
+func shared[T ~string](s T) T { return unique.Make(s).Value() }
 
 func leaseClient(restConfig *rest.Config) (kubernetes.Interface, error) {
 	restConfig = rest.CopyConfig(restConfig)

@@ -46,6 +46,8 @@ type Options struct {
 	// matches, a label selector; an empty one matches all.
 	MirrorNodes         bool
 	MirrorNodesSelector string
+	// PprofBindAddress is where profiles are served, to anybody; "0" for nowhere.
+	PprofBindAddress string
 }
 
 const (
@@ -65,6 +67,7 @@ func NewOptions() *Options {
 		HealthProbeBindAddress:  ":8081",
 		WebhookBindAddress:      ":9443",
 		Namespace:               "hoststatus-system",
+		PprofBindAddress:        "0",
 	}
 }
 
@@ -81,6 +84,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the manager: where the Secret and the Service of its webhook are.")
 	fs.BoolVar(&o.MirrorNodes, "mirror-nodes", o.MirrorNodes, "Keep one ComputeService for each Node, with the kubelet for its reporter. Needs kube-node-lease among --lease-namespaces, and the rights of config/node-mirror.")
 	fs.StringVar(&o.MirrorNodesSelector, "mirror-nodes-selector", o.MirrorNodesSelector, "Label selector of the Nodes that are mirrored, for example hypervisor=true; by default all are.")
+	fs.StringVar(&o.PprofBindAddress, "pprof-bind-address", o.PprofBindAddress, "Address on which profiles are served under /debug/pprof/, without authentication: give a loopback address; 0 serves them nowhere.")
 }
 
 // Validate returns everything that is wrong with the options.
@@ -91,6 +95,7 @@ func (o *Options) Validate() field.ErrorList {
 	errs = append(errs, cli.ValidateNamespace(cli.Flag("leader-election-namespace"), o.LeaderElectionNamespace)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("metrics-bind-address"), o.MetricsBindAddress)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("health-probe-bind-address"), o.HealthProbeBindAddress)...)
+	errs = append(errs, cli.ValidateAddress(cli.Flag("pprof-bind-address"), o.PprofBindAddress)...)
 	errs = append(errs, o.validateMirror()...)
 	return append(errs, o.validateWebhook()...)
 }

@@ -29,6 +29,7 @@ func TestDefaults(t *testing.T) {
 		LeaseNamespaces: []string{"hoststatus-leases"}, DefaultLeaseDuration: time.Minute, LeaderElectionNamespace: "hoststatus-leases",
 		MetricsBindAddress: ":8443", MetricsSecure: true, HealthProbeBindAddress: ":8081",
 		WebhookBindAddress: ":9443", Namespace: "hoststatus-system",
+		PprofBindAddress: "0",
 	}
 	if diff := cmp.Diff(want, parse(t)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -56,7 +57,7 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"nothing is served":   {"--metrics-bind-address=0", "--health-probe-bind-address=0", "--webhook-bind-address=0"},
 		"a webhook elsewhere": {"--webhook-bind-address=[::1]:443", "--namespace=else"},
 		"a certificate":       {"--webhook-cert-dir=" + certificates(t)},
-		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081"},
+		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081", "--pprof-bind-address=127.0.0.1:6060"},
 		"plain metrics":       {"--metrics-secure=false"},
 		"all nodes":           {"--mirror-nodes", "--lease-namespaces=kube-node-lease"},
 		"some nodes":          {"--mirror-nodes", "--mirror-nodes-selector=hypervisor=true,rack in (r1,r2)", "--lease-namespaces=hoststatus-leases,kube-node-lease"},
@@ -87,6 +88,7 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		"metrics on no port":                   {[]string{"--metrics-bind-address=localhost"}, []string{"--metrics-bind-address"}},
 		"metrics on an empty address":          {[]string{"--metrics-bind-address="}, []string{"--metrics-bind-address"}},
 		"probes on no port":                    {[]string{"--health-probe-bind-address=8081"}, []string{"--health-probe-bind-address"}},
+		"profiles on no port":                  {[]string{"--pprof-bind-address=localhost"}, []string{"--pprof-bind-address"}},
 		"probes on IPv6 without brackets":      {[]string{"--health-probe-bind-address=::1:8081"}, []string{"--health-probe-bind-address"}},
 		"a webhook on any port":                {[]string{"--webhook-bind-address=:0"}, []string{"--webhook-bind-address"}},
 		"a webhook on no port":                 {[]string{"--webhook-bind-address=9443"}, []string{"--webhook-bind-address"}},

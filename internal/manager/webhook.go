@@ -80,12 +80,12 @@ func newWebhookCert(restConfig *rest.Config, namespace string, log logr.Logger) 
 }
 
 // addWebhook lets mgr serve the webhook, and makes it ready only once it does.
-func addWebhook(mgr ctrl.Manager, serving *webhookServing, monitor *heartbeat.Monitor, options *Options) error {
+func addWebhook(mgr ctrl.Manager, serving *webhookServing, monitor *heartbeat.Monitor, serversOn func(string) (int, error), options *Options) error {
 	if serving == nil {
 		return nil
 	}
 	webhook.Register(serving.server, webhook.Options{
-		Cache: mgr.GetClient(), Live: mgr.GetAPIReader(), Monitor: monitor,
+		Cache: mgr.GetClient(), Live: mgr.GetAPIReader(), ServersOn: serversOn, Monitor: monitor,
 		LeaseNamespaces: options.LeaseNamespaces, Scheme: mgr.GetScheme(),
 	})
 	if err := mgr.Add(serving.server); err != nil {

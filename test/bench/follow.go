@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+func codecs() (serializer.CodecFactory, error) {
+	scheme := runtime.NewScheme()
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return serializer.CodecFactory{}, fmt.Errorf("registering the kinds: %w", err)
+	}
+	metav1.AddToGroupVersion(scheme, v1alpha1.SchemeGroupVersion)
+	return serializer.NewCodecFactory(scheme), nil
+}
+
+func mustJSON(v any) []byte {
+	out, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // Our own types can be encoded.
+	}
+	return out
+}
+
+// follow calls see with every change of a kind from now on, as it arrives.
+func follow[T client.Object](ctx context.Context, w *world, list client.ObjectList, see func(T, time.Time)) error {
+	// An empty page tells the version to watch from.
+	if err := w.admin.List(ctx, list, client.Limit(1)); err != nil {
+		return fmt.Errorf("listing what to watch: %w", err)
+	}
+	stream, err := w.admin.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
+	if err != nil {
+		return fmt.Errorf("watching: %w", err)
+	}
+	w.trial.later(stream.Stop)
+	go func() {
+		for e := range stream.ResultChan() {
+			if obj, ok := e.Object.(T); ok {
+				see(obj, time.Now())
+			}
+		}
+	}()
+	return nil
+}
+
+// requests returns how many requests of a method a process has sent.
+func requests(address, method string) (float64, error) {
+	body, err := fetch("http://" + address + "/metrics")
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "rest_client_requests_total{") && strings.Contains(line, `method="`+method+`"`) {
+			var v float64
+			if _, err := fmt.Sscan(line[strings.LastIndexByte(line, ' ')+1:], &v); err != nil {
+				return 0, fmt.Errorf("reading the count of requests: %w", err)
+			}
+			sum += v
+		}
+	}
+	return sum, nil
+}
