@@ -101,6 +101,7 @@ func inject(ctx context.Context, w *world, name string, r *rand.Rand, together .
 		return out, err
 	}
 	var latency time.Duration
+	w.stormRate.Store(0)
 	begin := time.Now()
 	victims := w.some(r, 100)[:2]
 	victims[0].die()
@@ -153,6 +154,9 @@ func inject(ctx context.Context, w *world, name string, r *rand.Rand, together .
 	// The machine is not equally fast all the time.
 	after, err := w.measure(ctx)
 	out.rate = min(out.rate, after)
+	if storm := w.stormRate.Load(); storm > 0 {
+		out.rate = min(out.rate, float64(storm))
+	}
 	w.judge(&out, begin, over, end, latency)
 	return out, err
 }

@@ -304,6 +304,11 @@ func listStorm(clients int, d time.Duration) func(context.Context, *world, *rand
 				}
 			})
 		}
+		// What a bare client can write meanwhile is the measure of the fan-out.
+		rate, err := w.measure(context.WithoutCancel(ctx))
+		if err == nil {
+			w.stormRate.Store(int64(rate))
+		}
 		running.Wait()
 		if answers.Load() == 0 {
 			return errors.New("no tenant got an answer")

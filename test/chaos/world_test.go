@@ -53,7 +53,9 @@ type world struct {
 	seen     *observer
 	begin    time.Time
 	kube     kubernetes.Interface
-	measured int
+	measured atomic.Int64
+	// stormRate is what measure returned within a storm of requests; 0 for none.
+	stormRate atomic.Int64
 
 	stop context.CancelFunc
 }
@@ -227,8 +229,7 @@ func (w *world) createFleet(ctx context.Context) error {
 
 // measure returns how many statuses of Servers a bare client writes in a second.
 func (w *world) measure(ctx context.Context) (float64, error) {
-	w.measured++
-	body := fmt.Sprintf(`{"status":{"taskState":"measured-%d"}}`, w.measured)
+	body := fmt.Sprintf(`{"status":{"taskState":"measured-%d"}}`, w.measured.Add(1))
 	servers := make([]*v1alpha1.Server, 200)
 	for i := range servers {
 		servers[i] = &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: tenant, Name: fmt.Sprintf("%s-%03d", bigHost, i)}}
