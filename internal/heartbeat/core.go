@@ -100,7 +100,7 @@ const (
 	blindPerDuration = 4
 	// proofInterval is the least time between two canaries, so that hosts which
 	// fall silent one after the other share a handful of proofs.
-	proofInterval = 100 * time.Millisecond
+	proofInterval = 50 * time.Millisecond
 	// maxCanariesInFlight lets canaries follow each other while the API server is
 	// slow: their rate, not their delay, is what keeps us sighted.
 	maxCanariesInFlight = 8

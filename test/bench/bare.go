@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -92,10 +93,14 @@ func (w *world) write(ctx context.Context, t *target, n int64) error {
 
 // apply writes the same by server-side apply, marked with n.
 func (w *world) apply(ctx context.Context, t *target, n int64) error {
-	t.fields["hostStatusTransitionTime"] = markTime(n)
+	fields := maps.Clone(t.fields)
+	fields["hostStatusTransitionTime"] = markTime(n)
+	if window, ok := fields["maintenanceWindow"].(*v1alpha1.AnnouncedWindow); ok && window == nil {
+		delete(fields, "maintenanceWindow") // A merge patch says null, an apply nothing.
+	}
 	body := mustJSON(map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "Server",
-		"metadata": map[string]any{"namespace": t.namespace, "name": t.name}, "status": t.fields,
+		"metadata": map[string]any{"namespace": t.namespace, "name": t.name}, "status": fields,
 	})
 	s := &v1alpha1.Server{}
 	err := w.manager.Patch(types.ApplyPatchType).Namespace(t.namespace).Resource(t.resource).Name(t.name).SubResource("status").

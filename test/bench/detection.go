@@ -46,7 +46,7 @@ func runDetection(ctx context.Context, t *trial) error {
 		shares.Series = append(shares.Series, lags.distribution(size), bare.distribution("bare chain beside "+size))
 	}
 	t.result.note("The lag is from the arrival of the last renewal on a watch, plus D (%s), to the arrival of UNKNOWN on a watch. A tenth of the hosts, %d at most, stop at the same moment, so that their deadlines are spread over the %s between renewals.", leaseDuration, maxFailing, renewInterval)
-	t.result.note("The bare chain is what no verdict can do without: a Lease is written, and when it has come back on a watch, a status is written, which comes back on a watch. It is measured between the rounds, while the other hosts renew.")
+	t.result.note("The bare chain is what no verdict can do without: a Lease is written, and when it has come back on a watch, a status is written, which comes back on a watch. It goes on, ten times a second, while the deadlines pass.")
 	t.result.picture(shares)
 	return nil
 }
@@ -96,16 +96,20 @@ func (t *trial) detect(ctx context.Context, n int) (lags, bare samples, err erro
 	}
 	failing := min(max(n/failingPerHost, 1), maxFailing)
 	for round := range t.scenario.repeats {
-		if bare, err = chain.measure(ctx, bare, failing, round); err != nil {
-			return nil, nil, err
-		}
 		var silent []string
 		for i := range failing {
 			silent = append(silent, all[(i*n/failing+round)%n])
 		}
 		unknown.clear()
 		h.stop(silent)
-		if err := unknown.wait(ctx, failing, leaseDuration+renewInterval+time.Minute); err != nil {
+		// The bare chain goes on while the deadlines pass.
+		if err := sleep(ctx, leaseDuration-renewInterval); err != nil {
+			return nil, nil, err
+		}
+		if bare, err = chain.measure(ctx, bare, renewInterval+time.Second); err != nil {
+			return nil, nil, err
+		}
+		if err := unknown.wait(ctx, failing, time.Minute); err != nil {
 			return nil, nil, err
 		}
 		for _, name := range silent {
@@ -136,15 +140,17 @@ type bareChain struct {
 	world         *world
 	host          *lightHost
 	echo, written *sightings
+	marks         int64
 }
 
-func (c *bareChain) measure(ctx context.Context, took samples, n, round int) (samples, error) {
+// measure does it again and again for as long as length.
+func (c *bareChain) measure(ctx context.Context, took samples, length time.Duration) (samples, error) {
 	services, _, err := c.world.targets(ctx, []string{c.host.name})
 	if err != nil {
 		return nil, err
 	}
-	for i := range n {
-		mark := int64(round*n + i)
+	for end := time.Now().Add(length); time.Now().Before(end); {
+		c.marks++
 		begin := time.Now()
 		if err := c.host.renew(ctx); err != nil {
 			return nil, err
@@ -155,14 +161,14 @@ func (c *bareChain) measure(ctx context.Context, took samples, n, round int) (sa
 		if err := c.echo.waitFor(ctx, echo); err != nil {
 			return nil, err
 		}
-		if err := c.world.write(ctx, services[0], mark); err != nil {
+		if err := c.world.write(ctx, services[0], c.marks); err != nil {
 			return nil, err
 		}
-		if err := c.written.waitFor(ctx, markTime(mark).UTC().String()); err != nil {
+		if err := c.written.waitFor(ctx, markTime(c.marks).UTC().String()); err != nil {
 			return nil, err
 		}
 		took = append(took, time.Since(begin))
-		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+		if err := sleep(ctx, 100*time.Millisecond); err != nil {
 			return nil, err
 		}
 	}

@@ -147,7 +147,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 		if n == 100 {
 			bounds = []*bound{ratioAtMost(1.5), atMost(1000)}
 		}
-		t.result.addBeside(size, "last server, median", ms(took.median()), "ms", name, ms(beside.median()), bounds...)
+		t.result.addBeside(size, "last server, median", ms(t.typical(took)), "ms", name, ms(t.typical(beside)), bounds...)
 		t.result.addBeside(size, "last server, p99", ms(took.quantile(0.99)), "ms", name, ms(beside.quantile(0.99)))
 		ours.add(float64(n), ms(took.median()))
 		bare.add(float64(n), ms(beside.median()))

@@ -49,6 +49,15 @@ func (t *trial) say(format string, args ...any) {
 	fmt.Printf("%s %s: %s\n", time.Now().Format("15:04:05"), t.scenario.name, fmt.Sprintf(format, args...))
 }
 
+// typical is the median; in a short run, which may share its machine, the fastest
+// quarter ends there: what other work adds is not what it looks for.
+func (t *trial) typical(s samples) time.Duration {
+	if t.short {
+		return s.quantile(0.25)
+	}
+	return s.median()
+}
+
 // later calls f when the trial ends.
 func (t *trial) later(f func()) { t.closers = append(t.closers, f) }
 
