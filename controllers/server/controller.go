@@ -61,12 +61,14 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.Server{}, v1alpha1.ServerHostField, IndexByHost); err != nil {
 		return fmt.Errorf("indexing servers by %s: %w", v1alpha1.ServerHostField, err)
 	}
+	spread := newSpread(r.clock, mgr.Elected())
+	context.AfterFunc(ctx, propagation.Provide(spread.collect))
 	return builder.ControllerManagedBy(mgr).
 		Named("server").
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(anyChange)).
-		Watches(&v1alpha1.ComputeService{}, &fanOut{client: r.client}).
-		Complete(reconcile.AsReconciler(r.client, r))
+		Watches(&v1alpha1.ComputeService{}, &fanOut{client: r.client, spread: spread}).
+		Complete(spread.measure(reconcile.AsReconciler(r.client, r)))
 }
 
 // Reconcile writes the host fields of one Server, if they are not right.

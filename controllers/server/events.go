@@ -30,7 +30,10 @@ const worseFirst = 10
 var anyChange = predicate.ResourceVersionChangedPredicate{}
 
 // fanOut wakes the Servers on a ComputeService.
-type fanOut struct{ client client.Client }
+type fanOut struct {
+	client client.Client
+	spread *spread
+}
 
 type requests = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
@@ -79,6 +82,7 @@ func (f *fanOut) wake(ctx context.Context, host string, priority int, queue requ
 		request := reconcile.Request{NamespacedName: types.NamespacedName{
 			Namespace: servers.Items[i].Namespace, Name: servers.Items[i].Name,
 		}}
+		f.spread.begin(host, request)
 		if pq, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
 			pq.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, request)
 		} else {

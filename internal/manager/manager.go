@@ -113,6 +113,9 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := addProbes(mgr, monitor); err != nil {
 		return err
 	}
+	if err := provideFleet(ctx, mgr.GetCache(), fence.leads); err != nil {
+		return err
+	}
 	serving, err := newWebhookServing(restConfig, options, log.WithName("webhook"))
 	if err != nil {
 		return err
