@@ -14,7 +14,7 @@ var labelNamespace = telemetry.Label{Name: "lease_namespace", Values: "each of `
 
 var (
 	leaseEvents = telemetry.Manager.Counter(telemetry.Metric{
-		Name: "hoststatus_heartbeat_lease_events_total", Replicas: telemetry.EachItsOwn,
+		Name: "hoststatus_heartbeat_lease_events_total", Replicas: telemetry.EachAlike,
 		Help:   "Events of hosts' Leases that the watch has brought, almost all of them renewals.",
 		Labels: []telemetry.Label{labelNamespace},
 	})
