@@ -32,7 +32,7 @@ licensed() {
 
 tidy() {
   local module
-  for module in . hack/tools hack/controlplane; do
+  for module in . hack/tools hack/controlplane hack/prometheus-operator; do
     (cd "$module" && go mod tidy -diff) || { echo "run go mod tidy in $module"; return 1; }
   done
 }

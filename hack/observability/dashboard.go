@@ -109,7 +109,7 @@ func (l *layout) names() {
 	l.timeline("Hosts", "Each host and its status over time.", states,
 		query{"max by (name) (" + strings.Join(parts, " or ") + ")", "{{name}}"})
 	l.table(12, "Servers by tenant on hosts that are not UP", "", query{
-		"count by (namespace, host, host_status) (" + resourcePrefix + `server_info{host_status!="UP"})`, ""})
+		"count by (namespace, host, host_status) (" + resourcePrefix + `server_info{host!="", host_status!="UP"})`, ""})
 	l.table(12, "Hosts that are not UP, and since when", "In seconds.", query{
 		"time() - max by (name) (" + resourcePrefix + "computeservice_host_status_transition_time) and on (name) (" + resourcePrefix + `computeservice_host_status{host_status="UP"} == 0)`, ""})
 }
