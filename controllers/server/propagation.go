@@ -120,6 +120,9 @@ func (s *spread) done(server reconcile.Request) {
 // leave forgets server, and returns its host if it was the last one to wait for.
 func (s *spread) leave(c change, server reconcile.Request) *hostSpread {
 	delete(s.waiting, server)
+	if len(s.waiting) == 0 {
+		s.waiting = map[reconcile.Request]change{} // A map keeps the room that it once took.
+	}
 	h := s.hosts[c.host]
 	if h.waiting--; h.waiting > 0 {
 		return nil

@@ -272,3 +272,65 @@ func TestEachAlertIsWholeAndHasAPageThatSaysWhatToDo(t *testing.T) {
 		}
 	}
 }
+
+// object is what a Service and a ServiceMonitor have that must fit together.
+type object struct {
+	Kind     string `json:"kind"`
+	Metadata struct {
+		Name      string            `json:"name"`
+		Namespace string            `json:"namespace"`
+		Labels    map[string]string `json:"labels"`
+	} `json:"metadata"`
+	Spec struct {
+		Selector  map[string]any `json:"selector"`
+		Endpoints []struct {
+			Port string `json:"port"`
+		} `json:"endpoints"`
+		Ports []struct {
+			Name string `json:"name"`
+		} `json:"ports"`
+	} `json:"spec"`
+}
+
+func objects(t *testing.T, path string) []object {
+	t.Helper()
+	var all []object
+	for document := range strings.SplitSeq(string(read(t, path)), "\n---\n") {
+		var o object
+		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, o)
+	}
+	return all
+}
+
+func TestEachServiceMonitorFindsOneService(t *testing.T) {
+	var services []object
+	for _, path := range []string{"config/prometheus/service.yaml", "config/tenant-apiserver/service.yaml", "config/webhook/service.yaml"} {
+		services = append(services, objects(t, path)...)
+	}
+	for _, monitor := range objects(t, "config/prometheus/servicemonitors.yaml") {
+		labels, _ := monitor.Spec.Selector["matchLabels"].(map[string]any)
+		if len(labels) == 0 {
+			t.Errorf("%s selects every Service", monitor.Metadata.Name)
+		}
+		var found []string
+		for _, service := range services {
+			matches := service.Metadata.Namespace == monitor.Metadata.Namespace
+			for key, value := range labels {
+				matches = matches && service.Metadata.Labels[key] == value
+			}
+			if !matches {
+				continue
+			}
+			found = append(found, service.Metadata.Name)
+			if service.Spec.Ports[0].Name != monitor.Spec.Endpoints[0].Port {
+				t.Errorf("%s asks for port %s of %s, which is called %s", monitor.Metadata.Name, monitor.Spec.Endpoints[0].Port, service.Metadata.Name, service.Spec.Ports[0].Name)
+			}
+		}
+		if len(found) != 1 {
+			t.Errorf("%s selects the Services %v", monitor.Metadata.Name, found)
+		}
+	}
+}

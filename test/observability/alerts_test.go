@@ -43,6 +43,9 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 			`max(hoststatus_servers{host_status="UNKNOWN"}) - min(hoststatus_servers{host_status="UNKNOWN"})`: "0",
 			`count(hoststatus_propagation_pending_servers)`:                                                   "1",
 			`sum(hoststatus_host_transitions_total{from="UP", to="UNKNOWN"})`:                                 "1",
+			`sum(hoststatus_tenantapi_decisions_total{verb="list", outcome="unknown_only"})`:                  "1",
+			`sum(hoststatus_tenantapi_decisions_total{verb="list", outcome="hidden"})`:                        "1",
+			`sum(hoststatus_tenantapi_decisions_total{verb="get", outcome="granted"})`:                        "1",
 			`sum(hoststatus_detection_lag_seconds_count)`:                                                     "1",
 			`sum(hoststatus_detection_lag_seconds_bucket{le="2.5"})`:                                          "1",
 		} {
@@ -112,11 +115,12 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 	})
 }
 
-// readAsTenants makes the tenant API decide, and keeps a watch open.
+// readAsTenants makes the tenant API decide, for callers with all grants.
 func readAsTenants(t *testing.T, fleet *devfleet.Fleet) {
 	t.Helper()
 	for _, args := range [][]string{
 		{"get", "servers", "-n", "team-a"}, {"get", "servers", "-n", "team-a", "--as=ana"}, {"get", "servers", "web-1", "-n", "team-a", "--as=ana"},
+		{"get", "servers", "-n", "team-a", "--as=abe"}, {"get", "servers", "-n", "team-a", "--as=ada"},
 	} {
 		if out, err := fleet.Kubectl(t.Context(), args...).CombinedOutput(); err != nil {
 			t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
