@@ -43,15 +43,15 @@ func dashboard() *layout {
 
 func (l *layout) fleet() {
 	l.row("The fleet at a glance")
-	l.stat(3, "Hosts", "", "none", steps("blue"), query{"sum(max by (host_status) (hoststatus_hosts))", ""})
-	l.stat(3, "Up", "", "none", steps("green"), query{hosts("UP"), ""})
-	l.stat(3, "Silent", "Host status UNKNOWN: their heartbeats have stopped, and that is proven.", "none", steps("green", from(1, "orange")), query{hosts("UNKNOWN"), ""})
-	l.stat(3, "Down", "Somebody asserts that they are off.", "none", steps("green", from(1, "red")), query{hosts("DOWN"), ""})
-	l.stat(3, "In maintenance", "", "none", steps("green", from(1, "blue")), query{hosts("MAINTENANCE"), ""})
-	l.stat(3, "Servers affected", "Servers on hosts that are UNKNOWN or DOWN.", "none", steps("green", from(1, "orange")),
+	l.stat("Hosts", "", steps("blue"), query{"sum(max by (host_status) (hoststatus_hosts))", ""})
+	l.stat("Up", "", steps("green"), query{hosts("UP"), ""})
+	l.stat("Silent", "Host status UNKNOWN: their heartbeats have stopped, and that is proven.", steps("green", from(1, "orange")), query{hosts("UNKNOWN"), ""})
+	l.stat("Down", "Somebody asserts that they are off.", steps("green", from(1, "red")), query{hosts("DOWN"), ""})
+	l.stat("In maintenance", "", steps("green", from(1, "blue")), query{hosts("MAINTENANCE"), ""})
+	l.stat("Servers affected", "Servers on hosts that are UNKNOWN or DOWN.", steps("green", from(1, "orange")),
 		query{`sum(max by (host_status) (hoststatus_servers{host_status=~"UNKNOWN|DOWN"}))`, ""})
-	l.stat(3, "Leaders", "Managers that lead: one, or for some seconds none.", "none", steps("red", from(1, "green"), from(2, "red")), query{"sum(hoststatus_leading)", ""})
-	l.stat(3, "Blind", "1 while heartbeats cannot be seen, so that no host can be declared silent.", "none", steps("green", from(1, "red")), query{"max(hoststatus_heartbeat_blind)", ""})
+	l.stat("Leaders", "Managers that lead: one, or for some seconds none.", steps("red", from(1, "green"), from(2, "red")), query{"sum(hoststatus_leading)", ""})
+	l.stat("Blind", "1 while heartbeats cannot be seen, so that no host can be declared silent.", steps("green", from(1, "red")), query{"max(hoststatus_heartbeat_blind)", ""})
 	l.graph(12, "Hosts by status", "", "none", query{"max by (host_status) (hoststatus_hosts)", "{{host_status}}"}).stacked().coloured(statusColours)
 	l.graph(12, "Servers by the host status that they say", "", "none", query{"max by (host_status) (hoststatus_servers)", "{{host_status}}"}).stacked().coloured(statusColours)
 	l.graph(12, "Changes of host status", "In the last five minutes.", "none",
@@ -108,8 +108,8 @@ func (l *layout) names() {
 	}
 	l.timeline("Hosts", "Each host and its status over time.", states,
 		query{"max by (name) (" + strings.Join(parts, " or ") + ")", "{{name}}"})
-	l.table(12, "Servers by tenant on hosts that are not UP", "", query{
+	l.table("Servers by tenant on hosts that are not UP", "", query{
 		"count by (namespace, host, host_status) (" + resourcePrefix + `server_info{host!="", host_status!="UP"})`, ""})
-	l.table(12, "Hosts that are not UP, and since when", "In seconds.", query{
+	l.table("Hosts that are not UP, and since when", "In seconds.", query{
 		"time() - max by (name) (" + resourcePrefix + "computeservice_host_status_transition_time) and on (name) (" + resourcePrefix + `computeservice_host_status{host_status="UP"} == 0)`, ""})
 }

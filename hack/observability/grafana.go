@@ -7,7 +7,8 @@ import (
 	"fmt"
 )
 
-// The part of Grafana's dashboard model that the dashboard uses.
+// The part of Grafana's dashboard model that the dashboard uses. Its fields, and the
+// values that they take, are those of Grafana's foundation SDK, v0.0.21.
 type (
 	board struct {
 		UID           string     `json:"uid"`
@@ -104,8 +105,11 @@ type (
 
 var prometheusSource = &datasource{Type: "prometheus", UID: "${datasource}"}
 
-// boardWidth is that of Grafana's grid.
-const boardWidth = 24
+const (
+	// boardWidth is that of Grafana's grid.
+	boardWidth = 24
+	statWidth  = 3
+)
 
 // layout puts panels beside each other, row by row.
 type layout struct {
@@ -161,13 +165,13 @@ func targets(instant bool, queries []query) []target {
 
 func ptrTo[T any](v T) *T { return &v }
 
-// stat is one number; it takes the colour from the first value in steps that it has reached.
-func (l *layout) stat(width int, title, description, unit string, steps []threshold, queries ...query) *panel {
-	p := &panel{
-		Type: "stat", Title: title, Description: description, Datasource: prometheusSource, Targets: targets(true, queries),
+// stat is one number, which has the colour of the last step that it has reached.
+func (l *layout) stat(title, description string, steps []threshold, q query) {
+	l.place(&panel{
+		Type: "stat", Title: title, Description: description, Datasource: prometheusSource, Targets: targets(true, []query{q}),
 		FieldConfig: &fieldConfig{
 			Defaults: fieldDefaults{
-				Unit: unit, Color: map[string]any{"mode": "thresholds"},
+				Unit: "none", Color: map[string]any{"mode": "thresholds"},
 				Thresholds: &thresholds{Mode: "absolute", Steps: steps},
 			},
 			Overrides: []fieldOverride{},
@@ -176,9 +180,7 @@ func (l *layout) stat(width int, title, description, unit string, steps []thresh
 			"colorMode": "background", "graphMode": "none", "textMode": "auto",
 			"reduceOptions": map[string]any{"calcs": []string{"lastNotNull"}, "fields": "", "values": false},
 		},
-	}
-	l.place(p, width, 4)
-	return p
+	}, statWidth, 4)
 }
 
 // graph is lines over time.
@@ -246,12 +248,12 @@ func (l *layout) timeline(title, description string, states []colour, q query) {
 }
 
 // table lists series with their labels.
-func (l *layout) table(width int, title, description string, q query) {
+func (l *layout) table(title, description string, q query) {
 	list := targets(true, []query{q})
 	list[0].Format = "table"
 	l.place(&panel{
 		Type: "table", Title: title, Description: description, Datasource: prometheusSource, Targets: list,
 		FieldConfig: &fieldConfig{Defaults: fieldDefaults{}, Overrides: []fieldOverride{}},
 		Options:     map[string]any{"showHeader": true},
-	}, width, 8)
+	}, boardWidth/2, 8)
 }
