@@ -74,7 +74,6 @@ type (
 	fieldDefaults struct {
 		Unit       string         `json:"unit,omitempty"`
 		Min        *float64       `json:"min,omitempty"`
-		Decimals   *int           `json:"decimals,omitempty"`
 		Color      map[string]any `json:"color,omitempty"`
 		Thresholds *thresholds    `json:"thresholds,omitempty"`
 		Mappings   []mapping      `json:"mappings,omitempty"`
