@@ -28,6 +28,16 @@ go test $race $(go list ./... | grep -v /test/)
 echo "== the local control plane"
 go run ./hack/ensure-controlplane
 
+echo "== Prometheus"
+if prometheus=$(hack/ensure-prometheus.sh); then
+  export PROMETHEUS_ASSETS=$prometheus
+elif [ "${CI:-}" = true ]; then
+  echo "without it the alerts are not tested, which CI does not accept"
+  exit 1
+else
+  echo "!! SKIPPED: without Prometheus neither the alerts nor the dashboard are tested"
+fi
+
 echo "== end-to-end tests, on a real control plane"
 # One package after the other: each looks at how long things take. The tests build
 # our binaries with the same flags, and look for data races in their logs.

@@ -97,6 +97,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 	case err != nil:
 		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
 	}
+	r.measure(&before, &after, verdict, now)
 	if hoststatus.SameStatus(before.HostStatus, after.HostStatus) && before.HostStatusReason == after.HostStatusReason {
 		return result, nil
 	}

@@ -48,13 +48,15 @@ func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
 //     written its host fields;
 //   - a ComputeService whose status would give its Servers other fields, for
 //     each Server on it.
-func (r *Reconciler) SetupWithManager(mgr manager.Manager, byHost *ByHost) error {
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, byHost *ByHost) error {
+	spread := newSpread(r.clock, mgr.Elected())
+	context.AfterFunc(ctx, propagation.Provide(spread.collect))
 	return builder.ControllerManagedBy(mgr).
 		Named("server").
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(anyChange)).
-		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: byHost.Keys}).
-		Complete(reconcile.AsReconciler(r.client, r))
+		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: byHost.Keys, spread: spread}).
+		Complete(spread.measure(reconcile.AsReconciler(r.client, r)))
 }
 
 // Reconcile writes the host fields of one Server, if they are not right.

@@ -63,6 +63,9 @@ type Verdict struct {
 	// SinceRenewal is how long ago the last renewal was seen; negative if none
 	// was seen by this process.
 	SinceRenewal time.Duration
+	// Overdue is how long ago the deadline passed of a host that this process has
+	// declared silent; zero if it has not.
+	Overdue time.Duration
 }
 
 // canaryWrite asks for a write of a canary Lease.
@@ -84,6 +87,8 @@ type hooks struct {
 	blind func(namespace string, blind bool, lasted time.Duration)
 	// skewed: an edge of a host's clock being far from ours.
 	skewed func(lease types.NamespacedName, skew time.Duration, skewed bool)
+	// echo: a canary came back so long after its write was begun. May be nil.
+	echo func(namespace string, after time.Duration)
 	// clockStepped: our wall clock has moved against the monotonic one.
 	clockStepped func(by time.Duration)
 }
@@ -148,6 +153,10 @@ type namespace struct {
 	blind    bool
 	blindEnd time.Duration
 	checkAt  time.Duration
+	// blindTime adds up the blind spells that have ended; skewed counts the hosts
+	// whose clock is far from ours.
+	blindTime time.Duration
+	skewed    int
 
 	// The canaries that this process wrote: how many writes have not ended, which
 	// were not seen yet, when the last was begun, and, if a write failed, when to
@@ -192,6 +201,8 @@ type subject struct {
 	from     time.Duration
 	deadline time.Duration
 	place    int
+	// declared: the word that stands was given because the deadline passed.
+	declared bool
 }
 
 func newCore(namespaces []string, defaultDuration time.Duration, h hooks) *core {
@@ -263,8 +274,7 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 		l.renewedAt = now - wall.Sub(seen.RenewTime)
 	}
 	if skew := seen.RenewTime.Sub(wall); (skew.Abs() > maxClockSkew) != l.skewed {
-		l.skewed = !l.skewed
-		c.hooks.skewed(l.name, skew, l.skewed)
+		c.setSkewed(w, l, skew, !l.skewed)
 	}
 	for _, s := range l.subjects {
 		c.renewed(l.renewedAt, s)
@@ -284,11 +294,20 @@ func (c *core) deleted(namespace, name string) {
 	if l := w.leases[name]; l != nil {
 		l.exists = false
 		if l.skewed {
-			l.skewed = false
-			c.hooks.skewed(l.name, 0, false)
+			c.setSkewed(w, l, 0, false)
 		}
 		w.drop(l)
 	}
+}
+
+func (c *core) setSkewed(w *namespace, l *lease, skew time.Duration, skewed bool) {
+	l.skewed = skewed
+	if skewed {
+		w.skewed++
+	} else {
+		w.skewed--
+	}
+	c.hooks.skewed(l.name, skew, skewed)
 }
 
 // --- Sight and proof -------------------------------------------------------
@@ -306,7 +325,11 @@ func (c *core) echoed(now time.Duration, namespace string, canary token) {
 	}
 	w.seen = canary
 	c.sighted(now, w)
-	if sentAt, ours := w.settle(canary); ours && c.leader {
+	sentAt, ours := w.settle(canary)
+	if ours && c.hooks.echo != nil {
+		c.hooks.echo(namespace, now-sentAt)
+	}
+	if ours && c.leader {
 		c.declare(w, sentAt)
 	}
 }
@@ -331,6 +354,7 @@ func (c *core) sighted(now time.Duration, w *namespace) {
 	w.checkAt = now + w.blindAfter(c.defaultDuration)
 	if w.blind {
 		w.blind = false
+		w.blindTime += gap
 		c.hooks.blind(w.name, false, gap)
 	}
 }
@@ -358,6 +382,7 @@ func (c *core) declare(w *namespace, until time.Duration) {
 		default:
 			c.say(s, Expired)
 		}
+		s.declared = true
 	}
 }
 
@@ -565,6 +590,9 @@ func (c *core) verdict(now time.Duration, name string, uid types.UID) (Verdict, 
 	if s.lease.renewed {
 		v.SinceRenewal = now - s.lease.renewedAt
 	}
+	if s.declared {
+		v.Overdue = now - s.deadline
+	}
 	return v, true
 }
 
@@ -584,7 +612,7 @@ func (c *core) recall(now time.Duration, s *subject, memory Reporting) {
 	if memory == NoWord || memory == s.reporting {
 		return
 	}
-	s.reporting = memory
+	s.reporting, s.declared = memory, false
 	if memory.silent() {
 		s.watch.deadlines.clear(s)
 	} else {
@@ -605,6 +633,7 @@ func (c *core) repoint(now time.Duration, s *subject) {
 
 // settleIn fits the word of s to the Lease it has just been attached to.
 func (c *core) settleIn(now time.Duration, s *subject) {
+	s.declared = false
 	switch {
 	case !s.watch.readable && s.reporting != Reports:
 		s.reporting = NotReadable
@@ -671,7 +700,7 @@ func (c *core) detach(s *subject) {
 // say gives the word r on s, if it is a new one.
 func (c *core) say(s *subject, r Reporting) {
 	if s.reporting != r {
-		s.reporting = r
+		s.reporting, s.declared = r, false
 		c.hooks.changed(s.name)
 	}
 }

@@ -38,6 +38,19 @@ func (d *deadlines) first() *subject {
 	return d.items[0]
 }
 
+// passed counts the deadlines that are before now. It looks at no more than twice as
+// many: what is below a later one in the heap is later still.
+func (d *deadlines) passed(now time.Duration) int {
+	var below func(i int) int
+	below = func(i int) int {
+		if i >= len(d.items) || d.items[i].deadline >= now {
+			return 0
+		}
+		return 1 + below(2*i+1) + below(2*i+2)
+	}
+	return below(0)
+}
+
 // restore puts the heap in order after deadlines were changed in place.
 func (d *deadlines) restore() { heap.Init((*deadlineHeap)(d)) }
 

@@ -87,9 +87,13 @@ func NewMonitor(options Options) *Monitor {
 		},
 		blind:  m.reportBlindness,
 		skewed: m.reportSkew,
+		echo: func(namespace string, after time.Duration) {
+			canaryEchoes.WithLabelValues(namespace).Observe(after.Seconds())
+		},
 	})
 	for _, namespace := range options.Namespaces {
 		m.watches[namespace] = newLeaseWatch(m, namespace)
+		seriesOf(namespace)
 	}
 	return m
 }
@@ -108,6 +112,7 @@ func (m *Monitor) NeedLeaderElection() bool { return false }
 func (m *Monitor) Start(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
+	defer state.Provide(m.collect)()
 	for _, w := range m.watches {
 		running.Go(func() { w.run(ctx) })
 	}
@@ -222,22 +227,17 @@ func (m *Monitor) poke() {
 func (m *Monitor) reportBlindness(namespace string, blind bool, lasted time.Duration) {
 	log := m.options.Logger.WithValues("namespace", namespace)
 	if blind {
-		blindGauge.WithLabelValues(namespace).Set(1)
 		log.Info("Blind: no canary comes back on the watch of the heartbeats; no host is declared silent until one does")
 		return
 	}
-	blindGauge.WithLabelValues(namespace).Set(0)
-	blindSeconds.WithLabelValues(namespace).Add(lasted.Seconds())
 	log.Info("Sighted again; deadlines were moved by the blind time", "blindFor", lasted.String())
 }
 
 func (m *Monitor) reportSkew(lease types.NamespacedName, skew time.Duration, skewed bool) {
 	log := m.options.Logger.WithValues("Lease", lease.String(), "skew", skew.String())
 	if skewed {
-		skewedHosts.WithLabelValues(lease.Namespace).Inc()
 		log.Info("Clock of a host differs from ours; its heartbeats are judged by their arrival")
 		return
 	}
-	skewedHosts.WithLabelValues(lease.Namespace).Dec()
 	log.Info("Clock of a host agrees with ours again")
 }

@@ -113,7 +113,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err != nil {
 		return err
 	}
-	if err := server.NewReconciler(fenced, clock.RealClock{}).SetupWithManager(mgr, byHost); err != nil {
+	if err := server.NewReconciler(fenced, clock.RealClock{}).SetupWithManager(ctx, mgr, byHost); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	if options.MirrorNodes {
@@ -125,6 +125,9 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		return fmt.Errorf("adding the monitor of heartbeats: %w", err)
 	}
 	if err := addProbes(mgr, monitor); err != nil {
+		return err
+	}
+	if err := provideFleet(ctx, mgr.GetCache(), fence.leads); err != nil {
 		return err
 	}
 	serving, err := newWebhookServing(restConfig, options, log.WithName("webhook"))

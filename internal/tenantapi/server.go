@@ -81,6 +81,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { up.watch(background, s.feed) })
+	defer canaryState.Provide(s.canaries.collect)()
 	running.Go(func() { s.canaries.watch(background, client, log.WithName("canary")) })
 	if certificate.own != nil {
 		running.Go(func() { certificate.own.Run(background) })

@@ -133,6 +133,7 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 		// only a table needs to know, so only then it is asked.
 		v.lateHostColumn = unknown
 	}
+	decided("get", granted, fullErr)
 	if fullErr != nil {
 		s.log.Error(fullErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
 	}
@@ -149,7 +150,7 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 	}
 	var granted grantSet
 	var asking sync.WaitGroup
-	asking.Go(func() { granted = s.grantsFor(ctx, u, namespace) })
+	asking.Go(func() { granted = s.grantsFor(ctx, u, namespace, "list") })
 	selected := newSelectors(options)
 	page, err := s.read(ctx, namespace, options, selected)
 	asking.Wait()
@@ -180,7 +181,7 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	if !s.feed.hasSynced() {
 		return nil, apierrors.NewServiceUnavailable("the servers have not been listed yet; try again")
 	}
-	granted := s.grantsFor(ctx, u, namespace)
+	granted := s.grantsFor(ctx, u, namespace, "watch")
 	selected := newSelectors(options)
 	if err := selected.admit(granted.wide()); err != nil {
 		return nil, err
@@ -207,7 +208,12 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	}
 	s.warn(ctx, granted.column)
 	ctx, w.cancel = context.WithCancel(ctx)
-	go w.run(ctx)
+	open := watches.WithLabelValues()
+	open.Inc()
+	go func() {
+		defer open.Dec()
+		w.run(ctx)
+	}()
 	return w, nil
 }
 
@@ -335,8 +341,9 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 }
 
 // grantsFor asks what the caller may see. An error of the authorizer hides.
-func (s *storage) grantsFor(ctx context.Context, u user.Info, namespace string) grantSet {
+func (s *storage) grantsFor(ctx context.Context, u user.Info, namespace, verb string) grantSet {
 	granted, err := s.grants.set(ctx, u, namespace, nameOf(ctx), s.feed.namespaces)
+	decidedSet(verb, granted, err)
 	if err != nil {
 		s.log.Error(err, "Grants cannot be found; host status is hidden where they are missing")
 	}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"hoststatus.dev/hoststatus/internal/telemetry"
+)
+
+var propagationBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}
+
+var (
+	toServer = telemetry.Manager.Histogram(telemetry.Metric{
+		Name: "hoststatus_server_propagation_seconds", Replicas: telemetry.LeaderCounts,
+		Help: "Time from a change of a host until one Server on it said so.",
+	}, propagationBuckets)
+	toAllServers = telemetry.Manager.Histogram(telemetry.Metric{
+		Name: "hoststatus_host_propagation_seconds", Replicas: telemetry.LeaderCounts,
+		Help: "Time from a change of a host until the last Server on it said so.",
+	}, propagationBuckets)
+
+	propagation = telemetry.Manager.Source()
+	waitingDesc = propagation.Metric(telemetry.KindGauge, telemetry.Metric{
+		Name: "hoststatus_propagation_pending_servers", Replicas: telemetry.LeaderOnly,
+		Help: "Servers that do not say yet what their host says.",
+	})
+	oldestDesc = propagation.Metric(telemetry.KindGauge, telemetry.Metric{
+		Name: "hoststatus_propagation_oldest_pending_seconds", Replicas: telemetry.LeaderOnly,
+		Help: "Age of the oldest change of a host that a Server on it does not say yet; 0 if there is none.",
+	})
+)
+
+// spread measures how changes of hosts reach their Servers. It holds only what is on
+// its way.
+type spread struct {
+	clock clock.PassiveClock
+	// elected is closed once this process leads. Before that nothing is written here,
+	// and so nothing is on its way.
+	elected <-chan struct{}
+
+	mu      sync.Mutex
+	waiting map[reconcile.Request]change
+	hosts   map[string]*hostSpread
+}
+
+// change is one that a Server waits for: the first if there are several.
+type change struct {
+	host  string
+	since time.Time
+}
+
+type hostSpread struct {
+	since   time.Time
+	waiting int
+}
+
+func newSpread(clk clock.PassiveClock, elected <-chan struct{}) *spread {
+	return &spread{clock: clk, elected: elected, waiting: map[reconcile.Request]change{}, hosts: map[string]*hostSpread{}}
+}
+
+func (s *spread) leads() bool {
+	select {
+	case <-s.elected:
+		return true
+	default:
+		return false
+	}
+}
+
+// begin takes that server has to say something new of host.
+func (s *spread) begin(host string, server reconcile.Request) {
+	if !s.leads() {
+		return
+	}
+	now := s.clock.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since := now
+	if before, ok := s.waiting[server]; ok {
+		if before.host == host {
+			return
+		}
+		since = before.since
+		s.leave(before, server)
+	}
+	s.waiting[server] = change{host, since}
+	h := s.hosts[host]
+	if h == nil {
+		h = &hostSpread{since: since}
+		s.hosts[host] = h
+	}
+	if since.Before(h.since) {
+		h.since = since
+	}
+	h.waiting++
+}
+
+// done takes that server says what there is to say, or is gone.
+func (s *spread) done(server reconcile.Request) {
+	now := s.clock.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c, ok := s.waiting[server]
+	if !ok {
+		return
+	}
+	toServer.WithLabelValues().Observe(now.Sub(c.since).Seconds())
+	if h := s.leave(c, server); h != nil {
+		toAllServers.WithLabelValues().Observe(now.Sub(h.since).Seconds())
+	}
+}
+
+// leave forgets server, and returns its host if it was the last one to wait for.
+func (s *spread) leave(c change, server reconcile.Request) *hostSpread {
+	delete(s.waiting, server)
+	if len(s.waiting) == 0 {
+		s.waiting = map[reconcile.Request]change{} // A map keeps the room that it once took.
+	}
+	h := s.hosts[c.host]
+	if h.waiting--; h.waiting > 0 {
+		return nil
+	}
+	delete(s.hosts, c.host)
+	return h
+}
+
+// measure tells s of each Server that next has dealt with.
+func (s *spread) measure(next reconcile.Reconciler) reconcile.Reconciler {
+	return reconcile.Func(func(ctx context.Context, server reconcile.Request) (reconcile.Result, error) {
+		result, err := next.Reconcile(ctx, server)
+		if err == nil && result.IsZero() {
+			s.done(server)
+		}
+		return result, err
+	})
+}
+
+func (s *spread) collect(metrics chan<- prometheus.Metric) {
+	if !s.leads() {
+		return
+	}
+	now := s.clock.Now()
+	s.mu.Lock()
+	waiting, oldest := len(s.waiting), time.Duration(0)
+	for _, h := range s.hosts {
+		oldest = max(oldest, now.Sub(h.since))
+	}
+	s.mu.Unlock()
+	metrics <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(waiting))
+	metrics <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, oldest.Seconds())
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package observability
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/devfleet"
+)
+
+func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
+	fleet, standby := startFleet(t)
+	applyManifests(t, fleet)
+	p := startPrometheus(t, fleet, []string{fleet.ManagerMetrics, standby}, serveResources(t, fleet))
+	ctx := t.Context()
+	readAsTenants(t, fleet)
+	eventually(t, 30*time.Second, p.scrapesAll(ctx, 4))
+	eventually(t, 10*time.Second, p.says(ctx, `min(hoststatus_hosts{host_status="UP"})`, "4"))
+	eventually(t, 10*time.Second, p.says(ctx, "sum(hoststatus_leading)", "1"))
+	eventually(t, 10*time.Second, p.fires(ctx))
+
+	t.Run("a host dies", func(t *testing.T) {
+		fleet.Agents["compute-3"].Kill()
+		eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent"))
+		firing, err := p.firing(ctx)
+		must(t, err)
+		if got, want := firing["HoststatusHostSilent"], "1 host(s) do not report: host status UNKNOWN"; got != want {
+			t.Errorf("the alert says %q, want %q", got, want)
+		}
+	})
+	t.Run("the leader and the standby say the same of the fleet", func(t *testing.T) {
+		for expr, want := range map[string]string{
+			`count(count by (host_status) (count by (host_status) (hoststatus_hosts) == 2))`:                  "6",
+			`count(hoststatus_hosts{host_status="UNKNOWN"} == 1)`:                                             "2",
+			`max(hoststatus_servers{host_status="UNKNOWN"}) - min(hoststatus_servers{host_status="UNKNOWN"})`: "0",
+			`count(hoststatus_propagation_pending_servers)`:                                                   "1",
+			`sum(hoststatus_host_transitions_total{from="UP", to="UNKNOWN"})`:                                 "1",
+			`sum(hoststatus_tenantapi_decisions_total{verb="list", outcome="unknown_only"})`:                  "1",
+			`sum(hoststatus_tenantapi_decisions_total{verb="list", outcome="hidden"})`:                        "1",
+			`sum(hoststatus_tenantapi_decisions_total{verb="get", outcome="granted"})`:                        "1",
+			`sum(hoststatus_detection_lag_seconds_count)`:                                                     "1",
+			`sum(hoststatus_detection_lag_seconds_bucket{le="2.5"})`:                                          "1",
+		} {
+			eventually(t, 10*time.Second, p.says(ctx, expr, want))
+		}
+	})
+	t.Run("every query of the dashboard returns data", func(t *testing.T) {
+		for title, expr := range dashboardQueries(t) {
+			eventually(t, 15*time.Second, func() error {
+				samples, err := p.query(ctx, expr)
+				if err != nil {
+					return err
+				}
+				for _, s := range samples {
+					if s.Value[1] != "NaN" {
+						return nil
+					}
+				}
+				return fmt.Errorf("panel %s: nothing comes of %s: %v", title, expr, samples)
+			})
+		}
+	})
+	t.Run("the host returns", func(t *testing.T) {
+		must(t, fleet.StartAgent("compute-3"))
+		must(t, fleet.WaitFor(ctx, 30*time.Second, devfleet.All(v1alpha1.HostStatusUp)))
+		eventually(t, 15*time.Second, p.fires(ctx))
+	})
+	t.Run("three hosts die at once", func(t *testing.T) {
+		for _, host := range []string{"compute-1", "compute-2", "compute-4"} {
+			fleet.Agents[host].Kill()
+		}
+		eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent", "HoststatusManyHostsSilent"))
+		for _, host := range []string{"compute-1", "compute-2", "compute-4"} {
+			must(t, fleet.StartAgent(host))
+		}
+		eventually(t, 30*time.Second, p.fires(ctx))
+	})
+	t.Run("the tenant API is down", func(t *testing.T) {
+		fleet.TenantAPI.Stop()
+		eventually(t, 15*time.Second, p.fires(ctx, "HoststatusTenantAPIDown"))
+		must(t, fleet.TenantAPI.Start())
+		eventually(t, 30*time.Second, p.fires(ctx))
+	})
+	t.Run("the operator is blind", func(t *testing.T) {
+		// etcd is paused, for less than a leader puts up with. On a busy machine one try
+		// may be too short for Prometheus to see.
+		blind := func() error {
+			must(t, fleet.Cluster.Etcd.Signal(syscall.SIGSTOP))
+			defer func() { must(t, fleet.Cluster.Etcd.Signal(syscall.SIGCONT)) }()
+			return poll(ctx, 4*time.Second, func() error {
+				firing, err := p.firing(ctx)
+				if _, ok := firing["HoststatusBlind"]; err == nil && !ok {
+					err = fmt.Errorf("firing are %v", firing)
+				}
+				return err
+			})
+		}
+		var err error
+		for range 3 {
+			if err = blind(); err == nil {
+				break
+			}
+			eventually(t, 30*time.Second, p.fires(ctx))
+		}
+		must(t, err)
+		eventually(t, 30*time.Second, p.fires(ctx))
+	})
+}
+
+// readAsTenants makes the tenant API decide, for callers with all grants.
+func readAsTenants(t *testing.T, fleet *devfleet.Fleet) {
+	t.Helper()
+	for _, args := range [][]string{
+		{"get", "servers", "-n", "team-a"}, {"get", "servers", "-n", "team-a", "--as=ana"}, {"get", "servers", "web-1", "-n", "team-a", "--as=ana"},
+		{"get", "servers", "-n", "team-a", "--as=abe"}, {"get", "servers", "-n", "team-a", "--as=ada"},
+	} {
+		if out, err := fleet.Kubectl(t.Context(), args...).CombinedOutput(); err != nil {
+			t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+}
+
+// dashboardQueries are the queries of the shipped dashboard, by panel, with what Grafana
+// would fill in.
+func dashboardQueries(t *testing.T) map[string]string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, "config", "prometheus", "dashboard.json"))
+	must(t, err)
+	var board struct {
+		Panels []struct {
+			Title   string `json:"title"`
+			Targets []struct {
+				RefID string `json:"refId"`
+				Expr  string `json:"expr"`
+			} `json:"targets"`
+		} `json:"panels"`
+	}
+	must(t, json.Unmarshal(content, &board))
+	queries := map[string]string{}
+	for _, panel := range board.Panels {
+		for _, target := range panel.Targets {
+			queries[panel.Title+" "+target.RefID] = strings.ReplaceAll(target.Expr, "$__rate_interval", "1m")
+		}
+	}
+	if len(queries) < 20 {
+		t.Fatalf("the dashboard has %d queries only", len(queries))
+	}
+	return queries
+}
