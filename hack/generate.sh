@@ -16,3 +16,5 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 	--readonly-pkg=k8s.io/apimachinery/pkg/apis/meta/v1 --readonly-pkg=k8s.io/apimachinery/pkg/runtime --readonly-pkg=k8s.io/apimachinery/pkg/version --report-filename=/dev/null \
 	./api/tenant/v1alpha1 ./api/v1alpha1 \
 	k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
+# What the chart has in common with config/, and the table of its values.
+(cd hack/packaging && go run ./chart ../..)

@@ -32,7 +32,7 @@ licensed() {
 
 tidy() {
   local module
-  for module in . hack/tools hack/controlplane; do
+  for module in . hack/tools hack/packaging hack/controlplane; do
     (cd "$module" && go mod tidy -diff) || { echo "run go mod tidy in $module"; return 1; }
   done
 }
@@ -47,7 +47,7 @@ generated() {
   git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$copy" 2>/dev/null || true
   (cd "$copy" && hack/generate.sh)
   local part different=0
-  for part in api config; do
+  for part in api config charts; do
     diff -r "$part" "$copy/$part" || different=1
   done
   if [ $different = 1 ]; then
