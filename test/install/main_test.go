@@ -35,8 +35,18 @@ const (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
-	os.Exit(m.Run())
+	var err error
+	if scratch, err = os.MkdirTemp("", "hoststatus-install-"); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(scratch)
+	os.Exit(code)
 }
+
+// scratch is a folder for what several tests need. It is removed in the end.
+var scratch string
 
 // root is the root of the repository.
 var root = sync.OnceValues(devcluster.RepositoryRoot)
