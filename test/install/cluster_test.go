@@ -5,7 +5,6 @@ package install
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -16,7 +15,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
@@ -50,7 +48,7 @@ func newCluster(t *testing.T) *cluster {
 	config, err := started.AdminConfig()
 	must(t, err)
 	must(t, devcluster.WriteKubeconfig(c.kubeconfig, config))
-	c.wait(t, func() error {
+	eventually(t, func() error {
 		_, err := c.kubectl("get", "namespace", "kube-node-lease")
 		return err
 	})
@@ -82,26 +80,6 @@ func (c *cluster) helm(t *testing.T, args ...string) {
 	t.Helper()
 	_, err := run(t.Context(), c.kubeconfig, "helm", append(args, "--namespace="+namespace)...)
 	must(t, err)
-}
-
-// wait waits until check finds nothing to complain of.
-func (c *cluster) wait(t *testing.T, check func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(err)
-		case <-ticker.C:
-		}
-	}
 }
 
 // The claim in Chart.yaml is what these tests run on: no older Kubernetes is promised.
@@ -158,7 +136,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	c := newCluster(t)
 	path := sources(t, "charts", "hoststatus")
 	c.helm(t, "install", release, path, "--create-namespace")
-	c.wait(t, func() error {
+	eventually(t, func() error {
 		_, err := c.kubectlIn(host, "apply", "--filename=-")
 		return err
 	})
@@ -312,7 +290,7 @@ func (c *cluster) checkGone(t *testing.T, objects []*unstructured.Unstructured) 
 		if obj.GetNamespace() != "" {
 			args = append(args, "--namespace="+obj.GetNamespace())
 		}
-		c.wait(t, func() error {
+		eventually(t, func() error {
 			out, err := c.kubectl(args...)
 			if err == nil && out != "" {
 				err = errors.New("helm uninstall has left " + out)
