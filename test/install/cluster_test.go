@@ -78,8 +78,32 @@ func (c *cluster) must(t *testing.T, args ...string) string {
 
 func (c *cluster) helm(t *testing.T, args ...string) {
 	t.Helper()
-	_, err := run(t.Context(), c.kubeconfig, "helm", append(args, "--namespace="+namespace)...)
+	_, err := run(t.Context(), c.kubeconfig, "helm", args...)
 	must(t, err)
+}
+
+// fromDocs returns the arguments of the first helm command of its kind on a page, for
+// a chart in place of the repository's. No pod will get ready here, so it does not wait.
+func fromDocs(t *testing.T, page, command, chart string) (args []string) {
+	t.Helper()
+	content, err := os.ReadFile(sources(t, "docs", page))
+	must(t, err)
+	_, line, found := strings.Cut(string(content), "$ helm "+command+" ")
+	if !found {
+		t.Fatalf("docs/%s has no helm %s", page, command)
+	}
+	line = strings.ReplaceAll(line, "\\\n", " ")
+	line, _, _ = strings.Cut(line, "\n")
+	for _, arg := range strings.Fields(line) {
+		switch arg {
+		case "--wait":
+		case "charts/hoststatus":
+			args = append(args, chart)
+		default:
+			args = append(args, arg)
+		}
+	}
+	return append([]string{command}, args...)
 }
 
 // The claim in Chart.yaml is what these tests run on: no older Kubernetes is promised.
@@ -105,7 +129,7 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 		"chart": chart(t),
 		"chart with everything": chart(t, "--set=agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease},certificates.certManager=true",
 			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
-			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--lease-namespaces=hoststatus-leases},manager.podAnnotations.a=b,agent.maxUnavailable=1"),
+			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--default-lease-duration=30s},manager.podAnnotations.a=b,agent.maxUnavailable=1"),
 		"chart with nothing that can be left out": chart(t, "--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
 		"kustomize":                   kustomization(t, "install", "agent", "node-leases"),
 		"kustomize with cert-manager": kustomization(t, "webhook-cert-manager"),
@@ -135,7 +159,7 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	c := newCluster(t)
 	path := sources(t, "charts", "hoststatus")
-	c.helm(t, "install", release, path, "--create-namespace")
+	c.helm(t, fromDocs(t, "install.md", "install", path)...)
 	eventually(t, func() error {
 		_, err := c.kubectlIn(host, "apply", "--filename=-")
 		return err
@@ -145,7 +169,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 
 	t.Run("an upgrade updates the CRDs and leaves the certificates", func(t *testing.T) {
 		next := nextChart(t, path)
-		c.helm(t, "upgrade", release, next, "--set=manager.replicas=3")
+		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", next), "--set=manager.replicas=3")...)
 		if got := c.must(t, "get", "crd", "computeservices.compute.hoststatus.dev", "--output=jsonpath={.spec.versions[0].schema.openAPIV3Schema.description}"); !strings.Contains(got, changed) {
 			t.Errorf("the CRD was not updated; it says %q", got)
 		}
@@ -155,14 +179,14 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		c.stillTrusted(t)
 	})
 	t.Run("so does a rollback", func(t *testing.T) {
-		c.helm(t, "rollback", release, "1")
+		c.helm(t, fromDocs(t, "upgrade.md", "rollback", "")...)
 		if got := c.must(t, "get", "crd", "computeservices.compute.hoststatus.dev", "--output=jsonpath={.spec.versions[0].schema.openAPIV3Schema.description}"); strings.Contains(got, changed) {
 			t.Errorf("the CRD was not taken back; it says %q", got)
 		}
 		c.stillTrusted(t)
 	})
 	t.Run("uninstall first removes what leads to the processes", func(t *testing.T) {
-		c.helm(t, "uninstall", release)
+		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
 		c.checkOrderOfDeletion(t)
 		c.checkGone(t, chart(t))
 	})
@@ -175,14 +199,14 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		c.must(t, "delete", "namespace", "short-lived", "--timeout=30s")
 	})
 	t.Run("an installation takes up what was kept", func(t *testing.T) {
-		c.helm(t, "install", release, path)
+		c.helm(t, "install", release, path, "--namespace="+namespace)
 		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
 			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
 		}
 	})
 	t.Run("uninstall removes everything if asked", func(t *testing.T) {
-		c.helm(t, "upgrade", release, path, "--set=crds.keep=false")
-		c.helm(t, "uninstall", release)
+		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", path), "--set=crds.keep=false")...)
+		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
 		c.checkGone(t, chart(t, "--set=crds.keep=false"))
 	})
 }

@@ -5,11 +5,13 @@ package install
 import (
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
@@ -38,6 +40,38 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 				t.Errorf("config/ (-) and charts/hoststatus (+) differ:\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestTheOverlayInTheDocsSaysWhatTheChartSaysByValues(t *testing.T) {
+	page, err := os.ReadFile(sources(t, "docs", "install.md"))
+	must(t, err)
+	_, overlay, found := strings.Cut(string(page), "```yaml\n# kustomization.yaml\n")
+	if !found {
+		t.Fatal("docs/install.md has no kustomization.yaml")
+	}
+	overlay, _, _ = strings.Cut(overlay, "```")
+	// kustomize wants relative paths, and takes links for what they point to.
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	repository, err := filepath.EvalSymlinks(sources(t))
+	must(t, err)
+	here, err := filepath.Rel(dir, repository)
+	must(t, err)
+	overlay = strings.ReplaceAll(overlay, "- hoststatus/config", "- "+here+"/config")
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o644))
+	out, err := run(t.Context(), "", "kustomize", "build", dir)
+	must(t, err)
+	want := byName(chart(t, "--set=image.registry=registry.example.com/hoststatus,agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease}"))
+	got := byName(objects(t, out))
+	delete(got, "Namespace /"+namespace)
+	// A flag twice, or once with both, is the same.
+	asFlagTwice := cmp.Transformer("flags", func(flag string) string {
+		return strings.Replace(flag, "--lease-namespaces=hoststatus-leases,kube-node-lease", "--lease-namespaces=hoststatus-leases", 1)
+	})
+	added := cmpopts.IgnoreSliceElements(func(flag any) bool { return flag == "--lease-namespaces=kube-node-lease" })
+	if diff := cmp.Diff(want, got, asFlagTwice, added); diff != "" {
+		t.Errorf("the chart (-) and the overlay in docs/install.md (+) differ:\n%s", diff)
 	}
 }
 
