@@ -70,7 +70,7 @@ generate: ## Write what is generated from the code.
 	hack/generate.sh
 
 .PHONY: verify
-verify: $(GOLANGCI_LINT) ## Check format, vet, lint, vulnerabilities, generated files and modules.
+verify: $(GOLANGCI_LINT) bin/helm ## Check format, vet, lint, vulnerabilities, generated files and modules.
 	hack/verify.sh
 
 $(GOLANGCI_LINT): hack/tools/go.mod hack/tools/golangci-lint/main.go

@@ -148,21 +148,27 @@ func TestTheChartIsOfThisRelease(t *testing.T) {
 		t.Errorf("Chart.yaml has version %s and appVersion %s; both should be %s, as in internal/version", chart.Version, chart.AppVersion, version.Version)
 	}
 	for _, obj := range kustomization(t, "install", "agent") {
-		for _, image := range images(obj) {
-			if !strings.HasSuffix(image, ":"+version.Version) {
+		for _, container := range containers(obj) {
+			if image, _ := container["image"].(string); !strings.HasSuffix(image, ":"+version.Version) {
 				t.Errorf("config/ has image %s in %s; its tag should be %s, as in internal/version", image, obj.GetName(), version.Version)
 			}
 		}
 	}
 }
 
-func images(obj *unstructured.Unstructured) (images []string) {
-	containers, _, _ := unstructured.NestedSlice(obj.Object, "spec", "template", "spec", "containers")
-	for _, container := range containers {
-		image, _, _ := unstructured.NestedString(container.(map[string]any), "image")
-		images = append(images, image)
+// containers returns the containers of a Pod, or of what makes Pods.
+func containers(obj *unstructured.Unstructured) (containers []map[string]any) {
+	path := []string{"spec", "template", "spec", "containers"}
+	if obj.GetKind() == "Pod" {
+		path = []string{"spec", "containers"}
 	}
-	return images
+	all, _, _ := unstructured.NestedSlice(obj.Object, path...)
+	for _, container := range all {
+		if container, ok := container.(map[string]any); ok {
+			containers = append(containers, container)
+		}
+	}
+	return containers
 }
 
 func TestTheSchemaKnowsEveryValue(t *testing.T) {
