@@ -66,6 +66,8 @@ type upgradable struct {
 	tree string
 
 	webhookPort, tenantAPIPort string
+	// standby is the manager beside the fleet's own.
+	standby *devcluster.Process
 }
 
 // Install implements devfleet.Installation.
@@ -108,8 +110,11 @@ func (u *upgradable) replace(t *testing.T, f *devfleet.Fleet, bin string) {
 	must(t, u.use(bin))
 	standby, _, err := f.StartManager("manager-" + filepath.Base(bin))
 	must(t, err)
-	t.Cleanup(standby.Stop)
 	f.Manager.Stop()
+	if u.standby != nil {
+		u.standby.Stop()
+	}
+	u.standby = standby
 	f.TenantAPI.Stop()
 	must(t, f.TenantAPI.Start())
 	for _, host := range devfleet.Hosts {
@@ -142,6 +147,11 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 	})
 	must(t, err)
 	t.Cleanup(f.Stop)
+	t.Cleanup(func() {
+		if u.standby != nil {
+			u.standby.Stop()
+		}
+	})
 	createEveryStatus(t, f)
 	had := snapshot(t, f)
 	said := newRecord(t, f)
