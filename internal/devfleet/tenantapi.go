@@ -29,13 +29,13 @@ func TenantAPIManifests(root, dir, port string) error {
 // StartTenantAPI registers and starts the tenant API.
 func (f *Fleet) StartTenantAPI(ctx context.Context) error {
 	f.say("Starting the tenant API")
-	if shipped, ok := f.Installation.(shipped); ok {
+	if s, ok := f.Installation.(shipped); ok {
 		ports, err := devcluster.FreePorts(1)
 		if err != nil {
 			return err
 		}
 		f.tenantAPIPort = ports[0]
-		if err := f.RegisterTenantAPI(ctx, shipped.root, f.tenantAPIPort); err != nil {
+		if err := f.RegisterTenantAPI(ctx, s.root, f.tenantAPIPort); err != nil {
 			return err
 		}
 	}
