@@ -42,6 +42,15 @@ build: ## Build the binaries into bin/.
 	@mkdir -p bin
 	$(GO) build -o bin/ ./cmd/...
 
+.PHONY: image
+image: ## Build the container images (IMAGE_REGISTRY=... IMAGE_TAG=... PLATFORMS=...).
+	@hack/image.sh
+
+.PHONY: chart
+chart: bin/helm ## Check the Helm chart, and render it into bin/hoststatus.yaml.
+	bin/helm lint --strict --quiet charts/hoststatus
+	bin/helm template hoststatus charts/hoststatus --namespace hoststatus-system >bin/hoststatus.yaml
+
 .PHONY: test
 test: ## Run the whole test suite.
 	@hack/test.sh
@@ -73,9 +82,14 @@ generate: ## Write what is generated from the code.
 	hack/generate.sh
 
 .PHONY: verify
-verify: $(GOLANGCI_LINT) ## Check format, vet, lint, vulnerabilities, generated files and modules.
+verify: $(GOLANGCI_LINT) bin/helm ## Check format, vet, lint, vulnerabilities, generated files and modules.
 	hack/verify.sh
 
 $(GOLANGCI_LINT): hack/tools/go.mod hack/tools/golangci-lint/main.go
 	@mkdir -p bin
 	cd hack/tools && $(GO) build -o ../../$@ ./golangci-lint
+
+bin/helm bin/kustomize &: hack/packaging/go.mod
+	@mkdir -p bin
+	cd hack/packaging && CGO_ENABLED=0 $(GO) build -o ../../bin/ helm.sh/helm/v4/cmd/helm sigs.k8s.io/kustomize/kustomize/v5
+	@touch bin/helm bin/kustomize

@@ -19,3 +19,6 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 
 # docs/metrics.md, and in config/prometheus the PrometheusRule and the dashboard.
 go run ./hack/observability
+
+# What the chart has in common with config/, and the table of its values.
+(cd hack/packaging && go run ./chart ../..)

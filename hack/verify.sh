@@ -32,7 +32,7 @@ licensed() {
 
 tidy() {
   local module
-  for module in . hack/tools hack/controlplane hack/lua hack/plot hack/prometheus-operator; do
+  for module in . hack/tools hack/packaging hack/controlplane hack/lua hack/plot hack/prometheus-operator; do
     (cd "$module" && go mod tidy -diff) || { echo "run go mod tidy in $module"; return 1; }
   done
 }
@@ -47,7 +47,7 @@ generated() {
   git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$copy" 2>/dev/null || true
   (cd "$copy" && hack/generate.sh)
   local part different=0
-  for part in api config docs; do
+  for part in api config docs charts; do
     diff -r "$part" "$copy/$part" || different=1
   done
   if [ $different = 1 ]; then
@@ -62,4 +62,5 @@ step "go vet" go vet ./...
 step "lint" bin/golangci-lint run ./...
 step "modules are tidy" tidy
 step "known vulnerabilities" hack/vulncheck.sh
+step "chart" bin/helm lint --strict --quiet charts/hoststatus
 step "generated files are up to date" generated

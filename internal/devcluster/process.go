@@ -26,6 +26,10 @@ type Process struct {
 	env  []string
 	log  string
 
+	// root and user confine the process: see Confine.
+	root string
+	user *syscall.Credential
+
 	mu   sync.Mutex
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -36,6 +40,13 @@ type Process struct {
 // env is its whole environment.
 func NewProcess(name, path, logPath string, env []string, args ...string) *Process {
 	return &Process{name: name, path: path, args: args, env: env, log: logPath}
+}
+
+// Confine lets the program see dir as the root of all files, where its path is to be
+// found, and run as a user and group without rights. It is for a process that is run by
+// root, and for what is not running.
+func (p *Process) Confine(dir string, id uint32) {
+	p.root, p.user = dir, &syscall.Credential{Uid: id, Gid: id}
 }
 
 // Start runs the program.
@@ -50,7 +61,10 @@ func (p *Process) Start() error {
 	cmd.Env = p.env
 	cmd.Stdout, cmd.Stderr = out, out
 	// A group of its own keeps a terminal's Ctrl-C from it: we stop it in order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: p.root, Credential: p.user}
+	if p.root != "" {
+		cmd.Dir = "/"
+	}
 	if err := spawn(cmd); err != nil {
 		_ = out.Close()
 		return fmt.Errorf("starting %s: %w", p.name, err)
@@ -87,6 +101,13 @@ func (p *Process) Done() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done
+}
+
+// Err is how the last run ended: nil if by itself and without complaint.
+func (p *Process) Err() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 // Kill ends the process at once, with SIGKILL, and waits for its end.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -51,6 +52,31 @@ type Options struct {
 	Log io.Writer
 	// APIServerArgs are added to kube-apiserver's own, ManagerArgs to each manager's.
 	APIServerArgs, ManagerArgs []string
+	// Installation is another way to install hoststatus and to run its processes. Nil
+	// means the manifests of config/ and binaries that are built from the sources.
+	Installation Installation
+}
+
+// Installation installs hoststatus on a control plane, and makes its processes.
+type Installation interface {
+	// Install installs all but the sample fleet. The webhook and the tenant API are to
+	// be found on these ports of localhost. It is repeated until it works.
+	Install(ctx context.Context, f *Fleet, webhookPort, tenantAPIPort string) error
+	// Process makes a process, which the fleet starts.
+	Process(f *Fleet, c Command) (*devcluster.Process, error)
+}
+
+// Command is a process of hoststatus as a Fleet would run it.
+type Command struct {
+	// Binary is the program, and Name what this run of it is called.
+	Binary, Name string
+	// Host is that of an agent.
+	Host string
+	// Config is the identity of the process, by a client certificate.
+	Config *rest.Config
+	// Args are its flags, and Addresses those that say where it listens: what another
+	// way to install hoststatus has to take over.
+	Args, Addresses []string
 }
 
 // Fleet is a running control plane with hoststatus and the sample fleet on it.
@@ -65,10 +91,12 @@ type Fleet struct {
 	Manager *devcluster.Process
 	// ManagerMetrics is the address of the manager's /metrics.
 	ManagerMetrics string
-	// WebhookPort is where kube-apiserver looks for the webhook.
-	WebhookPort string
-	TenantAPI   *devcluster.Process
-	Agents      map[string]*devcluster.Process
+	// WebhookPort is where kube-apiserver looks for the webhook, and tenantAPIPort
+	// where for the tenant API.
+	WebhookPort   string
+	tenantAPIPort string
+	TenantAPI     *devcluster.Process
+	Agents        map[string]*devcluster.Process
 
 	unlock   func()
 	stop     chan struct{}
@@ -131,9 +159,12 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 	if err != nil {
 		return nil, err
 	}
-	f.say("Building hoststatus")
-	if err := f.build(ctx, root); err != nil {
-		return nil, err
+	if f.Installation == nil {
+		f.Installation = shipped{root}
+		f.say("Building hoststatus")
+		if err := f.build(ctx, root); err != nil {
+			return nil, err
+		}
 	}
 	f.say("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
 	if f.Cluster, err = devcluster.Start(ctx, devcluster.Options{
@@ -176,6 +207,9 @@ func (f *Fleet) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+f.AdminKubeconfig, "HOME="+f.Dir)
 	return cmd
 }
+
+// LogFile is where the process called name writes its log.
+func (f *Fleet) LogFile(name string) string { return f.path(name + ".log") }
 
 // DriverFile is the file that the fake driver on host reads.
 func (f *Fleet) DriverFile(host string) string { return f.path("fake-driver", host+".yaml") }
@@ -290,24 +324,50 @@ func NewClient(config *rest.Config) (client.WithWatch, error) {
 func (f *Fleet) install(ctx context.Context, root string) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()
-	ports, err := devcluster.FreePorts(1)
+	ports, err := devcluster.FreePorts(2)
 	if err != nil {
 		return err
 	}
-	f.WebhookPort = ports[0]
-	if err := DefaultManifests(root, f.path("default"), f.WebhookPort); err != nil {
+	f.WebhookPort, f.tenantAPIPort = ports[0], ports[1]
+	if err := f.retry(ctx, func() error { return f.Installation.Install(ctx, f, f.WebhookPort, f.tenantAPIPort) }); err != nil {
 		return err
 	}
-	for _, dir := range []string{f.path("default"), filepath.Join(root, "config", "node-leases"), filepath.Join(root, "config", "samples")} {
-		if err := f.retry(ctx, func() error { return f.apply(ctx, dir) }); err != nil {
+	return f.retry(ctx, func() error { return f.Apply(ctx, filepath.Join(root, "config", "samples")) })
+}
+
+// shipped installs the manifests of config/ and runs what was built from root.
+type shipped struct{ root string }
+
+// Install implements Installation. The tenant API is registered when it starts.
+func (s shipped) Install(ctx context.Context, f *Fleet, webhookPort, _ string) error {
+	if err := DefaultManifests(s.root, f.path("default"), webhookPort); err != nil {
+		return err
+	}
+	for _, dir := range []string{f.path("default"), filepath.Join(s.root, "config", "node-leases")} {
+		if err := f.Apply(ctx, dir); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// apply applies manifests, with the kustomize that is in kubectl.
-func (f *Fleet) apply(ctx context.Context, dir string) error {
+// Process implements Installation.
+func (shipped) Process(f *Fleet, c Command) (*devcluster.Process, error) {
+	return f.NewProcess(f.path("bin", c.Binary), c)
+}
+
+// NewProcess makes a process of the program at path, as a Fleet would run it.
+func (f *Fleet) NewProcess(path string, c Command) (*devcluster.Process, error) {
+	kubeconfig := f.path(c.Name + ".kubeconfig")
+	if err := devcluster.WriteKubeconfig(kubeconfig, c.Config); err != nil {
+		return nil, err
+	}
+	args := slices.Concat([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, c.Args, c.Addresses)
+	return devcluster.NewProcess(c.Name, path, f.LogFile(c.Name), os.Environ(), args...), nil
+}
+
+// Apply applies manifests, with the kustomize that is in kubectl.
+func (f *Fleet) Apply(ctx context.Context, dir string) error {
 	out, err := f.Kubectl(ctx, "apply", "--server-side", "-k", dir).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("applying %s: %w\n%s", dir, err, out)
@@ -345,13 +405,12 @@ func (f *Fleet) newManager(name, webhookPort string, flags ...string) (p *devclu
 		return nil, "", err
 	}
 	metrics = net.JoinHostPort("127.0.0.1", ports[0])
-	args := append([]string{
-		leaseNamespaces,
+	args := append([]string{leaseNamespaces}, f.ManagerArgs...)
+	p, err = f.start(Command{Binary: "manager", Name: name, Config: config, Args: append(args, flags...), Addresses: []string{
 		"--metrics-bind-address=" + metrics,
 		"--health-probe-bind-address=" + net.JoinHostPort("127.0.0.1", ports[1]),
 		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", webhookPort),
-	}, f.ManagerArgs...)
-	p, err = f.process("manager", name, config, append(args, flags...)...)
+	}})
 	return p, metrics, err
 }
 
@@ -401,20 +460,19 @@ func (f *Fleet) startAgent(root, host string) error {
 	if err := os.WriteFile(f.DriverFile(host), sample, 0o644); err != nil {
 		return fmt.Errorf("writing the file of the fake driver: %w", err)
 	}
-	f.Agents[host], err = f.process("agent", "agent-"+host, config,
-		"--host-name="+host,
-		"--lease-duration="+f.LeaseDuration.String(), "--renew-interval="+f.RenewInterval.String(),
-		"--driver=fake", "--fake-driver-file="+f.DriverFile(host))
+	f.Agents[host], err = f.start(Command{Binary: "agent", Name: "agent-" + host, Host: host, Config: config, Args: []string{
+		"--host-name=" + host,
+		"--lease-duration=" + f.LeaseDuration.String(), "--renew-interval=" + f.RenewInterval.String(),
+		"--driver=fake", "--fake-driver-file=" + f.DriverFile(host),
+	}})
 	return err
 }
 
-func (f *Fleet) process(binary, name string, config *rest.Config, args ...string) (*devcluster.Process, error) {
-	kubeconfig := f.path(name + ".kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, config); err != nil {
+func (f *Fleet) start(c Command) (*devcluster.Process, error) {
+	p, err := f.Installation.Process(f, c)
+	if err != nil {
 		return nil, err
 	}
-	p := devcluster.NewProcess(name, f.path("bin", binary), f.path(name+".log"), os.Environ(),
-		append([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, args...)...)
 	return p, p.Start()
 }
 

@@ -29,27 +29,34 @@ func TenantAPIManifests(root, dir, port string) error {
 // StartTenantAPI registers and starts the tenant API.
 func (f *Fleet) StartTenantAPI(ctx context.Context) error {
 	f.say("Starting the tenant API")
-	root, err := devcluster.RepositoryRoot()
-	if err != nil {
-		return err
-	}
-	ports, err := devcluster.FreePorts(1)
-	if err != nil {
-		return err
-	}
-	if err := TenantAPIManifests(root, f.path("tenant-apiserver"), ports[0]); err != nil {
-		return err
-	}
-	if out, err := f.Kubectl(ctx, "apply", "--server-side", "-k", f.path("tenant-apiserver")).CombinedOutput(); err != nil {
-		return fmt.Errorf("registering the tenant API: %w\n%s", err, out)
+	if s, ok := f.Installation.(shipped); ok {
+		ports, err := devcluster.FreePorts(1)
+		if err != nil {
+			return err
+		}
+		f.tenantAPIPort = ports[0]
+		if err := f.RegisterTenantAPI(ctx, s.root, f.tenantAPIPort); err != nil {
+			return err
+		}
 	}
 	config, err := f.Cluster.ConfigFor(TenantAPIUser, TenantAPIGroups...)
 	if err != nil {
 		return err
 	}
-	f.TenantAPI, err = f.process("tenant-apiserver", "tenant-apiserver", config,
-		leaseNamespaces, "--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s")
+	f.TenantAPI, err = f.start(Command{
+		Binary: "tenant-apiserver", Name: "tenant-apiserver", Config: config,
+		Args:      []string{leaseNamespaces, "--shutdown-delay=0s"},
+		Addresses: []string{"--bind-address=127.0.0.1", "--secure-port=" + f.tenantAPIPort},
+	})
 	return err
+}
+
+// RegisterTenantAPI applies the manifests of the tenant API that are in root.
+func (f *Fleet) RegisterTenantAPI(ctx context.Context, root, port string) error {
+	if err := TenantAPIManifests(root, f.path("tenant-apiserver"), port); err != nil {
+		return err
+	}
+	return f.Apply(ctx, f.path("tenant-apiserver"))
 }
 
 // WaitForTenantAPI waits until kube-apiserver reaches the tenant API, and kubectl

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/client-go/kubernetes"
+
+	"hoststatus.dev/hoststatus/internal/devcluster"
+)
+
+// cluster is a control plane with nothing of hoststatus on it.
+type cluster struct {
+	*devcluster.Cluster
+	kubeconfig string
+	audit      string
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short leaves out what needs a control plane")
+	}
+	dir := t.TempDir()
+	c := &cluster{kubeconfig: filepath.Join(dir, "kubeconfig"), audit: filepath.Join(dir, "audit.log")}
+	policy := filepath.Join(dir, "audit.yaml")
+	must(t, os.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  verbs: [delete]\n- level: None\n"), 0o644))
+	started, err := devcluster.Start(t.Context(), devcluster.Options{
+		Dir: filepath.Join(dir, "cluster"), Log: t.Output(),
+		APIServerArgs: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit, "--audit-log-mode=blocking"},
+	})
+	must(t, err)
+	t.Cleanup(started.Stop)
+	c.Cluster = started
+	config, err := started.AdminConfig()
+	must(t, err)
+	must(t, devcluster.WriteKubeconfig(c.kubeconfig, config))
+	eventually(t, func() error {
+		_, err := c.kubectl("get", "namespace", "kube-node-lease")
+		return err
+	})
+	return c
+}
+
+func (c *cluster) kubectl(args ...string) (string, error) { return c.kubectlIn("", args...) }
+
+func (c *cluster) kubectlIn(stdin string, args ...string) (string, error) {
+	cmd := exec.Command(c.Kubectl(), args...)
+	cmd.Env = []string{"KUBECONFIG=" + c.kubeconfig, "HOME=" + c.Dir}
+	cmd.Stdin = strings.NewReader(stdin)
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("kubectl %v: %w\n%s", args, err, complaint.String())
+	}
+	return out.String(), nil
+}
+
+func (c *cluster) must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := c.kubectl(args...)
+	must(t, err)
+	return out
+}
+
+func (c *cluster) helm(t *testing.T, args ...string) {
+	t.Helper()
+	_, err := run(t.Context(), c.kubeconfig, "helm", args...)
+	must(t, err)
+}
+
+// fromDocs returns the arguments of the first helm command of its kind on a page, for
+// a chart in place of the repository's. No pod will get ready here, so it does not wait.
+func fromDocs(t *testing.T, page, command, chart string) (args []string) {
+	t.Helper()
+	content, err := os.ReadFile(sources(t, "docs", page))
+	must(t, err)
+	_, line, found := strings.Cut(string(content), "$ helm "+command+" ")
+	if !found {
+		t.Fatalf("docs/%s has no helm %s", page, command)
+	}
+	line = strings.ReplaceAll(line, "\\\n", " ")
+	line, _, _ = strings.Cut(line, "\n")
+	for _, arg := range strings.Fields(line) {
+		switch arg {
+		case "--wait":
+		case "charts/hoststatus":
+			args = append(args, chart)
+		default:
+			args = append(args, arg)
+		}
+	}
+	return append([]string{command}, args...)
+}
+
+// The claim in Chart.yaml is what these tests run on: no older Kubernetes is promised.
+func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
+	c := newCluster(t)
+	config, err := c.AdminConfig()
+	must(t, err)
+	kube, err := kubernetes.NewForConfig(config)
+	must(t, err)
+	server, err := kube.Discovery().ServerVersion()
+	must(t, err)
+	var claim struct{ KubeVersion string }
+	decode(t, sources(t, "charts", "hoststatus", "Chart.yaml"), &claim)
+	if want := fmt.Sprintf(">=%s.%s.0-0", server.Major, server.Minor); claim.KubeVersion != want {
+		t.Errorf("Chart.yaml claims Kubernetes %q, and what was tested is %s: %q", claim.KubeVersion, server.GitVersion, want)
+	}
+
+	for _, name := range []string{namespace, "hoststatus-leases"} {
+		c.must(t, "create", "namespace", name)
+	}
+	c.must(t, "create", "serviceaccount", "hoststatus-test", "--namespace="+namespace)
+	for name, all := range map[string][]*unstructured.Unstructured{
+		"chart": chart(t),
+		"chart with everything": chart(t, "--set=agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease},certificates.certManager=true",
+			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
+			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--default-lease-duration=30s},manager.podAnnotations.a=b,agent.maxUnavailable=1"),
+		"chart with nothing that can be left out": chart(t, "--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
+		"kustomize":                   kustomization(t, "install", "agent", "node-leases"),
+		"kustomize with cert-manager": kustomization(t, "webhook-cert-manager"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var list unstructured.UnstructuredList
+			for _, obj := range all {
+				// Its kinds are cert-manager's own, which is not here.
+				if obj.GroupVersionKind().Group != "cert-manager.io" {
+					list.Items = append(list.Items, *obj)
+				}
+			}
+			list.SetAPIVersion("v1")
+			list.SetKind("List")
+			manifests, err := json.Marshal(&list)
+			must(t, err)
+			out, err := c.kubectlIn(string(manifests), "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-")
+			must(t, err)
+			if accepted := strings.Count(out, "(server dry run)"); accepted != len(list.Items) {
+				t.Errorf("%d of %d objects were accepted:\n%s", accepted, len(list.Items), out)
+			}
+			t.Logf("Kubernetes %s accepts %d objects", server.GitVersion, len(list.Items))
+		})
+	}
+}
+
+func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
+	c := newCluster(t)
+	path := sources(t, "charts", "hoststatus")
+	c.helm(t, fromDocs(t, "install.md", "install", path)...)
+	eventually(t, func() error {
+		_, err := c.kubectlIn(host, "apply", "--filename=-")
+		return err
+	})
+	uid := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}")
+	c.trust(t)
+
+	t.Run("an upgrade updates the CRDs and leaves the certificates", func(t *testing.T) {
+		next := nextChart(t, path)
+		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", next), "--set=manager.replicas=3")...)
+		if got := c.must(t, "get", "crd", "computeservices.compute.hoststatus.dev", "--output=jsonpath={.spec.versions[0].schema.openAPIV3Schema.description}"); !strings.Contains(got, changed) {
+			t.Errorf("the CRD was not updated; it says %q", got)
+		}
+		if got := c.must(t, "get", "deployment", "hoststatus-manager", "--namespace="+namespace, "--output=jsonpath={.spec.replicas}"); got != "3" {
+			t.Errorf("the manager has %s replicas, not 3", got)
+		}
+		c.stillTrusted(t)
+	})
+	t.Run("so does a rollback", func(t *testing.T) {
+		c.helm(t, fromDocs(t, "upgrade.md", "rollback", "")...)
+		if got := c.must(t, "get", "crd", "computeservices.compute.hoststatus.dev", "--output=jsonpath={.spec.versions[0].schema.openAPIV3Schema.description}"); strings.Contains(got, changed) {
+			t.Errorf("the CRD was not taken back; it says %q", got)
+		}
+		c.stillTrusted(t)
+	})
+	t.Run("uninstall first removes what leads to the processes", func(t *testing.T) {
+		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
+		c.checkOrderOfDeletion(t)
+		c.checkGone(t, chart(t))
+	})
+	t.Run("what was kept is whole, and a namespace can be deleted", func(t *testing.T) {
+		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
+			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
+		}
+		c.must(t, "get", "namespace", "hoststatus-leases")
+		c.must(t, "create", "namespace", "short-lived")
+		c.must(t, "delete", "namespace", "short-lived", "--timeout=30s")
+	})
+	t.Run("an installation takes up what was kept", func(t *testing.T) {
+		c.helm(t, "install", release, path, "--namespace="+namespace)
+		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
+			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
+		}
+	})
+	t.Run("uninstall removes everything if asked", func(t *testing.T) {
+		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", path), "--set=crds.keep=false")...)
+		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
+		c.checkGone(t, chart(t, "--set=crds.keep=false"))
+	})
+}
+
+const host = `{"apiVersion":"compute.hoststatus.dev/v1alpha1","kind":"ComputeService","metadata":{"name":"compute-1"},"spec":{"disabled":true}}`
+
+// changed is what the next chart's CRDs say.
+const changed = "What the next release says of it."
+
+// nextChart is a copy of the chart with other CRDs.
+func nextChart(t *testing.T, path string) string {
+	t.Helper()
+	next := filepath.Join(t.TempDir(), "hoststatus")
+	must(t, os.CopyFS(next, os.DirFS(path)))
+	crds := filepath.Join(next, "templates", "generated", "crds.yaml")
+	content, err := os.ReadFile(crds)
+	must(t, err)
+	const place = "      openAPIV3Schema:\n        description: "
+	if !bytes.Contains(content, []byte(place)) {
+		t.Fatalf("%s has no %q", crds, place)
+	}
+	content = bytes.ReplaceAll(content, []byte("        description: |-\n          ComputeService"), []byte("        description: |-\n          "+changed+" ComputeService"))
+	if !bytes.Contains(content, []byte(changed)) {
+		content = bytes.ReplaceAll(content, []byte(place), []byte(place+changed+" "))
+	}
+	must(t, os.WriteFile(crds, content, 0o644))
+	return next
+}
+
+// trust does what webhook and tenant API do with their own certificates.
+func (c *cluster) trust(t *testing.T) {
+	t.Helper()
+	bundle := c.bundle(t)
+	c.must(t, "patch", "apiservice", "v1alpha1.tenant.hoststatus.dev", "--type=merge", "--field-manager=hoststatus-serving-certificate",
+		"--patch", `{"spec":{"caBundle":"`+bundle+`"}}`)
+	var webhooks []string
+	for i := range 3 {
+		webhooks = append(webhooks, fmt.Sprintf(`{"op":"add","path":"/webhooks/%d/clientConfig/caBundle","value":%q}`, i, bundle))
+	}
+	c.must(t, "patch", "validatingwebhookconfiguration", "hoststatus-webhook", "--type=json", "--field-manager=hoststatus-serving-certificate",
+		"--patch", "["+strings.Join(webhooks, ",")+"]")
+	c.stillTrusted(t)
+}
+
+func (c *cluster) stillTrusted(t *testing.T) {
+	t.Helper()
+	bundle := c.bundle(t)
+	got := c.must(t, "get", "apiservice", "v1alpha1.tenant.hoststatus.dev", "--output=jsonpath={.spec.caBundle}") + " " +
+		c.must(t, "get", "validatingwebhookconfiguration", "hoststatus-webhook", "--output=jsonpath={.webhooks[*].clientConfig.caBundle}")
+	if got != strings.Join([]string{bundle, bundle, bundle, bundle}, " ") {
+		t.Errorf("the APIService and the webhooks have lost a caBundle: %.60s...", got)
+	}
+}
+
+func (c *cluster) bundle(t *testing.T) string {
+	t.Helper()
+	pem, err := os.ReadFile(filepath.Join(c.Dir, "server-ca.crt"))
+	must(t, err)
+	return base64.StdEncoding.EncodeToString(pem)
+}
+
+// checkOrderOfDeletion looks into the audit log: nothing that leads to a process is
+// there any more when the process, or the way to it, goes.
+func (c *cluster) checkOrderOfDeletion(t *testing.T) {
+	t.Helper()
+	f, err := os.Open(c.audit)
+	must(t, err)
+	defer func() { _ = f.Close() }()
+	var order []string
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var event struct {
+			UserAgent string
+			ObjectRef struct{ Resource, Name string }
+		}
+		must(t, json.Unmarshal(lines.Bytes(), &event))
+		if strings.Contains(event.UserAgent, "elm") && strings.HasPrefix(event.ObjectRef.Name, "hoststatus") || event.ObjectRef.Resource == "apiservices" {
+			order = append(order, event.ObjectRef.Resource)
+		}
+	}
+	must(t, lines.Err())
+	for _, first := range []string{"validatingwebhookconfigurations", "apiservices"} {
+		for _, later := range []string{"services", "deployments", "serviceaccounts", "roles", "clusterroles"} {
+			i, j := slices.Index(order, first), slices.Index(order, later)
+			if i < 0 || j < 0 || i > j {
+				t.Errorf("helm deletes %s (place %d) not before %s (place %d): %v", first, i, later, j, order)
+			}
+		}
+	}
+}
+
+// checkGone checks that nothing of a release is left, but for what is to be kept.
+func (c *cluster) checkGone(t *testing.T, objects []*unstructured.Unstructured) {
+	t.Helper()
+	for _, obj := range objects {
+		if obj.GetAnnotations()[hookAnnotation] != "" || obj.GetAnnotations()[keepAnnotation] != "" {
+			continue
+		}
+		kind := obj.GroupVersionKind()
+		args := []string{"get", kind.Kind + "." + kind.Version + "." + kind.Group, obj.GetName(), "--ignore-not-found", "--output=name"}
+		if kind.Group == "" {
+			args[1] = kind.Kind
+		}
+		if obj.GetNamespace() != "" {
+			args = append(args, "--namespace="+obj.GetNamespace())
+		}
+		eventually(t, func() error {
+			out, err := c.kubectl(args...)
+			if err == nil && out != "" {
+				err = errors.New("helm uninstall has left " + out)
+			}
+			return err
+		})
+	}
+}

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package install shows that what is shipped for a cluster, the Helm chart and the
+// kustomizations, installs what the rest of the tests are about, and how that is
+// upgraded and removed. There is no kubelet: pods are made, and run, by the tests.
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"hoststatus.dev/hoststatus/internal/devcluster"
+)
+
+// The release that the tests install.
+const (
+	release   = "hoststatus"
+	namespace = "hoststatus-system"
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	ctrl.SetLogger(logr.Discard())
+	var err error
+	if scratch, err = os.MkdirTemp("", "hoststatus-install-"); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(scratch)
+	os.Exit(code)
+}
+
+// scratch is a folder for what several tests need. It is removed in the end.
+var scratch string
+
+// root is the root of the repository.
+var root = sync.OnceValues(devcluster.RepositoryRoot)
+
+// tools builds helm and kustomize, as hack/packaging pins them, into bin/. What is
+// there already and up to date is left alone.
+var tools = sync.OnceValues(func() (string, error) {
+	root, err := root()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-o", filepath.Join(root, "bin")+"/", "helm.sh/helm/v4/cmd/helm", "sigs.k8s.io/kustomize/kustomize/v5")
+	cmd.Dir = filepath.Join(root, "hack", "packaging")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building helm and kustomize: %w\n%s", err, out)
+	}
+	return filepath.Join(root, "bin"), nil
+})
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func sources(t *testing.T, elements ...string) string {
+	t.Helper()
+	dir, err := root()
+	must(t, err)
+	return filepath.Join(append([]string{dir}, elements...)...)
+}
+
+// run runs a tool of bin/ and returns what it printed to its standard output. The
+// error holds what it printed besides.
+func run(ctx context.Context, kubeconfig, tool string, args ...string) (string, error) {
+	bin, err := tools()
+	if err != nil {
+		return "", err
+	}
+	home, err := os.MkdirTemp("", "hoststatus-install-home-")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = os.RemoveAll(home) }()
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, tool), args...)
+	cmd.Env = []string{"HOME=" + home, "KUBECONFIG=" + kubeconfig, "PATH=" + os.Getenv("PATH")}
+	var out, complaint bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return out.String(), fmt.Errorf("%s %v: %w\n%s", tool, args, err, complaint.String())
+	}
+	return out.String(), nil
+}
+
+// chart renders the chart as helm would install it.
+func chart(t *testing.T, args ...string) []*unstructured.Unstructured {
+	t.Helper()
+	out, err := run(t.Context(), "", "helm", append([]string{"template", release, sources(t, "charts", "hoststatus"), "--namespace", namespace}, args...)...)
+	must(t, err)
+	return objects(t, out)
+}
+
+// kustomization renders folders of config/.
+func kustomization(t *testing.T, folders ...string) (all []*unstructured.Unstructured) {
+	t.Helper()
+	for _, folder := range folders {
+		out, err := run(t.Context(), "", "kustomize", "build", sources(t, "config", folder))
+		must(t, err)
+		all = append(all, objects(t, out)...)
+	}
+	return all
+}
+
+func objects(t *testing.T, manifests string) (all []*unstructured.Unstructured) {
+	t.Helper()
+	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewBufferString(manifests), 4096)
+	for {
+		obj := &unstructured.Unstructured{}
+		err := decoder.Decode(&obj.Object)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		must(t, err)
+		if len(obj.Object) > 0 {
+			all = append(all, obj)
+		}
+	}
+}

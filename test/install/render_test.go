@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"hoststatus.dev/hoststatus/internal/version"
+)
+
+const (
+	hookAnnotation = "helm.sh/hook"
+	keepAnnotation = "helm.sh/resource-policy"
+)
+
+func TestChartAndKustomizeInstallTheSame(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		values  []string
+		folders []string
+	}{
+		{"by default", nil, []string{"install"}},
+		{"with agents", []string{"--set=agent.enabled=true"}, []string{"install", "agent"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			want := byName(kustomization(t, test.folders...))
+			// helm makes the namespace of a release itself: --create-namespace.
+			delete(want, "Namespace /"+namespace)
+			if diff := cmp.Diff(want, byName(chart(t, test.values...))); diff != "" {
+				t.Errorf("config/ (-) and charts/hoststatus (+) differ:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTheOverlayInTheDocsSaysWhatTheChartSaysByValues(t *testing.T) {
+	page, err := os.ReadFile(sources(t, "docs", "install.md"))
+	must(t, err)
+	_, overlay, found := strings.Cut(string(page), "```yaml\n# kustomization.yaml\n")
+	if !found {
+		t.Fatal("docs/install.md has no kustomization.yaml")
+	}
+	overlay, _, _ = strings.Cut(overlay, "```")
+	// kustomize wants relative paths, and takes links for what they point to.
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	repository, err := filepath.EvalSymlinks(sources(t))
+	must(t, err)
+	here, err := filepath.Rel(dir, repository)
+	must(t, err)
+	overlay = strings.ReplaceAll(overlay, "- hoststatus/config", "- "+here+"/config")
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o644))
+	out, err := run(t.Context(), "", "kustomize", "build", dir)
+	must(t, err)
+	want := byName(chart(t, "--set=image.registry=registry.example.com/hoststatus,agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease}"))
+	got := byName(objects(t, out))
+	delete(got, "Namespace /"+namespace)
+	// A flag twice, or once with both, is the same.
+	asFlagTwice := cmp.Transformer("flags", func(flag string) string {
+		return strings.Replace(flag, "--lease-namespaces=hoststatus-leases,kube-node-lease", "--lease-namespaces=hoststatus-leases", 1)
+	})
+	added := cmpopts.IgnoreSliceElements(func(flag any) bool { return flag == "--lease-namespaces=kube-node-lease" })
+	if diff := cmp.Diff(want, got, asFlagTwice, added); diff != "" {
+		t.Errorf("the chart (-) and the overlay in docs/install.md (+) differ:\n%s", diff)
+	}
+}
+
+func TestKubeletsAsReportersGetTheSameRightsFromBoth(t *testing.T) {
+	got := byName(chart(t, "--set=leaseNamespaces={hoststatus-leases,kube-node-lease}"))
+	for name, want := range byName(kustomization(t, "node-leases")) {
+		if diff := cmp.Diff(want, got[name]); diff != "" {
+			t.Errorf("%s in config/node-leases (-) and charts/hoststatus (+) differ:\n%s", name, diff)
+		}
+	}
+}
+
+// byName returns objects without what only helm has: its hooks, and what it keeps.
+func byName(objects []*unstructured.Unstructured) map[string]any {
+	all := map[string]any{}
+	for _, obj := range objects {
+		annotations := obj.GetAnnotations()
+		if annotations[hookAnnotation] != "" {
+			continue
+		}
+		delete(annotations, keepAnnotation)
+		if len(annotations) == 0 {
+			annotations = nil
+		}
+		obj.SetAnnotations(annotations)
+		all[obj.GetKind()+" "+obj.GetNamespace()+"/"+obj.GetName()] = folded(obj.Object)
+	}
+	return all
+}
+
+// folded returns value with single spaces in its strings: kustomize writes long
+// expressions with other line ends.
+func folded(value any) any {
+	switch value := value.(type) {
+	case string:
+		return strings.Join(strings.Fields(value), " ")
+	case []any:
+		for i := range value {
+			value[i] = folded(value[i])
+		}
+	case map[string]any:
+		for key := range value {
+			value[key] = folded(value[key])
+		}
+	}
+	return value
+}
+
+func TestNothingNamesAnotherNamespaceThanTheRelease(t *testing.T) {
+	out, err := run(t.Context(), "", "helm", "template", release, sources(t, "charts", "hoststatus"), "--namespace=elsewhere",
+		"--set=agent.enabled=true,certificates.certManager=true,leaseNamespaces={hoststatus-leases,kube-node-lease}")
+	must(t, err)
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, namespace) {
+			t.Errorf("the chart in namespace elsewhere says %q", line)
+		}
+	}
+}
+
+func TestNobodyTemplatesACABundle(t *testing.T) {
+	for _, obj := range slices.Concat(chart(t), chart(t, "--set=certificates.certManager=true"), kustomization(t, "install")) {
+		encoded, err := json.Marshal(obj.Object)
+		must(t, err)
+		if strings.Contains(string(encoded), `"caBundle":`) {
+			t.Errorf("%s %s has a caBundle, which would replace the one that its server has put there", obj.GetKind(), obj.GetName())
+		}
+	}
+}
+
+func TestTheChartIsOfThisRelease(t *testing.T) {
+	var chart struct{ Version, AppVersion string }
+	decode(t, sources(t, "charts", "hoststatus", "Chart.yaml"), &chart)
+	if chart.Version != version.Version || chart.AppVersion != version.Version {
+		t.Errorf("Chart.yaml has version %s and appVersion %s; both should be %s, as in internal/version", chart.Version, chart.AppVersion, version.Version)
+	}
+	for _, obj := range kustomization(t, "install", "agent") {
+		for _, container := range containers(obj) {
+			if image, _ := container["image"].(string); !strings.HasSuffix(image, ":"+version.Version) {
+				t.Errorf("config/ has image %s in %s; its tag should be %s, as in internal/version", image, obj.GetName(), version.Version)
+			}
+		}
+	}
+}
+
+// containers returns the containers of a Pod, or of what makes Pods.
+func containers(obj *unstructured.Unstructured) (containers []map[string]any) {
+	path := []string{"spec", "template", "spec", "containers"}
+	if obj.GetKind() == "Pod" {
+		path = []string{"spec", "containers"}
+	}
+	all, _, _ := unstructured.NestedSlice(obj.Object, path...)
+	for _, container := range all {
+		if container, ok := container.(map[string]any); ok {
+			containers = append(containers, container)
+		}
+	}
+	return containers
+}
+
+func TestTheSchemaKnowsEveryValue(t *testing.T) {
+	var values, schema map[string]any
+	decode(t, sources(t, "charts", "hoststatus", "values.yaml"), &values)
+	decode(t, sources(t, "charts", "hoststatus", "values.schema.json"), &schema)
+	compareWithSchema(t, "", values, schema)
+}
+
+func compareWithSchema(t *testing.T, path string, values, schema map[string]any) {
+	t.Helper()
+	properties, _ := schema["properties"].(map[string]any)
+	if properties == nil {
+		return
+	}
+	if schema["additionalProperties"] != false {
+		t.Errorf("values.schema.json lets anything be under %q", path)
+	}
+	for name, value := range values {
+		property, known := properties[name].(map[string]any)
+		if !known {
+			t.Errorf("values.schema.json does not know %s%s", path, name)
+			continue
+		}
+		if mapping, ok := value.(map[string]any); ok {
+			compareWithSchema(t, path+name+".", mapping, property)
+		}
+	}
+	// The value of something that holds values is described in values.yaml by them.
+	for name := range properties {
+		if _, there := values[name]; !there && path+name != "global" && len(values) > 0 {
+			t.Errorf("values.schema.json knows %s%s, which values.yaml does not have", path, name)
+		}
+	}
+}
+
+func decode(t *testing.T, path string, into any) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	must(t, err)
+	must(t, yaml.Unmarshal(content, into))
+}
+
+func TestABadValueIsNamed(t *testing.T) {
+	for set, want := range map[string]string{
+		"manager.replica=3":                    "at '/manager': additional properties 'replica' not allowed",
+		"manager.replicas=0":                   "at '/manager/replicas': minimum",
+		"manager.replicas=two":                 "at '/manager/replicas': got string, want integer",
+		"manager.defaultLeaseDuration=60":      "at '/manager/defaultLeaseDuration': got number, want string",
+		"manager.extraArgs={mirror-nodes}":     "at '/manager/extraArgs/0': 'mirror-nodes' does not match pattern",
+		"manager.logLevel=warn":                "at '/manager/logLevel': value must be one of 'debug', 'info', 'error'",
+		"image.pullPolicy=always":              "at '/image/pullPolicy': value must be one of 'Always', 'IfNotPresent', 'Never'",
+		"image.tag=a b":                        "at '/image/tag': 'a b' does not match pattern",
+		"leaseNamespaces={kube-node-lease}":    "at '/leaseNamespaces': no items match contains schema",
+		"leaseNamespaces=hoststatus-leases":    "at '/leaseNamespaces': got string, want array",
+		"tenantAPI.groupPriority=0":            "at '/tenantAPI/groupPriority': minimum",
+		"agent.leaseDuration=soon":             "at '/agent/leaseDuration': 'soon' does not match pattern",
+		"certificates.issuerRef.kind=Issuer":   "at '/certificates/issuerRef': properties 'name' required, if 'kind' exists",
+		"networkPolicy.apiServerPorts={70000}": "at '/networkPolicy/apiServerPorts/0': maximum",
+		"crds.keep=perhaps":                    "at '/crds/keep': got string, want boolean",
+		"nonsense=1":                           "at '': additional properties 'nonsense' not allowed",
+	} {
+		t.Run(set, func(t *testing.T) {
+			_, err := run(t.Context(), "", "helm", "template", release, sources(t, "charts", "hoststatus"), "--set", set)
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("helm says %v, which should have %q in it", err, want)
+			}
+		})
+	}
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/retry"
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/internal/devfleet"
+)
+
+// byHelm installs the chart, and runs the pods of its Deployments and of its DaemonSet.
+type byHelm struct {
+	chart     string
+	kube      kubernetes.Interface
+	installed bool
+}
+
+// Install implements devfleet.Installation. Pods have to keep to the strictest of the
+// pod security standards.
+func (h *byHelm) Install(ctx context.Context, f *devfleet.Fleet, webhookPort, tenantAPIPort string) error {
+	config, err := f.Cluster.AdminConfig()
+	if err != nil {
+		return err
+	}
+	if h.kube, err = kubernetes.NewForConfig(config); err != nil {
+		return err
+	}
+	for _, needed := range []string{"kube-system", "kube-node-lease"} {
+		if _, err := h.kube.CoreV1().Namespaces().Get(ctx, needed, metav1.GetOptions{}); err != nil {
+			return err
+		}
+	}
+	_, err = h.kube.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
+		Name: namespace, Labels: map[string]string{"pod-security.kubernetes.io/enforce": "restricted"},
+	}}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	if !h.installed {
+		if _, err := run(ctx, f.AdminKubeconfig, "helm", "install", release, h.chart, "--namespace="+namespace, "--no-hooks",
+			"--set=leaseNamespaces={hoststatus-leases,kube-node-lease}",
+			"--set=agent.enabled=true,agent.leaseDuration="+f.LeaseDuration.String()+",agent.renewInterval="+f.RenewInterval.String()); err != nil {
+			return err
+		}
+		h.installed = true
+	}
+	return toLocalhost(ctx, f, webhookPort, tenantAPIPort)
+}
+
+// toLocalhost turns what leads to pods to ports of this machine.
+func toLocalhost(ctx context.Context, f *devfleet.Fleet, webhookPort, tenantAPIPort string) error {
+	service := func(port string) string {
+		return `{"spec":{"type":"ExternalName","externalName":"localhost","clusterIP":null,"clusterIPs":null,"selector":null,"ports":[{"name":"https","port":` + port + `}]}}`
+	}
+	webhooks := make([]string, 3)
+	for i := range webhooks {
+		webhooks[i] = fmt.Sprintf(`{"op":"replace","path":"/webhooks/%d/clientConfig/service/port","value":%s}`, i, webhookPort)
+	}
+	for _, patch := range [][]string{
+		{"service/hoststatus-webhook", "--type=merge", service(webhookPort)},
+		{"service/hoststatus-tenant-apiserver", "--type=merge", service(tenantAPIPort)},
+		{"validatingwebhookconfiguration/hoststatus-webhook", "--type=json", "[" + strings.Join(webhooks, ",") + "]"},
+		{"apiservice/v1alpha1.tenant.hoststatus.dev", "--type=merge", `{"spec":{"service":{"port":` + tenantAPIPort + `}}}`},
+	} {
+		if out, err := f.Kubectl(ctx, "patch", patch[0], "--namespace="+namespace, patch[1], "--patch", patch[2]).CombinedOutput(); err != nil {
+			return fmt.Errorf("patching %s: %w\n%s", patch[0], err, out)
+		}
+	}
+	return nil
+}
+
+// Process implements devfleet.Installation.
+func (h *byHelm) Process(f *devfleet.Fleet, c devfleet.Command) (*devcluster.Process, error) {
+	ctx := context.Background()
+	var template corev1.PodTemplateSpec
+	node, add := "node-1", c.Addresses
+	var files map[string]string
+	if c.Binary == "agent" {
+		set, err := h.kube.AppsV1().DaemonSets(namespace).Get(ctx, "hoststatus-agent", metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		servers, err := os.ReadFile(f.DriverFile(c.Host))
+		if err != nil {
+			return nil, err
+		}
+		template, node = set.Spec.Template, c.Host
+		const file = "/driver/servers.yaml"
+		files = map[string]string{file: string(servers)}
+		add = append(add, "--driver=fake", "--fake-driver-file="+file)
+	} else {
+		deployment, err := h.kube.AppsV1().Deployments(namespace).Get(ctx, "hoststatus-"+c.Binary, metav1.GetOptions{})
+		if err != nil {
+			return nil, err
+		}
+		template = deployment.Spec.Template
+	}
+	pod, err := createPod(ctx, h.kube, "hoststatus-"+c.Name, node, template)
+	if err != nil {
+		return nil, err
+	}
+	return runPod(ctx, f, h.kube, pod, files, add...)
+}
+
+// What the chart installs passes the story of `make demo`: the shipped command lines
+// in the shipped images' surroundings, with the rights of the shipped roles.
+func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short leaves out what needs a control plane")
+	}
+	// Before the clocks of the story run.
+	_, err := binaries()
+	must(t, err)
+	installation := &byHelm{chart: sources(t, "charts", "hoststatus")}
+	f, err := devfleet.Start(t.Context(), devfleet.Options{
+		Dir: filepath.Join(scratch, "story"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: installation,
+	})
+	must(t, err)
+	defer f.Stop()
+	standby, _, err := f.StartManager("manager-2")
+	must(t, err)
+	defer standby.Stop()
+
+	if err := f.Story(t.Context(), t.Output()); err != nil {
+		t.Error(err)
+	}
+	t.Run("an agent's token is for its own node", func(t *testing.T) { testTokenOfANode(t, f, installation.kube) })
+	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube) })
+	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
+		t.Error("a process has crashed")
+	}
+}
+
+// The token of the pod on one node renews no other node's Lease.
+func testTokenOfANode(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
+	pod, err := kube.CoreV1().Pods(namespace).Get(t.Context(), "hoststatus-agent-compute-1", metav1.GetOptions{})
+	must(t, err)
+	token, err := kube.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), "hoststatus-agent", &authenticationv1.TokenRequest{
+		Spec: authenticationv1.TokenRequestSpec{
+			BoundObjectRef:    &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID},
+			ExpirationSeconds: ptr.To[int64](600),
+		},
+	}, metav1.CreateOptions{})
+	must(t, err)
+	admin, err := f.Cluster.AdminConfig()
+	must(t, err)
+	agent, err := kubernetes.NewForConfig(&rest.Config{Host: admin.Host, TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData}, BearerToken: token.Status.Token})
+	must(t, err)
+	for host, allowed := range map[string]bool{"compute-1": true, "compute-2": false} {
+		// Admission only looks at a Lease that nobody has renewed meanwhile.
+		err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+			lease, err := kube.CoordinationV1().Leases(v1alpha1.DefaultLeaseNamespace).Get(t.Context(), host, metav1.GetOptions{})
+			if err != nil {
+				return err
+			}
+			lease.Annotations = map[string]string{"touched": "by the test"}
+			_, err = agent.CoordinationV1().Leases(v1alpha1.DefaultLeaseNamespace).Update(t.Context(), lease, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
+			return err
+		})
+		if allowed && err != nil || !allowed && !apierrors.IsForbidden(err) {
+			t.Errorf("the agent on compute-1 renews the Lease of %s: %v; allowed should be %v", host, err, allowed)
+		}
+	}
+}
+
+// testHelmTest runs the pod of `helm test`, with the role that comes with it.
+func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
+	var pod corev1.Pod
+	for _, obj := range chart(t) {
+		if obj.GetAnnotations()[hookAnnotation] != "test" {
+			continue
+		}
+		switch obj.GetKind() {
+		case "ServiceAccount":
+			_, err := kube.CoreV1().ServiceAccounts(namespace).Create(t.Context(), fromUnstructured(t, obj, &corev1.ServiceAccount{}), metav1.CreateOptions{})
+			must(t, err)
+		case "ClusterRoleBinding":
+			_, err := kube.RbacV1().ClusterRoleBindings().Create(t.Context(), fromUnstructured(t, obj, &rbacv1.ClusterRoleBinding{}), metav1.CreateOptions{})
+			must(t, err)
+		case "Pod":
+			fromUnstructured(t, obj, &pod)
+		default:
+			t.Errorf("helm test has a %s, which this test does not know", obj.GetKind())
+		}
+	}
+	created, err := createPod(t.Context(), kube, pod.Name, "node-1", corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec})
+	must(t, err)
+	p, err := runPod(t.Context(), f, kube, created, nil)
+	must(t, err)
+	must(t, p.Start())
+	select {
+	case <-p.Done():
+	case <-time.After(time.Minute):
+		p.Kill()
+	}
+	printed, err := os.ReadFile(f.LogFile(pod.Name))
+	must(t, err)
+	if err := p.Err(); err != nil || !strings.Contains(string(printed), "compute-1") {
+		t.Errorf("helm test ends with %v and says\n%s", err, printed)
+	}
+}
+
+func fromUnstructured[T any](t *testing.T, obj *unstructured.Unstructured, into *T) *T {
+	t.Helper()
+	must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, into))
+	return into
+}

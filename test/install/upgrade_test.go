@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package install
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/internal/devfleet"
+)
+
+// previousRelease is the commit of the release that people upgrade from: 0.1.0. With
+// each release it becomes that one's.
+const previousRelease = "75e3c857abd064322e8767a717438e46f733a36d"
+
+// previous unpacks the sources of previousRelease, and builds them.
+func previous(t *testing.T) (tree, bin string) {
+	t.Helper()
+	root, err := root()
+	must(t, err)
+	if out, err := exec.Command("git", "-C", root, "cat-file", "-e", previousRelease+"^{commit}").CombinedOutput(); err != nil {
+		t.Skipf("NOT TESTED: how to upgrade from the previous release. Its commit %s is not in this clone; get it by: git fetch --unshallow\n%s", previousRelease, out)
+	}
+	tree, bin = filepath.Join(scratch, "previous"), filepath.Join(scratch, "previous-bin")
+	must(t, os.MkdirAll(tree, 0o755))
+	archive := filepath.Join(scratch, "previous.tar")
+	for _, cmd := range []*exec.Cmd{
+		exec.Command("git", "-C", root, "archive", "--output="+archive, previousRelease),
+		exec.Command("tar", "-xf", archive, "-C", tree),
+	} {
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("unpacking the previous release: %v\n%s", err, out)
+		}
+	}
+	// As hack/build-static.sh does, so that what did not change is not compiled twice.
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s", "-o", bin+"/", "./cmd/...")
+	build.Dir = tree
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("building the previous release: %v\n%s", err, out)
+	}
+	return tree, bin
+}
+
+// upgradable runs the binaries that a link leads to. They can be replaced by those of
+// another release.
+type upgradable struct {
+	link string
+	// tree holds the manifests that are installed first.
+	tree string
+
+	webhookPort, tenantAPIPort string
+	// standby is the manager beside the fleet's own.
+	standby *devcluster.Process
+}
+
+// Install implements devfleet.Installation.
+func (u *upgradable) Install(ctx context.Context, f *devfleet.Fleet, webhookPort, tenantAPIPort string) error {
+	u.webhookPort, u.tenantAPIPort = webhookPort, tenantAPIPort
+	return u.apply(ctx, f, u.tree)
+}
+
+// apply applies the manifests of a release. The CRDs come first in them.
+func (u *upgradable) apply(ctx context.Context, f *devfleet.Fleet, tree string) error {
+	defaults := filepath.Join(f.Dir, "default")
+	if err := devfleet.DefaultManifests(tree, defaults, u.webhookPort); err != nil {
+		return err
+	}
+	for _, dir := range []string{filepath.Join(tree, "config", "crd"), defaults, filepath.Join(tree, "config", "node-leases")} {
+		if err := f.Apply(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return f.RegisterTenantAPI(ctx, tree, u.tenantAPIPort)
+}
+
+// Process implements devfleet.Installation.
+func (u *upgradable) Process(f *devfleet.Fleet, c devfleet.Command) (*devcluster.Process, error) {
+	return f.NewProcess(filepath.Join(u.link, c.Binary), c)
+}
+
+// use lets what is started from now on be of bin.
+func (u *upgradable) use(bin string) error {
+	if err := os.Symlink(bin, u.link+".new"); err != nil {
+		return err
+	}
+	return os.Rename(u.link+".new", u.link)
+}
+
+// replace replaces all processes by those of bin, one after the other, as a rolling
+// update does: a new manager stands by when the present one ends.
+func (u *upgradable) replace(t *testing.T, f *devfleet.Fleet, bin string) {
+	t.Helper()
+	must(t, u.use(bin))
+	standby, _, err := f.StartManager("manager-" + filepath.Base(bin))
+	must(t, err)
+	f.Manager.Stop()
+	if u.standby != nil {
+		u.standby.Stop()
+	}
+	u.standby = standby
+	f.TenantAPI.Stop()
+	must(t, f.TenantAPI.Start())
+	for _, host := range devfleet.Hosts {
+		f.Agents[host].Stop()
+		must(t, f.StartAgent(host))
+	}
+	must(t, f.WaitForTenantAPI(t.Context()))
+	eventually(t, func() error {
+		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", f.Manager.Pid()))
+		if err == nil && program != filepath.Join(bin, "manager") {
+			err = fmt.Errorf("the manager is %s", program)
+		}
+		return err
+	})
+}
+
+func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short leaves out what needs a control plane")
+	}
+	tree, before := previous(t)
+	after, err := binaries()
+	must(t, err)
+	here, err := root()
+	must(t, err)
+	u := &upgradable{link: filepath.Join(scratch, "current"), tree: tree}
+	must(t, u.use(before))
+	f, err := devfleet.Start(t.Context(), devfleet.Options{
+		Dir: filepath.Join(scratch, "upgrade"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: u,
+	})
+	must(t, err)
+	t.Cleanup(f.Stop)
+	t.Cleanup(func() {
+		if u.standby != nil {
+			u.standby.Stop()
+		}
+	})
+	createEveryStatus(t, f)
+	had := snapshot(t, f)
+	said := newRecord(t, f)
+
+	for _, step := range []struct {
+		name, tree, bin string
+	}{
+		{"the upgrade", here, after},
+		// The manifests, and so the CRDs, stay those of the newer release.
+		{"the way back", "", before},
+	} {
+		t.Run(step.name, func(t *testing.T) {
+			if step.tree != "" {
+				must(t, u.apply(t.Context(), f, step.tree))
+			}
+			u.replace(t, f, step.bin)
+			observe(t, f)
+			if diff := cmp.Diff(had, snapshot(t, f)); diff != "" {
+				t.Errorf("%s has changed (-before +after):\n%s", step.name, diff)
+			}
+			if changes := said.changes(); len(changes) > 0 {
+				t.Errorf("during %s statuses were\n%s", step.name, strings.Join(changes, "\n"))
+			}
+		})
+	}
+	said.stop()
+
+	t.Run("afterwards verdicts are given as ever", func(t *testing.T) {
+		for _, down := range []bool{true, false} {
+			want := v1alpha1.HostStatusUp
+			if down {
+				want = v1alpha1.HostStatusDown
+			}
+			service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-2"}}
+			must(t, f.Client.Patch(t.Context(), service, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"forcedDown":%v}}`, down))))
+			must(t, f.WaitFor(t.Context(), 10*time.Second, devfleet.All(want, "compute-2")))
+		}
+	})
+	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
+		t.Error("a process has crashed")
+	}
+}
+
+// createEveryStatus adds a host, and a server on it, for each status that the sample
+// fleet does not have.
+func createEveryStatus(t *testing.T, f *devfleet.Fleet) {
+	t.Helper()
+	now := time.Now().Truncate(time.Second)
+	for name, host := range map[v1alpha1.HostStatus]v1alpha1.ComputeServiceSpec{
+		v1alpha1.HostStatusDown:             {ForcedDown: ptr.To(true), ForcedDownReason: ptr.To("fenced")},
+		v1alpha1.HostStatusMaintenance:      {Disabled: ptr.To(true), DisabledReason: ptr.To("new memory")},
+		v1alpha1.HostStatusUnknown:          {LeaseDurationSeconds: 3},
+		v1alpha1.HostStatusNeedsMaintenance: {MaintenanceWindow: &v1alpha1.MaintenanceWindow{StartTime: metav1.NewTime(now.Add(time.Hour)), EndTime: ptr.To(metav1.NewTime(now.Add(2 * time.Hour)))}},
+	} {
+		objectName := strings.ToLower(strings.ReplaceAll(string(name), "_", "-"))
+		meta := metav1.ObjectMeta{Name: objectName}
+		// What needs maintenance has to report first: it shares compute-1's Lease.
+		if name == v1alpha1.HostStatusNeedsMaintenance {
+			host.LeaseRef = &v1alpha1.LeaseReference{Name: "compute-1"}
+		}
+		must(t, f.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: meta, Spec: host}))
+		must(t, f.Client.Create(t.Context(), &v1alpha1.Server{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: objectName}, Spec: v1alpha1.ServerSpec{Host: objectName},
+		}))
+		must(t, f.WaitFor(t.Context(), time.Minute, devfleet.All(name, objectName)))
+	}
+}
+
+// observe waits for as long as it takes until a manager that had forgotten who
+// reports, or that judged too early, would have said so.
+func observe(t *testing.T, f *devfleet.Fleet) {
+	t.Helper()
+	select {
+	case <-t.Context().Done():
+	case <-time.After(2 * f.LeaseDuration):
+	}
+}
+
+// snapshot returns what must not change, of every host and server.
+func snapshot(t *testing.T, f *devfleet.Fleet) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	var services v1alpha1.ComputeServiceList
+	must(t, f.Client.List(t.Context(), &services))
+	for _, s := range services.Items {
+		all["ComputeService "+s.Name] = []any{s.UID, s.Generation, s.Labels, s.Annotations, s.Spec, s.Status}
+	}
+	var servers v1alpha1.ServerList
+	must(t, f.Client.List(t.Context(), &servers))
+	for _, s := range servers.Items {
+		all["Server "+s.Namespace+"/"+s.Name] = []any{s.UID, s.Generation, s.Labels, s.Annotations, s.Spec, s.Status}
+	}
+	return all
+}
+
+// record notes every host status that is not the one that its object had at first.
+type record struct {
+	streams []watch.Interface
+	done    sync.WaitGroup
+
+	mu    sync.Mutex
+	first map[string]string
+	noted []string
+}
+
+func newRecord(t *testing.T, f *devfleet.Fleet) *record {
+	t.Helper()
+	config, err := f.Cluster.AdminConfig()
+	must(t, err)
+	watcher, err := devfleet.NewClient(config)
+	must(t, err)
+	r := &record{first: map[string]string{}}
+	for _, list := range []client.ObjectList{&v1alpha1.ComputeServiceList{}, &v1alpha1.ServerList{}} {
+		// Without a resourceVersion it begins with all that there is.
+		stream, err := watcher.Watch(t.Context(), list)
+		must(t, err)
+		r.streams = append(r.streams, stream)
+		r.done.Go(func() {
+			for event := range stream.ResultChan() {
+				r.take(event)
+			}
+		})
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *record) stop() {
+	for _, stream := range r.streams {
+		stream.Stop()
+	}
+	r.done.Wait()
+}
+
+func (r *record) take(event watch.Event) {
+	var name, status string
+	switch obj := event.Object.(type) {
+	case *v1alpha1.ComputeService:
+		name, status = "ComputeService "+obj.Name, devfleet.Show(obj.Status.HostStatus)
+	case *v1alpha1.Server:
+		name, status = "Server "+obj.Namespace+"/"+obj.Name, devfleet.Show(obj.Status.HostStatus)
+	default:
+		name, status = "the watch", fmt.Sprintf("%s %v", event.Type, event.Object)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.first[name]; !known && event.Type == watch.Added {
+		r.first[name] = status
+	}
+	if r.first[name] != status || event.Type == watch.Deleted {
+		r.noted = append(r.noted, fmt.Sprintf("%s: %s, was %s (%s)", name, status, r.first[name], event.Type))
+	}
+}
+
+func (r *record) changes() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.noted)
+}
+
+// eventually waits until check finds nothing to complain of.
+func eventually(t *testing.T, check func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal(err)
+		case <-ticker.C:
+		}
+	}
+}
