@@ -210,14 +210,13 @@ func (p *panel) stacked() *panel {
 }
 
 // coloured gives the lines called by a key that colour.
-func (p *panel) coloured(colours []colour) *panel {
+func (p *panel) coloured(colours []colour) {
 	for _, c := range colours {
 		p.FieldConfig.Overrides = append(p.FieldConfig.Overrides, fieldOverride{
 			Matcher:    map[string]any{"id": "byName", "options": c.name},
 			Properties: []map[string]any{{"id": "color", "value": map[string]any{"mode": "fixed", "fixedColor": c.colour}}},
 		})
 	}
-	return p
 }
 
 type colour struct{ name, colour string }
