@@ -136,7 +136,7 @@ var faults = []fault{
 	}},
 	{name: "slow API, 200 ms", target: onNetwork, latency: 200 * time.Millisecond, run: slow(200 * time.Millisecond)},
 	{name: "slow API, 2 s", target: onNetwork, latency: 2 * time.Second, run: slow(2 * time.Second)},
-	{name: "clocks of hosts off by an hour", target: onHosts, short: true, run: wrongClocks},
+	{name: "clocks of hosts off by an hour", target: onHosts, run: wrongClocks},
 	{name: "agents killed, started in the same second", target: onHosts, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		for range 3 {
 			for _, h := range append(w.some(r, 20), w.agents...) {
@@ -161,7 +161,7 @@ var faults = []fault{
 		return ctx.Err()
 	}},
 	{name: "1 % of the hosts die", target: onHosts, run: deaths(1)},
-	{name: "30 % of the hosts die", target: onHosts, short: true, run: deaths(30)},
+	{name: "30 % of the hosts die", target: onHosts, run: deaths(30)},
 	{name: "100 % of the hosts die", target: onHosts, run: deaths(100)},
 	{name: "hosts die while the API server is down", target: onStore, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		w.fleet.Cluster.APIServer.Kill()
