@@ -63,8 +63,8 @@ func serviceWith(modifiers ...func(*v1alpha1.ComputeService, map[string]bool)) *
 	}
 	if !set.Empty() {
 		s.ManagedFields = []metav1.ManagedFieldsEntry{
-			{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: &metav1.FieldsV1{Raw: raw}},
-			{Manager: "hoststatus-manager", Subresource: "status", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{}}`)}},
+			{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(string(raw))},
+			{Manager: "hoststatus-manager", Subresource: "status", FieldsV1: metav1.NewFieldsV1(`{"f:status":{}}`)},
 		}
 	}
 	return s
