@@ -246,7 +246,7 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wakes := NewReconciler(nil, selector).nodeChange()
+	wakes := NewReconciler(nil, nil, selector).nodeChange()
 	selected := func(n *corev1.Node) { n.Labels = map[string]string{"hypervisor": "true"} }
 	for name, c := range map[string]struct {
 		before, after *corev1.Node
@@ -262,7 +262,7 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 		"another one of that name": {nodeWith(selected), nodeWith(selected, anotherUID), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := wakes.Update(event.UpdateEvent{ObjectOld: c.before, ObjectNew: c.after}); got != c.want {
+			if got := wakes.Update(event.TypedUpdateEvent[*corev1.Node]{ObjectOld: c.before, ObjectNew: c.after}); got != c.want {
 				t.Errorf("wakes: %v", got)
 			}
 		})
