@@ -168,10 +168,11 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 				w.send(ctx, event)
 				return false
 			}
+			// First, since who takes the event may change the object.
+			w.note(event)
 			if !w.send(ctx, event) {
 				return false
 			}
-			w.note(event)
 		}
 	}
 }
