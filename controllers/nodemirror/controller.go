@@ -18,6 +18,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -26,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
@@ -51,6 +53,7 @@ const (
 // successor would, and needs no fence.
 type Reconciler struct {
 	client    client.Client
+	nodes     cache.Cache
 	selector  labels.Selector
 	serversOn func(host string) (int, error)
 
@@ -59,10 +62,12 @@ type Reconciler struct {
 }
 
 // NewReconciler returns a Reconciler for the Nodes that selector matches. The client
-// must read from a cache that was given StripNode and KeepOwnEntries for transforms.
-// serversOn returns how many Servers name a host.
-func NewReconciler(c client.Client, selector labels.Selector, serversOn func(host string) (int, error)) *Reconciler {
-	return &Reconciler{client: c, selector: selector, serversOn: serversOn, said: map[string]string{}}
+// must read from a cache that was given KeepOwnEntries for a transform. Nodes are in a
+// cache of their own, with the transform StripNode: every controller waits for all of
+// the cache that it reads, and where the right to list Nodes is missing, only the
+// mirror is to wait. serversOn returns how many Servers name a host.
+func NewReconciler(c client.Client, nodes cache.Cache, selector labels.Selector, serversOn func(host string) (int, error)) *Reconciler {
+	return &Reconciler{client: c, nodes: nodes, selector: selector, serversOn: serversOn, said: map[string]string{}}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -77,21 +82,19 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Named("nodemirror").
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
-			// Where the right to list Nodes is missing, only the mirror waits for it.
+			// By default the manager would end if the Nodes cannot be listed.
 			CacheSyncTimeout: math.MaxInt64,
 		}).
-		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(r.nodeChange())).
+		WatchesRawSource(source.Kind(r.nodes, &corev1.Node{}, &handler.TypedEnqueueRequestForObject[*corev1.Node]{}, r.nodeChange())).
 		Watches(&v1alpha1.ComputeService{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(specOrMetadata)).
 		Complete(r)
 }
 
 // nodeChange tells changes of what the mirror looks at from all others.
-func (r *Reconciler) nodeChange() predicate.Predicate {
-	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-		before, ok := e.ObjectOld.(*corev1.Node)
-		after, ok2 := e.ObjectNew.(*corev1.Node)
-		return !ok || !ok2 || before.UID != after.UID || r.selects(before) != r.selects(after) ||
-			!maps.Equal(flagsOf(before), flagsOf(after))
+func (r *Reconciler) nodeChange() predicate.TypedPredicate[*corev1.Node] {
+	return predicate.TypedFuncs[*corev1.Node]{UpdateFunc: func(e event.TypedUpdateEvent[*corev1.Node]) bool {
+		before, after := e.ObjectOld, e.ObjectNew
+		return before.UID != after.UID || r.selects(before) != r.selects(after) || !maps.Equal(flagsOf(before), flagsOf(after))
 	}}
 }
 
@@ -121,7 +124,7 @@ func (r *Reconciler) selects(node *corev1.Node) bool {
 
 // Reconcile brings the ComputeService of one name in line with the Node of that name.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
-	node, err := found(ctx, r.client, request, &corev1.Node{})
+	node, err := found(ctx, r.nodes, request, &corev1.Node{})
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading the Node: %w", err)
 	}

@@ -63,8 +63,8 @@ func serviceWith(modifiers ...func(*v1alpha1.ComputeService, map[string]bool)) *
 	}
 	if !set.Empty() {
 		s.ManagedFields = []metav1.ManagedFieldsEntry{
-			{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: &metav1.FieldsV1{Raw: raw}},
-			{Manager: "hoststatus-manager", Subresource: "status", FieldsV1: &metav1.FieldsV1{Raw: []byte(`{"f:status":{}}`)}},
+			{Manager: FieldOwner, Operation: metav1.ManagedFieldsOperationApply, FieldsV1: metav1.NewFieldsV1(string(raw))},
+			{Manager: "hoststatus-manager", Subresource: "status", FieldsV1: metav1.NewFieldsV1(`{"f:status":{}}`)},
 		}
 	}
 	return s
@@ -246,7 +246,7 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wakes := NewReconciler(nil, selector, nil).nodeChange()
+	wakes := NewReconciler(nil, nil, selector, nil).nodeChange()
 	selected := func(n *corev1.Node) { n.Labels = map[string]string{"hypervisor": "true"} }
 	for name, c := range map[string]struct {
 		before, after *corev1.Node
@@ -262,7 +262,7 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 		"another one of that name": {nodeWith(selected), nodeWith(selected, anotherUID), true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := wakes.Update(event.UpdateEvent{ObjectOld: c.before, ObjectNew: c.after}); got != c.want {
+			if got := wakes.Update(event.TypedUpdateEvent[*corev1.Node]{ObjectOld: c.before, ObjectNew: c.after}); got != c.want {
 				t.Errorf("wakes: %v", got)
 			}
 		})

@@ -39,7 +39,8 @@ func (f *Fleet) RunPage(ctx context.Context, page string) (steps []Step, err err
 			command, want, _ := strings.Cut(part, "\n")
 			shell := exec.CommandContext(ctx, "bash", "-c", command)
 			shell.Dir = root
-			shell.Env = append(f.Kubectl(ctx).Env, "PATH="+filepath.Dir(f.Cluster.Kubectl())+":"+os.Getenv("PATH"))
+			shell.Env = f.Kubectl(ctx).Env
+			shell.Env = append(shell.Env, "PATH="+filepath.Dir(f.Cluster.Kubectl())+":"+os.Getenv("PATH"))
 			var complaints strings.Builder
 			shell.Stderr = &complaints
 			out, err := shell.Output()

@@ -117,7 +117,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	if options.MirrorNodes {
-		if err := addNodeMirror(mgr, byHost.Count, options); err != nil {
+		if err := addNodeMirror(mgr, options, &watches, byHost.Count); err != nil {
 			return err
 		}
 	}
@@ -191,7 +191,6 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 			ByObject: map[client.Object]cache.ByObject{
 				&v1alpha1.Server{}:         {Transform: stripServer},
 				&v1alpha1.ComputeService{}: services,
-				&corev1.Node{}:             {Transform: nodemirror.StripNode},
 			},
 		},
 		// Several managers in one process are several managers, in tests.

@@ -168,7 +168,8 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 				w.send(ctx, event)
 				return false
 			}
-			w.note(event) // Before it belongs to somebody else.
+			// First, since who takes the event may change the object.
+			w.note(event)
 			if !w.send(ctx, event) {
 				return false
 			}
