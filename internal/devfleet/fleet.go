@@ -74,7 +74,8 @@ type Command struct {
 	Host string
 	// Config is the identity of the process, by a client certificate.
 	Config *rest.Config
-	// Args are its flags, and Addresses those that say where it listens: what another
+	// Addresses are the flags that say where it listens, and Args all others, which come
+	// last and so may overrule them. Addresses are what another
 	// way to install hoststatus has to take over.
 	Args, Addresses []string
 }
@@ -362,7 +363,7 @@ func (f *Fleet) NewProcess(path string, c Command) (*devcluster.Process, error) 
 	if err := devcluster.WriteKubeconfig(kubeconfig, c.Config); err != nil {
 		return nil, err
 	}
-	args := slices.Concat([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, c.Args, c.Addresses)
+	args := slices.Concat([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, c.Addresses, c.Args)
 	return devcluster.NewProcess(c.Name, path, f.LogFile(c.Name), os.Environ(), args...), nil
 }
 

