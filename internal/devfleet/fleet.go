@@ -74,9 +74,8 @@ type Command struct {
 	Host string
 	// Config is the identity of the process, by a client certificate.
 	Config *rest.Config
-	// Addresses are the flags that say where it listens, and Args all others, which come
-	// last and so may overrule them. Addresses are what another
-	// way to install hoststatus has to take over.
+	// Addresses are the flags that say where it listens, which another way to install
+	// hoststatus has to take over. Args are all others, and may overrule them.
 	Args, Addresses []string
 }
 
