@@ -14,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -57,11 +58,29 @@ func TestWhatAnOperatorSaysReachesAllServersOfAHostWithinASecond(t *testing.T) {
 		{`{"spec":{"forcedDown":null}}`, v1alpha1.HostStatusMaintenance},
 		{`{"spec":{"disabled":false}}`, v1alpha1.HostStatusUp},
 	} {
+		// A machine that is busy with other things is slow for anybody who writes.
+		bare := writeEach(t, names)
 		begin := time.Now()
 		patch(t, one, step.patch)
-		eventually(t, soon, all(step.want))
-		t.Logf("%s: all %d servers are %s after %v", step.patch, servers, step.want, time.Since(begin).Round(time.Millisecond))
+		eventually(t, max(soon, 2*bare), all(step.want))
+		t.Logf("%s: all %d servers are %s after %v; a bare loop took %v", step.patch, servers, step.want,
+			time.Since(begin).Round(time.Millisecond), bare.Round(time.Millisecond))
 	}
+}
+
+// writeEach writes the status of each server in team-b, as many at once as the
+// manager does, and returns how long that took.
+func writeEach(t *testing.T, names []string) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	parallel(t, names, 16, func(name string) {
+		server := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "team-b", Name: name}}
+		body := fmt.Sprintf(`{"status":{"taskState":"written-%d"}}`, begin.UnixNano())
+		if err := fleet.Client.Status().Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(body))); err != nil {
+			t.Error(err)
+		}
+	})
+	return time.Since(begin)
 }
 
 func TestAMoveFromAnUpHostToAnUpHostKeepsSinceWhen(t *testing.T) {
