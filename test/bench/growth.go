@@ -317,7 +317,7 @@ func (t *trial) startManagerOn(ctx context.Context, dir, url string) (*managerPr
 	}
 	m := &managerProcess{trial: t, metrics: net.JoinHostPort("127.0.0.1", ports[0]), pprof: net.JoinHostPort("127.0.0.1", ports[1])}
 	m.Process = devcluster.NewProcess("manager", binary, filepath.Join(dir, "manager.log"), os.Environ(),
-		"--kubeconfig="+kubeconfig, "--log-format=text", "--metrics-secure=false", "--health-probe-bind-address=0",
+		"--kubeconfig="+kubeconfig, "--log-format=text", "--metrics-secure=false", "--health-probe-bind-address=0", "--webhook-bind-address=0",
 		"--metrics-bind-address="+m.metrics, "--pprof-bind-address="+m.pprof)
 	if err := m.Start(); err != nil {
 		return nil, err
