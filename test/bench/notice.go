@@ -22,15 +22,8 @@ var notice = scenario{
 }
 
 func runNotice(ctx context.Context, t *trial) error {
-	w, err := t.newWorld(ctx)
+	w, m, err := t.newOwnersWorld(ctx)
 	if err != nil {
-		return err
-	}
-	m, err := w.startManager(ctx)
-	if err != nil {
-		return err
-	}
-	if err := w.startTenantAPI(ctx); err != nil {
 		return err
 	}
 	if err := w.notice(ctx, m); err != nil {

@@ -73,15 +73,8 @@ func (t *trial) runShort(ctx context.Context) error {
 	}{{"CPU of a renewal", g.renewal}, {"CPU of a change reported of a server", g.change}, {"CPU of a server's first status", g.write}} {
 		t.result.addBeside("10 × the fleet", s.name, s.cost.Y[1], "µs", "the smaller fleet", s.cost.Y[0])
 	}
-	w, err := t.newWorld(ctx)
+	w, m, err := t.newOwnersWorld(ctx)
 	if err != nil {
-		return err
-	}
-	m, err := w.startManager(ctx)
-	if err != nil {
-		return err
-	}
-	if err := w.startTenantAPI(ctx); err != nil {
 		return err
 	}
 	if err := w.notice(ctx, m); err != nil {

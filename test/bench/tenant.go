@@ -26,16 +26,9 @@ const (
 )
 
 func runTenantAPI(ctx context.Context, t *trial) error {
-	w, err := t.newWorld(ctx)
+	// The manager's canary is what tells readers that the statuses are fresh.
+	w, m, err := t.newOwnersWorld(ctx)
 	if err != nil {
-		return err
-	}
-	// Its canary is what tells readers that the statuses are fresh.
-	m, err := w.startManager(ctx)
-	if err != nil {
-		return err
-	}
-	if err := w.startTenantAPI(ctx); err != nil {
 		return err
 	}
 	all := names(20, hostName)

@@ -140,6 +140,19 @@ type managerProcess struct {
 	metrics, pprof string
 }
 
+// newOwnersWorld is newWorld with the manager and the owners' view.
+func (t *trial) newOwnersWorld(ctx context.Context) (*world, *managerProcess, error) {
+	w, err := t.newWorld(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	m, err := w.startManager(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return w, m, w.startTenantAPI(ctx)
+}
+
 // startManager starts a manager, which ends with the trial.
 func (w *world) startManager(ctx context.Context) (*managerProcess, error) {
 	ports, err := devcluster.FreePorts(1)
