@@ -228,13 +228,11 @@ func newCore(namespaces []string, defaultDuration time.Duration, h hooks) *core 
 func (c *core) replaced(now time.Duration, wall time.Time, namespace string, leases map[string]Lease, canary token) {
 	w := c.watches[namespace]
 	first := !w.synced
-	if first {
-		w.seen = canary
-		c.sighted(now, w)
-		w.synced = true
-	}
 	for name, seen := range leases {
 		c.observed(now, wall, w, name, seen, first)
+	}
+	if first {
+		c.firstSight(now, w, canary)
 	}
 	for name := range w.leases {
 		if _, ok := leases[name]; !ok {
@@ -242,6 +240,18 @@ func (c *core) replaced(now time.Duration, wall time.Time, namespace string, lea
 		}
 	}
 	c.echoed(now, namespace, canary)
+}
+
+// firstSight begins to judge: what has waited for it has one D from now on. Only
+// now each D is known, since many are the Lease's own.
+func (c *core) firstSight(now time.Duration, w *namespace, canary token) {
+	w.synced, w.seen = true, canary
+	for _, s := range w.deadlines.items {
+		s.from, s.deadline = now, now+s.duration
+	}
+	w.deadlines.restore()
+	w.lastEcho = now
+	w.checkAt = now + w.blindAfter(c.defaultDuration)
 }
 
 // observe takes a Lease that was added or changed. A change of its renewTime is

@@ -338,6 +338,17 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.want("a", Reports)
 		within(t, "verdict", s.until("a", Expired, time.Hour), d, d+250*time.Millisecond)
 	})
+	rule(t, "its first sight is its first list, whatever the Ds in it, and however late it comes", func(t *testing.T) {
+		for _, delay := range []time.Duration{0, time.Second, 10 * time.Second, time.Minute, 5 * time.Minute} {
+			s := unsyncedSim(t)
+			s.core.lead()
+			s.track(0, Reports, "a")
+			s.leases["a"] = Lease{RenewTime: epoch.Add(-time.Hour), Duration: 8 * time.Second}
+			s.run(delay)
+			s.list()
+			within(t, "verdict", s.until("a", Expired, time.Hour)-delay, 8*time.Second, 8*time.Second+250*time.Millisecond)
+		}
+	})
 	rule(t, "a new leader keeps what was silent silent until a renewal arrives", func(t *testing.T) {
 		for _, memory := range []Reporting{Expired, NeverReported} {
 			s := newSim(t, "a")
@@ -569,13 +580,29 @@ func TestNoFalseAlarmAndNoMissedOneInRandomWorlds(t *testing.T) {
 			s := newSim(t)
 			names := []string{"a", "b", "c", "d", "e"}
 			durations := []time.Duration{6 * time.Second, 12 * time.Second, d, time.Minute}
+			specs := map[string]time.Duration{}
+			inLeases := random.IntN(2) == 0
 			for _, name := range names {
 				own := durations[random.IntN(len(durations))]
-				s.track(own, NoWord, name)
-				s.host(name, own/3)
+				if !inLeases {
+					specs[name] = own
+				}
+				s.track(specs[name], NoWord, name)
+				s.host(name, own/3).duration = own
+			}
+			look := func(times int, apart time.Duration) {
+				t.Helper()
+				for range times {
+					s.run(time.Duration(random.Int64N(int64(apart))))
+					for _, name := range names {
+						if got := s.word(name); got != Reports {
+							t.Fatalf("at %v: word on %s, which renews, is %d", s.now, name, got)
+						}
+					}
+				}
 			}
 			for range 40 {
-				switch random.IntN(4) {
+				switch random.IntN(6) {
 				case 0:
 					s.apiDown = true
 				case 1:
@@ -584,18 +611,17 @@ func TestNoFalseAlarmAndNoMissedOneInRandomWorlds(t *testing.T) {
 					s.paused = true
 				case 3:
 					s.wallOffset = time.Duration(random.Int64N(int64(time.Hour)))
+				case 4:
+					s.takeOver(time.Duration(random.Int64N(int64(20*time.Second))), names, specs)
+					look(20, 100*time.Millisecond)
+				case 5:
+					s.apiDown = true
+					s.takeOver(time.Duration(random.Int64N(int64(20*time.Second))), names, specs)
 				}
 				s.run(time.Duration(random.Int64N(int64(40 * time.Second))))
 				s.apiDown = false
 				s.resume()
-				for range 20 {
-					s.run(time.Duration(random.Int64N(int64(2 * time.Second))))
-					for _, name := range names {
-						if got := s.word(name); got != Reports {
-							t.Fatalf("at %v: word on %s, which renews, is %d", s.now, name, got)
-						}
-					}
-				}
+				look(20, 2*time.Second)
 			}
 			for _, h := range s.hosts {
 				h.alive = false

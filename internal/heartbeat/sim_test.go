@@ -99,6 +99,24 @@ func unsyncedSim(t *testing.T) *sim {
 	return s
 }
 
+// takeOver replaces the core by that of a new process, which leads, knows what the
+// ComputeServices said, and gets its first list after delay.
+func (s *sim) takeOver(delay time.Duration, names []string, durations map[string]time.Duration) {
+	words := map[string]Reporting{}
+	for _, name := range names {
+		words[name] = s.word(name)
+	}
+	s.restart()
+	s.core.lead()
+	for _, name := range names {
+		s.track(durations[name], words[name], name)
+	}
+	s.watchStalled = true
+	s.run(delay)
+	s.watchStalled, s.backlog = false, nil
+	s.list()
+}
+
 // restart replaces the core by that of a new process, which has seen nothing.
 func (s *sim) restart() {
 	s.core = newCore([]string{space}, time.Minute, hooks{
@@ -164,6 +182,7 @@ func (s *sim) run(d time.Duration) {
 
 func (s *sim) write(w canaryWrite) {
 	s.canaries++
+	core := s.core // A process that has ended gets no answer.
 	s.after(latency, func() {
 		var err error
 		if s.apiDown {
@@ -172,7 +191,7 @@ func (s *sim) write(w canaryWrite) {
 			s.canary = w.token
 			s.deliver(func() { s.core.echoed(s.now, space, w.token) })
 		}
-		s.process(func() { s.core.canaryDone(s.now, space, w.token, err) })
+		s.process(func() { core.canaryDone(s.now, space, w.token, err) })
 	})
 }
 
