@@ -14,7 +14,7 @@ step() { # name command...
 
 formatted() {
   local files
-  files=$(gofmt -l api cmd controllers hack internal test)
+  files=$(gofmt -l api cmd controllers hack internal test webhook)
   if [ -n "$files" ]; then
     echo "not formatted; run gofmt -w on: $files"
     return 1
@@ -32,7 +32,7 @@ licensed() {
 
 tidy() {
   local module
-  for module in . hack/tools hack/packaging hack/controlplane hack/lua hack/plot hack/prometheus-operator; do
+  for module in . hack/tools hack/vulndb hack/packaging hack/controlplane hack/lua hack/plot hack/prometheus-operator; do
     (cd "$module" && go mod tidy -diff) || { echo "run go mod tidy in $module"; return 1; }
   done
 }

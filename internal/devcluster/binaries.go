@@ -35,6 +35,13 @@ var packages = map[string]string{
 // buildOrder is from the quick to the slow, so that progress shows early.
 var buildOrder = []string{binEtcd, binKubectl, binControllerManager, binAPIServer}
 
+// The modules that pin the programs, in hack/.
+const (
+	moduleControlPlane = "controlplane"
+	// moduleNewest has a kube-apiserver alone.
+	moduleNewest = "controlplane-newest"
+)
+
 // Binaries finds the programs of the control plane: in the folder that
 // KUBEBUILDER_ASSETS names, else in a folder per version of the user's cache
 // directory, where it builds those that are missing and tells log about it.
@@ -42,11 +49,32 @@ type Binaries struct{ dirs []string }
 
 // EnsureBinaries makes all programs of the control plane available.
 func EnsureBinaries(ctx context.Context, log io.Writer) (*Binaries, error) {
+	var prefer []string
+	if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" {
+		prefer = []string{assets}
+	}
+	return ensure(ctx, moduleControlPlane, prefer, buildOrder, log)
+}
+
+// withNewest makes the newest kube-apiserver that is claimed to work available, in
+// place of b's. Whatever KUBEBUILDER_ASSETS has is older, or unknown.
+func (b *Binaries) withNewest(ctx context.Context, log io.Writer) (*Binaries, error) {
+	newest, err := ensure(ctx, moduleNewest, nil, []string{binAPIServer}, log)
+	if err != nil {
+		return nil, err
+	}
+	newest.dirs = append(newest.dirs, b.dirs...)
+	return newest, nil
+}
+
+// ensure builds those of the programs called names that neither the folders in
+// prefer have nor the cache.
+func ensure(ctx context.Context, name string, prefer, names []string, log io.Writer) (*Binaries, error) {
 	root, err := RepositoryRoot()
 	if err != nil {
 		return nil, err
 	}
-	module := filepath.Join(root, "hack", "controlplane")
+	module := filepath.Join(root, "hack", name)
 	versions, err := pinnedVersions(filepath.Join(module, "go.mod"))
 	if err != nil {
 		return nil, err
@@ -55,12 +83,9 @@ func EnsureBinaries(ctx context.Context, log io.Writer) (*Binaries, error) {
 	if err != nil {
 		return nil, fmt.Errorf("finding the cache directory (set HOME or XDG_CACHE_HOME): %w", err)
 	}
-	dir := filepath.Join(cacheDir, "hoststatus", fmt.Sprintf("controlplane-%s-etcd-%s-%s-%s", versions.kubernetes, versions.etcd, runtime.GOOS, runtime.GOARCH))
-	b := &Binaries{dirs: []string{dir}}
-	if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" {
-		b.dirs = []string{assets, dir}
-	}
-	if len(b.missing()) == 0 {
+	dir := filepath.Join(cacheDir, "hoststatus", fmt.Sprintf("%s-%s-%s-%s", name, versions, runtime.GOOS, runtime.GOARCH))
+	b := &Binaries{dirs: append(prefer, dir)}
+	if len(b.missing(names)) == 0 {
 		return b, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -72,7 +97,7 @@ func EnsureBinaries(ctx context.Context, log io.Writer) (*Binaries, error) {
 	}
 	defer unlock()
 	// Another process may have built them while we waited for the lock.
-	return b, build(ctx, module, dir, b.missing(), versions, log)
+	return b, build(ctx, module, dir, b.missing(names), versions, log)
 }
 
 // Path returns where the program name is.
@@ -86,9 +111,9 @@ func (b *Binaries) Path(name string) string {
 	return ""
 }
 
-func (b *Binaries) missing() []string {
+func (b *Binaries) missing(names []string) []string {
 	var missing []string
-	for _, name := range buildOrder {
+	for _, name := range names {
 		if b.Path(name) == "" {
 			missing = append(missing, name)
 		}
@@ -102,8 +127,8 @@ func build(ctx context.Context, module, dir string, names []string, v versions, 
 	if len(names) == 0 {
 		return nil
 	}
-	_, _ = fmt.Fprintf(log, "Building the local control plane (Kubernetes %s, etcd %s) once for this machine, into %s.\n"+
-		"With an empty build cache this takes about ten minutes on two cores.\n", v.kubernetes, v.etcd, dir)
+	_, _ = fmt.Fprintf(log, "Building %s of the local control plane (%s) once for this machine, into %s.\n"+
+		"With an empty build cache this takes up to ten minutes on two cores.\n", strings.Join(names, ", "), v, dir)
 	for i, name := range names {
 		begin := time.Now()
 		_, _ = fmt.Fprintf(log, "  [%d/%d] %s ...", i+1, len(names), name)
@@ -143,8 +168,17 @@ func progress(log io.Writer, done <-chan struct{}) {
 	}
 }
 
-// versions are the versions of the control plane that its go.mod pins.
+// versions are the versions of the control plane that its go.mod pins. etcd is
+// empty where that has none.
 type versions struct{ kubernetes, etcd string }
+
+// String names both, as a part of a folder's name.
+func (v versions) String() string {
+	if v.etcd == "" {
+		return v.kubernetes
+	}
+	return v.kubernetes + "-etcd-" + v.etcd
+}
 
 var (
 	kubernetesVersion = regexp.MustCompile(`(?m)^\tk8s\.io/kubernetes (v\S+)`)
@@ -158,7 +192,7 @@ func Versions() (kubernetes, etcd string) {
 	if err != nil {
 		return "", ""
 	}
-	v, err := pinnedVersions(filepath.Join(root, "hack", "controlplane", "go.mod"))
+	v, err := pinnedVersions(filepath.Join(root, "hack", moduleControlPlane, "go.mod"))
 	if err != nil {
 		return "", ""
 	}
@@ -171,10 +205,14 @@ func pinnedVersions(goMod string) (versions, error) {
 		return versions{}, fmt.Errorf("reading which control plane to build: %w", err)
 	}
 	k, e := kubernetesVersion.FindSubmatch(content), etcdVersion.FindSubmatch(content)
-	if k == nil || e == nil {
-		return versions{}, fmt.Errorf("%s names no version of k8s.io/kubernetes or go.etcd.io/etcd/server/v3", goMod)
+	if k == nil {
+		return versions{}, fmt.Errorf("%s names no version of k8s.io/kubernetes", goMod)
 	}
-	return versions{kubernetes: string(k[1]), etcd: string(e[1])}, nil
+	v := versions{kubernetes: string(k[1])}
+	if e != nil {
+		v.etcd = string(e[1])
+	}
+	return v, nil
 }
 
 // linkerFlags stamp the version: built without them, the programs call

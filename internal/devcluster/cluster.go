@@ -43,6 +43,9 @@ type Options struct {
 	// Fsync lets etcd wait for the disk on each write, as in production. Without
 	// it a power failure could lose data, which no test here looks at.
 	Fsync bool
+	// Newest runs the newest Kubernetes that hoststatus is claimed to work with, by its
+	// kube-apiserver, rather than the oldest.
+	Newest bool
 	// APIServerArgs are added to kube-apiserver's own.
 	APIServerArgs []string
 }
@@ -71,6 +74,11 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 	c := &Cluster{Dir: options.Dir}
 	if c.binaries, err = EnsureBinaries(ctx, log); err != nil {
 		return nil, err
+	}
+	if options.Newest {
+		if c.binaries, err = c.binaries.withNewest(ctx, log); err != nil {
+			return nil, err
+		}
 	}
 	if c.Dir == "" {
 		if c.Dir, err = os.MkdirTemp("", "hoststatus-devcluster-"); err != nil {
@@ -112,7 +120,7 @@ func (c *Cluster) Stop() {
 	}
 }
 
-// Kubectl returns the path of kubectl, of the cluster's version.
+// Kubectl returns the path of kubectl.
 func (c *Cluster) Kubectl() string { return c.binaries.Path(binKubectl) }
 
 // AdminConfig returns a client configuration that may do everything.

@@ -54,7 +54,7 @@ func TestBinariesAreTakenFromTheFirstFolderThatHasThem(t *testing.T) {
 	if got := b.Path(binKubectl); got != filepath.Join(cache, binKubectl) {
 		t.Errorf("kubectl is taken from %q", got)
 	}
-	if got := strings.Join(b.missing(), " "); got != binControllerManager+" "+binAPIServer {
+	if got := strings.Join(b.missing(buildOrder), " "); got != binControllerManager+" "+binAPIServer {
 		t.Errorf("missing: %s", got)
 	}
 }
