@@ -99,9 +99,10 @@ const (
 	canaryPerDuration = 10
 	minCanaryInterval = 250 * time.Millisecond
 	maxCanaryInterval = 2 * time.Second
-	// blindPerDuration: a gap of more than a quarter of the shortest D is blind
-	// time. A shorter one cannot hurt a host that renews at D/3 and retries at
-	// D/10; and a slow API server must not hide dead hosts for ever.
+	// blindPerDuration: a gap of more than a quarter of D is blind time for a host. A
+	// shorter one cannot hurt a host that renews at D/3 and retries at D/10; and a slow
+	// API server must not hide dead hosts for ever. The namespace is called blind by
+	// the shortest D in it; a host of a longer one is not held up by that.
 	blindPerDuration = 4
 	// proofInterval is the least time between two canaries, so that hosts which
 	// fall silent one after the other share a handful of proofs.
@@ -203,6 +204,8 @@ type subject struct {
 	place    int
 	// declared: the word that stands was given because the deadline passed.
 	declared bool
+	// witnessed: a renewal was seen while this process led.
+	witnessed bool
 }
 
 func newCore(namespaces []string, defaultDuration time.Duration, h hooks) *core {
@@ -250,8 +253,7 @@ func (c *core) firstSight(now time.Duration, w *namespace, canary token) {
 		s.from, s.deadline = now, now+s.duration
 	}
 	w.deadlines.restore()
-	w.lastEcho = now
-	w.checkAt = now + w.blindAfter(c.defaultDuration)
+	c.endBlindness(now, w)
 }
 
 // observe takes a Lease that was added or changed. A change of its renewTime is
@@ -293,7 +295,7 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 
 // renewed moves the deadline of s, and that is all while s reports anyway.
 func (c *core) renewed(at time.Duration, s *subject) {
-	s.from = at
+	s.from, s.witnessed = at, c.leader
 	s.watch.deadlines.set(s, at+s.duration)
 	c.say(s, Reports)
 }
@@ -322,8 +324,16 @@ func (c *core) setSkewed(w *namespace, l *lease, skew time.Duration, skewed bool
 
 // --- Sight and proof -------------------------------------------------------
 
-// lead makes this process the one that writes canaries and declares silence.
-func (c *core) lead() { c.leader = true }
+// lead makes this process the one that writes canaries and declares silence. A
+// namespace whose first list it still waits for is one that it does not see.
+func (c *core) lead(now time.Duration) {
+	c.leader = true
+	for _, w := range c.watches {
+		if !w.synced {
+			w.lastEcho, w.checkAt = now, now+w.blindAfter(c.defaultDuration)
+		}
+	}
+}
 
 // echoed takes the canary as the watch shows it. Any new one shows that we see;
 // one of our own also proves the silence of every host whose deadline had
@@ -344,9 +354,9 @@ func (c *core) echoed(now time.Duration, namespace string, canary token) {
 	}
 }
 
-// sighted ends a stretch of time without an echo. If it was blind, every
-// deadline moves by as much of it as it has waited through, and none falls
-// before half its D has been sighted.
+// sighted ends a stretch of time without an echo. Every deadline of a host for whose
+// D that was blind moves by as much of it as it has waited through, and falls no
+// sooner than when half its D has been sighted.
 //
 // A pause of this process is such a stretch too: a verdict needs an echo, and
 // the first one after the pause comes here before it proves anything.
@@ -354,12 +364,20 @@ func (c *core) sighted(now time.Duration, w *namespace) {
 	gap := now - w.lastEcho
 	if gap > w.blindAfter(c.defaultDuration) && !sabotagedSight() {
 		for _, s := range w.deadlines.items {
+			if gap <= s.duration/blindPerDuration {
+				continue
+			}
 			s.deadline += now - max(w.lastEcho, s.from)
 			s.deadline = max(s.deadline, now+s.duration/2)
 		}
 		w.deadlines.restore()
 		w.blindEnd = now
 	}
+	c.endBlindness(now, w)
+}
+
+func (c *core) endBlindness(now time.Duration, w *namespace) {
+	gap := now - w.lastEcho
 	w.lastEcho = now
 	w.checkAt = now + w.blindAfter(c.defaultDuration)
 	if w.blind {
@@ -406,10 +424,7 @@ func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite,
 	}
 	c.compareClocks(now, wall)
 	for _, w := range c.watches {
-		if !w.synced {
-			continue
-		}
-		if sabotagedProof() {
+		if w.synced && sabotagedProof() {
 			c.declare(w, now)
 		}
 		if now > w.checkAt {
@@ -421,6 +436,9 @@ func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite,
 			if w.unseenWrites() {
 				stalled = append(stalled, w.name)
 			}
+		}
+		if !w.synced {
+			continue
 		}
 		if at, ok := w.canaryDue(c.defaultDuration); ok && at <= now {
 			t := c.newToken(wall)
@@ -480,10 +498,7 @@ func (c *core) next() (time.Duration, bool) {
 		return next, found
 	}
 	for _, w := range c.watches {
-		if !w.synced {
-			continue
-		}
-		if at, ok := w.canaryDue(c.defaultDuration); ok {
+		if at, ok := w.canaryDue(c.defaultDuration); ok && w.synced {
 			earlier(at)
 		}
 		earlier(w.checkAt + 1)
@@ -571,7 +586,9 @@ func (c *core) track(now time.Duration, in Subject) {
 	}
 	if in.Memory != s.memory {
 		s.memory = in.Memory
-		if !c.leader {
+		// A word of the last leader may reach us when we lead already. Ours counts
+		// more only where we have seen for ourselves what it says.
+		if !c.leader || !s.witnessed && !s.declared {
 			c.recall(now, s, in.Memory)
 		}
 	}

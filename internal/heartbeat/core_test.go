@@ -133,6 +133,27 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 		s.wantBlindness()
 		within(t, "verdict", s.until("a", Expired, time.Hour)-last, d, d+250*time.Millisecond)
 	})
+	rule(t, "a gap that is blind for a short D does not hold up the verdict on a host of a long one", func(t *testing.T) {
+		s := newSim(t)
+		s.track(4*time.Second, NoWord, "short")
+		s.track(time.Minute, NoWord, "long")
+		s.host("short", time.Second)
+		s.host("long", 20*time.Second).alive = false
+		for range 5 { // With each stall, half of the long D would have to be waited for.
+			s.run(14 * time.Second)
+			s.watchStalled = true
+			s.run(2 * time.Second)
+			s.resume()
+			if s.word("long") == Expired {
+				break
+			}
+		}
+		s.want("long", Expired)
+		s.want("short", Reports)
+		if len(s.blindness) == 0 {
+			t.Fatal("it was never blind")
+		}
+	})
 	rule(t, "a pause of our own loop is blind time", func(t *testing.T) {
 		s := newSim(t)
 		s.track(d, NoWord, "a", "b")
@@ -341,12 +362,28 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	rule(t, "its first sight is its first list, whatever the Ds in it, and however late it comes", func(t *testing.T) {
 		for _, delay := range []time.Duration{0, time.Second, 10 * time.Second, time.Minute, 5 * time.Minute} {
 			s := unsyncedSim(t)
-			s.core.lead()
+			s.core.lead(s.now)
 			s.track(0, Reports, "a")
 			s.leases["a"] = Lease{RenewTime: epoch.Add(-time.Hour), Duration: 8 * time.Second}
 			s.run(delay)
 			s.list()
 			within(t, "verdict", s.until("a", Expired, time.Hour)-delay, 8*time.Second, 8*time.Second+250*time.Millisecond)
+		}
+	})
+	rule(t, "until its first list comes a leader is blind, and says so", func(t *testing.T) {
+		s := unsyncedSim(t)
+		s.track(d, Reports, "a")
+		s.run(time.Minute)
+		s.wantBlindness() // A standby judges nothing.
+		s.core.lead(s.now)
+		s.run(d/4 - time.Millisecond)
+		s.wantBlindness()
+		s.run(d)
+		s.wantBlindness("true 0s")
+		s.list()
+		s.wantBlindness("true 0s", fmt.Sprintf("false %v", (d+d/4-time.Millisecond).Round(time.Second)))
+		if s.canaries > 0 || s.reopened > 0 {
+			t.Errorf("%d canaries were written and the watch was opened %d times again before there was one", s.canaries, s.reopened)
 		}
 	})
 	rule(t, "a new leader keeps what was silent silent until a renewal arrives", func(t *testing.T) {
@@ -471,7 +508,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 			t.Fatal("a standby wrote canaries")
 		}
 		s.want("dead", Reports) // It does not judge.
-		s.core.lead()
+		s.core.lead(s.now)
 		within(t, "verdict after taking over", s.until("dead", Expired, time.Hour)-90*time.Second, 0, time.Second)
 		s.want("alive", Reports)
 		s.want("silent", Expired)
@@ -493,6 +530,21 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.host("a", interval)
 		s.track(d, Expired, "a")
 		s.want("a", Reports)
+	})
+	rule(t, "the last leader's word is followed although it comes after the takeover, unless we know better", func(t *testing.T) {
+		s := newSim(t, "back", "gone", "seen")
+		s.track(d, Expired, "back")
+		s.track(d, Reports, "gone", "seen")
+		s.host("seen", interval)
+		s.track(d, Reports, "back")
+		s.track(d, Expired, "gone", "seen")
+		s.want("back", Reports)
+		s.want("gone", Expired)
+		s.want("seen", Reports)
+		s.never("gone", Reports, 2*d)
+		s.want("back", Expired) // It is kept for one D, like all that reported.
+		s.track(d, Reports, "back")
+		s.want("back", Expired)
 	})
 	rule(t, "an older spec that comes late is ignored", func(t *testing.T) {
 		s := newSim(t)

@@ -35,7 +35,7 @@ func FuzzLease(f *testing.F) {
 		s.leases["a"] = of(first)
 		s.restart()
 		s.list()
-		s.core.lead()
+		s.core.lead(s.now)
 		s.track(0, NoWord, "a")
 		s.want("a", Waiting) // What is in the first list is no renewal.
 		s.core.observe(s.now, s.wall(), space, "a", of(second))

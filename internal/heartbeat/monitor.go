@@ -148,7 +148,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 		case <-elected:
 			elected = nil
 			m.mu.Lock()
-			m.core.lead()
+			m.core.lead(m.now())
 			m.mu.Unlock()
 		case answer := <-m.alive:
 			close(answer)

@@ -89,7 +89,7 @@ func newSim(t *testing.T, existing ...string) *sim {
 		s.leases[name] = Lease{RenewTime: epoch.Add(-time.Hour)}
 	}
 	s.list()
-	s.core.lead()
+	s.core.lead(s.now)
 	return s
 }
 
@@ -107,7 +107,7 @@ func (s *sim) takeOver(delay time.Duration, names []string, durations map[string
 		words[name] = s.word(name)
 	}
 	s.restart()
-	s.core.lead()
+	s.core.lead(s.now)
 	for _, name := range names {
 		s.track(durations[name], words[name], name)
 	}

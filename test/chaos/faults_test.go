@@ -110,6 +110,19 @@ var faults = []fault{
 		}
 		return w.set(ctx, w.some(r, 1)[0].name, `{"spec":{"forcedDown":true}}`)
 	}},
+	{name: "open watches bring nothing any more, then the leader is killed", target: onNetwork, run: func(ctx context.Context, w *world, r *rand.Rand) error {
+		w.proxy.freeze()
+		// Long enough for the hosts that died to be declared, which the standby does not see.
+		if err := letPass(ctx, between(r, 10*time.Second, 20*time.Second)); err != nil {
+			return err
+		}
+		m, err := w.leader(ctx)
+		if err != nil {
+			return err
+		}
+		m.process.Kill()
+		return letPass(ctx, between(r, 2*time.Second, 8*time.Second))
+	}},
 	{name: "watches cut, ten times", target: onNetwork, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		for range 10 {
 			w.proxy.cutWatches()

@@ -32,6 +32,8 @@ const (
 	// tolerance is by how much two observers of one watch may differ on how long
 	// it brought nothing.
 	tolerance = 300 * time.Millisecond
+	// blindPerDuration: a gap of up to a quarter of its D is not blind for a host.
+	blindPerDuration = 4
 )
 
 // Renewal is one renewal that has reached etcd, at some moment between Sent and
@@ -58,6 +60,8 @@ func (s Status) decidedBy() time.Time {
 // Span is a stretch of time.
 type Span struct{ From, To time.Time }
 
+func (s Span) length() time.Duration { return s.To.Sub(s.From) }
+
 // Takeover is the moment at which a leader wrote its first canary.
 type Takeover struct {
 	At time.Time
@@ -69,10 +73,12 @@ type Takeover struct {
 // Sight is what the leader of the managers can have seen of one lease namespace.
 type Sight struct {
 	// Blind is when no canary came back on the watch, for longer than a quarter of
-	// the shortest D. In order, without overlaps.
+	// the shortest D. In order, without overlaps. For each host only what is longer
+	// than a quarter of its own D counts.
 	Blind []Span
 	// BlindAtBest is when no canary was to be seen at all, neither on a watch nor in
-	// a list. A verdict may come as late as Blind allows, and as early as this.
+	// a list; for each host what is longer than half of its own D. A verdict may come
+	// as late as Blind allows, and as early as this.
 	BlindAtBest []Span
 	// Takeovers are in order.
 	Takeovers []Takeover
@@ -187,7 +193,7 @@ func (h Host) silent(s Status, sight Sight) bool {
 		if until.Before(from) {
 			continue
 		}
-		if sight.sighted(r.Sent, until) >= h.Duration-tolerance {
+		if sight.sighted(r.Sent, until, h.Duration) >= h.Duration-tolerance {
 			return true
 		}
 	}
@@ -260,21 +266,24 @@ func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
 		if b.From.After(due) {
 			break
 		}
+		if b.length() <= d/blindPerDuration-tolerance {
+			continue
+		}
 		due = due.Add(b.To.Sub(later(b.From, t)) + d/2)
 	}
 	return due
 }
 
 // sighted returns how much of the time from one moment to another was sighted, at
-// best.
-func (s Sight) sighted(from, to time.Time) time.Duration {
-	d := to.Sub(from)
+// best, for hosts with D d.
+func (s Sight) sighted(from, to time.Time, d time.Duration) time.Duration {
+	all := to.Sub(from)
 	for _, b := range s.BlindAtBest {
-		if lost := earlier(b.To, to).Sub(later(b.From, from)); lost > 0 {
-			d -= lost
+		if lost := earlier(b.To, to).Sub(later(b.From, from)); lost > 0 && b.length() > 2*d/blindPerDuration {
+			all -= lost
 		}
 	}
-	return d
+	return all
 }
 
 // BlindSpans returns where more than limit passed without an echo.

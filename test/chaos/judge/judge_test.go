@@ -108,6 +108,9 @@ func TestJudge(t *testing.T) {
 		"a host that dies before two blind spells": {
 			every(0, 20), []Status{up, seen(Unknown, 36)}, Sight{Blind: []Span{span(21, 23), span(24, 26)}}, nil,
 		},
+		"gaps that are too short to be blind for the host's D": {
+			every(0, 20), []Status{up, seen(Unknown, 27.5)}, Sight{Blind: []Span{span(21, 22), span(23, 24)}}, kinds{Late},
+		},
 		"a leader that knew the host before it died": {
 			every(0, 20), []Status{up, seen(Unknown, 33)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(5)}}}, kinds{Late},
 		},
