@@ -14,7 +14,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"hoststatus.dev/hoststatus/internal/devfleet"
 )
@@ -34,10 +36,16 @@ func run(ctx context.Context) error {
 	leaseDuration := pflag.Duration("lease-duration", 15*time.Second, "For how long a heartbeat holds.")
 	story := pflag.Bool("story", false, "Walk through the story of host status, and end.")
 	pflag.Parse()
+	// What the clients of this process have to say is said by what it prints.
+	ctrl.SetLogger(logr.Discard())
 
 	absolute, err := filepath.Abs(*dir)
 	if err != nil {
 		return fmt.Errorf("--dir: %w", err)
+	}
+	bin, err := filepath.Abs("bin") // Where make puts kubectl.
+	if err != nil {
+		return fmt.Errorf("finding bin/: %w", err)
 	}
 	begin := time.Now()
 	fleet, err := devfleet.Start(ctx, devfleet.Options{
@@ -72,16 +80,22 @@ func run(ctx context.Context) error {
 	fmt.Printf(`
 hoststatus runs: 4 hosts, 10 servers in 2 namespaces. In another terminal, type
 
-  export KUBECONFIG=%[1]s/admin.kubeconfig
-  bin/kubectl get servers.compute -A
-  bin/kubectl get computeservices
-  bin/kubectl get servers -n team-a --as=ana   # as an owner sees them; or --as=abe, --as=ada
-  bin/kubectl patch computeservice compute-2 --type merge -p '{"spec":{"forcedDown":true}}'
+  export KUBECONFIG=%[1]s/admin.kubeconfig PATH=%[2]s:%[1]s/bin:$PATH
+  kubectl get servers.compute -A
+  kubectl hosts list
+  kubectl get servers -n team-a --as=ana   # as an owner sees them; or --as=abe, --as=ada
+  kubectl hosts force-down compute-2 --reason "fenced by ipmi"
 
-To change the state of a VM, edit %[1]s/fake-driver/compute-1.yaml; to let a host fall
-silent, end its agent: kill %[2]d (compute-1). Logs are in %[1]s.
-Ctrl-C stops everything.
-`, *dir, fleet.Agents["compute-1"].Pid())
+Let a host hang, ask why its servers are UNKNOWN after %[3]s, and let it go on:
+
+  kill -STOP %[4]d   # the agent of compute-1
+  kubectl hosts watch   # until Ctrl-C
+  kubectl hosts show compute-1
+  kill -CONT %[4]d
+
+To change the state of a VM, edit %[1]s/fake-driver/compute-1.yaml. Logs are in %[1]s.
+Ctrl-C here stops everything.
+`, absolute, bin, *leaseDuration, fleet.Agents["compute-1"].Pid())
 	<-ctx.Done()
 	fmt.Println()
 	return nil
