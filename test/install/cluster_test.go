@@ -127,11 +127,11 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 	c.must(t, "create", "serviceaccount", "hoststatus-test", "--namespace="+namespace)
 	for name, all := range map[string][]*unstructured.Unstructured{
 		"chart": chart(t),
-		"chart with everything": chart(t, "--set=agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease},certificates.certManager=true",
+		"chart with everything": chart(t, "--set=agent.enabled=true,nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true,certificates.certManager=true",
 			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
 			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--default-lease-duration=30s},manager.podAnnotations.a=b,agent.maxUnavailable=1"),
 		"chart with nothing that can be left out": chart(t, "--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
-		"kustomize":                   kustomization(t, "install", "agent", "node-leases"),
+		"kustomize":                   kustomization(t, "install", "agent", "node-mirror"),
 		"kustomize with cert-manager": kustomization(t, "webhook-cert-manager"),
 	} {
 		t.Run(name, func(t *testing.T) {
