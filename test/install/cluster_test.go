@@ -55,6 +55,17 @@ func newCluster(t *testing.T) *cluster {
 	return c
 }
 
+// knowsMonitoring gives the cluster the CRDs of the Prometheus operator.
+func (c *cluster) knowsMonitoring(t *testing.T) {
+	t.Helper()
+	files, err := devcluster.MonitoringCRDs(t.Context(), t.TempDir())
+	must(t, err)
+	for _, file := range files {
+		c.must(t, "apply", "--server-side", "--filename="+file)
+	}
+	c.must(t, "wait", "--for=condition=Established", "--timeout=1m", "crd/servicemonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com")
+}
+
 func (c *cluster) kubectl(args ...string) (string, error) { return c.kubectlIn("", args...) }
 
 func (c *cluster) kubectlIn(stdin string, args ...string) (string, error) {
@@ -121,6 +132,7 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 		t.Errorf("Chart.yaml claims Kubernetes %q, and what was tested is %s: %q", claim.KubeVersion, server.GitVersion, want)
 	}
 
+	c.knowsMonitoring(t)
 	for _, name := range []string{namespace, "hoststatus-leases"} {
 		c.must(t, "create", "namespace", name)
 	}
@@ -129,10 +141,13 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 		"chart": chart(t),
 		"chart with everything": chart(t, "--set=agent.enabled=true,nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true,certificates.certManager=true",
 			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
+			"--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m30s",
+			"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus,metrics.dashboard.enabled=true,metrics.dashboard.labels.team=a",
 			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--default-lease-duration=30s},manager.podAnnotations.a=b,agent.maxUnavailable=1"),
 		"chart with nothing that can be left out": chart(t, "--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
-		"kustomize":                   kustomization(t, "install", "agent", "node-mirror"),
-		"kustomize with cert-manager": kustomization(t, "webhook-cert-manager"),
+		"chart with metrics of no tenant API":     chart(t, "--set=tenantAPI.enabled=false,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true"),
+		"kustomize":                               kustomization(t, "install", "agent", "node-mirror", "prometheus"),
+		"kustomize with cert-manager":             kustomization(t, "webhook-cert-manager"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var list unstructured.UnstructuredList
@@ -167,6 +182,16 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	uid := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}")
 	c.trust(t)
 
+	t.Run("upgrades turn on what the docs say they do", func(t *testing.T) {
+		c.knowsMonitoring(t)
+		c.helm(t, fromDocs(t, "install.md", "upgrade", path)...)
+		c.helm(t, fromDocs(t, "nodes-as-hosts.md", "upgrade", path)...)
+		c.must(t, "get", "--namespace="+namespace, "servicemonitor/hoststatus-manager", "servicemonitor/hoststatus-tenant-apiserver", "prometheusrule/hoststatus", "configmap/hoststatus-dashboard")
+		if got := c.must(t, "get", "deployment", "hoststatus-manager", "--namespace="+namespace, "--output=jsonpath={.spec.template.spec.containers[0].args}"); !strings.Contains(got, `"--mirror-nodes"`) {
+			t.Errorf("the manager's arguments are %s, without the mirror", got)
+		}
+		c.stillTrusted(t)
+	})
 	t.Run("an upgrade updates the CRDs and leaves the certificates", func(t *testing.T) {
 		next := nextChart(t, path)
 		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", next), "--set=manager.replicas=3")...)
@@ -188,7 +213,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	t.Run("uninstall first removes what leads to the processes", func(t *testing.T) {
 		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
 		c.checkOrderOfDeletion(t)
-		c.checkGone(t, chart(t))
+		c.checkGone(t, chart(t, append(valuesFromDocs(t, "install.md", "upgrade"), valuesFromDocs(t, "nodes-as-hosts.md", "upgrade")...)...))
 	})
 	t.Run("what was kept is whole, and a namespace can be deleted", func(t *testing.T) {
 		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {

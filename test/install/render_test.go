@@ -31,6 +31,7 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 	}{
 		{"by default", nil, []string{"install"}},
 		{"with agents", []string{"--set=agent.enabled=true"}, []string{"install", "agent"}},
+		{"with what Prometheus and Grafana look for", valuesFromDocs(t, "install.md", "upgrade"), []string{"install", "prometheus"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := byName(kustomization(t, test.folders...))
@@ -176,7 +177,8 @@ func folded(value any) any {
 
 func TestNothingNamesAnotherNamespaceThanTheRelease(t *testing.T) {
 	out, err := run(t.Context(), "", "helm", "template", release, sources(t, "charts", "hoststatus"), "--namespace=elsewhere",
-		"--set=agent.enabled=true,certificates.certManager=true,nodeMirror.enabled=true")
+		"--set=agent.enabled=true,certificates.certManager=true,nodeMirror.enabled=true",
+		"--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true")
 	must(t, err)
 	for line := range strings.Lines(out) {
 		if strings.Contains(line, namespace) {
@@ -284,6 +286,9 @@ func TestABadValueIsNamed(t *testing.T) {
 		"networkPolicy.apiServerPorts={70000}": "at '/networkPolicy/apiServerPorts/0': maximum",
 		"nodeMirror.selector=hypervisor=true":  "at '/nodeMirror/enabled': value must be true",
 		"nodeMirror.enabled=yes":               "at '/nodeMirror/enabled': got string, want boolean",
+		"metrics.serviceMonitor.interval=soon": "at '/metrics/serviceMonitor/interval': 'soon' does not match pattern",
+		"metrics.prometheusRule.labels.a=b c":  "at '/metrics/prometheusRule/labels/a': 'b c' does not match pattern",
+		"metrics.dashboard=true":               "at '/metrics/dashboard': got boolean, want object",
 		"crds.keep=perhaps":                    "at '/crds/keep': got string, want boolean",
 		"nonsense=1":                           "at '': additional properties 'nonsense' not allowed",
 	} {
