@@ -20,5 +20,8 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 # docs/metrics.md, and in config/prometheus the PrometheusRule and the dashboard.
 go run ./hack/observability
 
+# docs/configuration.md: the flags of the binaries.
+go run ./hack/configuration
+
 # What the chart has in common with config/, and the table of its values.
 (cd hack/packaging && go run ./chart ../..)

@@ -15,7 +15,7 @@ const intro = `<!-- Made from the code by make generate. -->
 
 The manager and the tenant API server serve ` + "`/metrics`" + ` by TLS, to who may get that URL: bind the ClusterRole
 ` + "`hoststatus-metrics-reader`" + ` of [config/prometheus](../config/prometheus), which has a service account for it, ServiceMonitors, the
-alerts and a dashboard.
+alerts and a dashboard. [install.md](install.md#metrics-alerts-and-the-dashboard) says how the chart installs the same.
 
 No label holds the name of a host, a server or a tenant. So the number of series does not grow with the fleet, and who may read metrics
 does not learn whose host is down. For names there is [a configuration for kube-state-metrics](../config/prometheus/kube-state-metrics.yaml).

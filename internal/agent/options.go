@@ -53,7 +53,7 @@ func NewOptions() *Options {
 
 // AddFlags binds the options to flags.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.HostName, "host-name", o.HostName, "Name of this host: that of its ComputeService and of its Lease.")
+	fs.StringVar(&o.HostName, "host-name", o.HostName, "Name of this host: that of its ComputeService and of its Lease. By default the name that its system has.")
 	fs.StringVar(&o.LeaseNamespace, "lease-namespace", o.LeaseNamespace, "Namespace of the Lease that this host renews.")
 	fs.DurationVar(&o.LeaseDuration, "lease-duration", o.LeaseDuration, "For how long one renewal holds, in whole seconds from 3s to 1h. A ComputeService with spec.leaseDurationSeconds overrides it.")
 	fs.DurationVar(&o.RenewInterval, "renew-interval", o.RenewInterval, "Time between two renewals, at most a third of --lease-duration.")

@@ -29,18 +29,35 @@ type Options interface {
 	AddFlags(*pflag.FlagSet)
 }
 
+// commonFlags are those that every binary has, besides its options.
+type commonFlags struct {
+	kubeconfig, logFormat, logLevel string
+	version                         bool
+}
+
+func (c *commonFlags) flagSet(name string, options Options) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	fs.StringVar(&c.kubeconfig, "kubeconfig", "", "File that says how to reach the API server. By default $KUBECONFIG, or in a pod its service account.")
+	fs.StringVar(&c.logFormat, "log-format", "json", "Format of the log: json or text.")
+	fs.StringVar(&c.logLevel, "log-level", "info", "What is logged: debug, info or error.")
+	fs.BoolVar(&c.version, "version", false, "Say which version this is, and end.")
+	options.AddFlags(fs)
+	return fs
+}
+
+// FlagSet returns the flags that Main parses for the binary name.
+func FlagSet(name string, options Options) *pflag.FlagSet {
+	return new(commonFlags).flagSet(name, options)
+}
+
 // Main parses the flags of the binary name, runs it until it is told to stop,
 // and returns its exit code: 0, 1 after an error, or 2 for flags that are wrong.
 func Main(name, purpose string, options Options, run func(context.Context, *rest.Config, logr.Logger) error) int {
-	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
+	var common commonFlags
+	fs := common.flagSet(name, options)
 	fs.Usage = func() {
 		fmt.Fprintf(os.Stderr, "%s\n\nUsage:\n  %s [flags]\n\nFlags:\n%s", purpose, name, fs.FlagUsages())
 	}
-	kubeconfig := fs.String("kubeconfig", "", "File that says how to reach the API server. By default $KUBECONFIG, or in a pod its service account.")
-	format := fs.String("log-format", "json", "Format of the log: json or text.")
-	level := fs.String("log-level", "info", "What is logged: debug, info or error.")
-	showVersion := fs.Bool("version", false, "Say which version this is, and end.")
-	options.AddFlags(fs)
 	if err := fs.Parse(os.Args[1:]); errors.Is(err, pflag.ErrHelp) {
 		return 0
 	} else if err != nil {
@@ -48,7 +65,7 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 		return 2
 	}
 	program := "hoststatus-" + name
-	if *showVersion {
+	if common.version {
 		fmt.Println(version.Of(program))
 		return 0
 	}
@@ -56,13 +73,13 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q; it takes flags only, see %s --help\n", name, fs.Arg(0), name)
 		return 2
 	}
-	log, err := newLogger(*format, *level)
+	log, err := newLogger(common.logFormat, common.logLevel)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		return 2
 	}
 	klog.SetLogger(log)
-	config, err := restConfig(*kubeconfig)
+	config, err := restConfig(common.kubeconfig)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		return 1

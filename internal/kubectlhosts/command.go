@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+
+	"hoststatus.dev/hoststatus/internal/version"
 )
 
 // The exit codes, for scripts.
@@ -86,6 +88,9 @@ func Run(ctx context.Context, env Environment, args []string) int {
 	return code
 }
 
+// Command returns the plugin's command, with those of its verbs.
+func Command() *cobra.Command { return newRoot(&plugin{}) }
+
 func newRoot(p *plugin) *cobra.Command {
 	p.config = genericclioptions.NewConfigFlags(true)
 	// Nothing is looked up by discovery, so nothing is cached.
@@ -103,6 +108,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed,
   kubectl hosts show compute-2
   kubectl hosts force-down compute-2 --reason "fenced by ipmi"
   kubectl hosts up compute-2`,
+		Version:                    version.Of("kubectl-hosts"),
 		Annotations:                map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl hosts"},
 		SilenceErrors:              true,
 		SilenceUsage:               true,
@@ -130,6 +136,8 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exitError{err, ExitUsage} })
 	p.config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&p.colour, "color", "auto", "Colours in tables: auto (on a terminal, unless $NO_COLOR is set), always or never.")
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.Flags().Bool("version", false, "Say which version this is, and end.")
 	complete(root, "color", "auto", "always", "never")
 	root.AddCommand(p.newList(), p.newShow(), p.newWatch())
 	for _, v := range verbs {

@@ -55,7 +55,7 @@ func (p *plugin) newList() *cobra.Command {
 		RunE:              func(cmd *cobra.Command, args []string) error { return p.list(cmd, args, o) },
 	}
 	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
-	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "Only hosts with one of these statuses: "+strings.Join(hostStatuses, ", ")+" (not derived yet).")
+	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "Only hosts with one of these statuses: "+strings.Join(hostStatuses, ", ")+"; "+statusNone+" is not derived yet.")
 	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most pressing first) or since (the latest change first).")
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave out the table's headers.")
 	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "End with exit code 5 if a listed host is not UP.")

@@ -31,6 +31,13 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
+	return newClusterOf(t, false)
+}
+
+// newClusterOf is a cluster of the oldest Kubernetes that is claimed to work, or of the
+// newest.
+func newClusterOf(t *testing.T, newest bool) *cluster {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("-short leaves out what needs a control plane")
 	}
@@ -39,7 +46,7 @@ func newCluster(t *testing.T) *cluster {
 	policy := filepath.Join(dir, "audit.yaml")
 	must(t, os.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  verbs: [delete]\n- level: None\n"), 0o644))
 	started, err := devcluster.Start(t.Context(), devcluster.Options{
-		Dir: filepath.Join(dir, "cluster"), Log: t.Output(),
+		Dir: filepath.Join(dir, "cluster"), Log: t.Output(), Newest: newest,
 		APIServerArgs: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit, "--audit-log-mode=blocking"},
 	})
 	must(t, err)
@@ -53,6 +60,17 @@ func newCluster(t *testing.T) *cluster {
 		return err
 	})
 	return c
+}
+
+// knowsMonitoring gives the cluster the CRDs of the Prometheus operator.
+func (c *cluster) knowsMonitoring(t *testing.T) {
+	t.Helper()
+	files, err := devcluster.MonitoringCRDs(t.Context(), t.TempDir())
+	must(t, err)
+	for _, file := range files {
+		c.must(t, "apply", "--server-side", "--filename="+file)
+	}
+	c.must(t, "wait", "--for=condition=Established", "--timeout=1m", "crd/servicemonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com")
 }
 
 func (c *cluster) kubectl(args ...string) (string, error) { return c.kubectlIn("", args...) }
@@ -106,33 +124,51 @@ func fromDocs(t *testing.T, page, command, chart string) (args []string) {
 	return append([]string{command}, args...)
 }
 
-// The claim in Chart.yaml is what these tests run on: no older Kubernetes is promised.
+// What is claimed is what these tests run on: Chart.yaml names the oldest Kubernetes, and
+// the page about installing both.
 func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
-	c := newCluster(t)
-	config, err := c.AdminConfig()
+	page, err := os.ReadFile(sources(t, "docs", "install.md"))
 	must(t, err)
-	kube, err := kubernetes.NewForConfig(config)
-	must(t, err)
-	server, err := kube.Discovery().ServerVersion()
-	must(t, err)
-	var claim struct{ KubeVersion string }
-	decode(t, sources(t, "charts", "hoststatus", "Chart.yaml"), &claim)
-	if want := fmt.Sprintf(">=%s.%s.0-0", server.Major, server.Minor); claim.KubeVersion != want {
-		t.Errorf("Chart.yaml claims Kubernetes %q, and what was tested is %s: %q", claim.KubeVersion, server.GitVersion, want)
+	for name, newest := range map[string]bool{"oldest": false, "newest": true} {
+		t.Run(name, func(t *testing.T) {
+			c := newClusterOf(t, newest)
+			config, err := c.AdminConfig()
+			must(t, err)
+			kube, err := kubernetes.NewForConfig(config)
+			must(t, err)
+			server, err := kube.Discovery().ServerVersion()
+			must(t, err)
+			var claim struct{ KubeVersion string }
+			decode(t, sources(t, "charts", "hoststatus", "Chart.yaml"), &claim)
+			if want := fmt.Sprintf(">=%s.%s.0-0", server.Major, server.Minor); !newest && claim.KubeVersion != want {
+				t.Errorf("Chart.yaml claims Kubernetes %q, and what was tested is %s: %q", claim.KubeVersion, server.GitVersion, want)
+			}
+			if want := server.Major + "." + server.Minor; !strings.Contains(string(page), want) {
+				t.Errorf("docs/install.md does not name Kubernetes %s", want)
+			}
+			c.acceptsEveryObject(t, server.GitVersion)
+		})
 	}
+}
 
+func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
+	t.Helper()
+	c.knowsMonitoring(t)
 	for _, name := range []string{namespace, "hoststatus-leases"} {
 		c.must(t, "create", "namespace", name)
 	}
 	c.must(t, "create", "serviceaccount", "hoststatus-test", "--namespace="+namespace)
 	for name, all := range map[string][]*unstructured.Unstructured{
 		"chart": chart(t),
-		"chart with everything": chart(t, "--set=agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease},certificates.certManager=true",
+		"chart with everything": chart(t, "--set=agent.enabled=true,nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true,certificates.certManager=true",
 			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
+			"--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m30s",
+			"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus,metrics.dashboard.enabled=true,metrics.dashboard.labels.team=a",
 			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--default-lease-duration=30s},manager.podAnnotations.a=b,agent.maxUnavailable=1"),
 		"chart with nothing that can be left out": chart(t, "--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
-		"kustomize":                   kustomization(t, "install", "agent", "node-leases"),
-		"kustomize with cert-manager": kustomization(t, "webhook-cert-manager"),
+		"chart with metrics of no tenant API":     chart(t, "--set=tenantAPI.enabled=false,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true"),
+		"kustomize":                               kustomization(t, "install", "agent", "node-mirror", "prometheus"),
+		"kustomize with cert-manager":             kustomization(t, "webhook-cert-manager"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var list unstructured.UnstructuredList
@@ -151,7 +187,7 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 			if accepted := strings.Count(out, "(server dry run)"); accepted != len(list.Items) {
 				t.Errorf("%d of %d objects were accepted:\n%s", accepted, len(list.Items), out)
 			}
-			t.Logf("Kubernetes %s accepts %d objects", server.GitVersion, len(list.Items))
+			t.Logf("Kubernetes %s accepts %d objects", version, len(list.Items))
 		})
 	}
 }
@@ -167,6 +203,16 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	uid := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}")
 	c.trust(t)
 
+	t.Run("upgrades turn on what the docs say they do", func(t *testing.T) {
+		c.knowsMonitoring(t)
+		c.helm(t, fromDocs(t, "install.md", "upgrade", path)...)
+		c.helm(t, fromDocs(t, "nodes-as-hosts.md", "upgrade", path)...)
+		c.must(t, "get", "--namespace="+namespace, "servicemonitor/hoststatus-manager", "servicemonitor/hoststatus-tenant-apiserver", "prometheusrule/hoststatus", "configmap/hoststatus-dashboard")
+		if got := c.must(t, "get", "deployment", "hoststatus-manager", "--namespace="+namespace, "--output=jsonpath={.spec.template.spec.containers[0].args}"); !strings.Contains(got, `"--mirror-nodes"`) {
+			t.Errorf("the manager's arguments are %s, without the mirror", got)
+		}
+		c.stillTrusted(t)
+	})
 	t.Run("an upgrade updates the CRDs and leaves the certificates", func(t *testing.T) {
 		next := nextChart(t, path)
 		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", next), "--set=manager.replicas=3")...)
@@ -188,7 +234,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	t.Run("uninstall first removes what leads to the processes", func(t *testing.T) {
 		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
 		c.checkOrderOfDeletion(t)
-		c.checkGone(t, chart(t))
+		c.checkGone(t, chart(t, append(valuesFromDocs(t, "install.md", "upgrade"), valuesFromDocs(t, "nodes-as-hosts.md", "upgrade")...)...))
 	})
 	t.Run("what was kept is whole, and a namespace can be deleted", func(t *testing.T) {
 		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {

@@ -31,6 +31,7 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 	}{
 		{"by default", nil, []string{"install"}},
 		{"with agents", []string{"--set=agent.enabled=true"}, []string{"install", "agent"}},
+		{"with what Prometheus and Grafana look for", valuesFromDocs(t, "install.md", "upgrade"), []string{"install", "prometheus"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := byName(kustomization(t, test.folders...))
@@ -43,12 +44,38 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 	}
 }
 
-func TestTheOverlayInTheDocsSaysWhatTheChartSaysByValues(t *testing.T) {
-	page, err := os.ReadFile(sources(t, "docs", "install.md"))
+func TestTheOverlaysInTheDocsSayWhatTheChartSaysByValues(t *testing.T) {
+	for _, test := range []struct {
+		page   string
+		values []string
+	}{
+		{"install.md", []string{"--set=image.registry=registry.example.com/hoststatus,agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease}"}},
+		{"nodes-as-hosts.md", valuesFromDocs(t, "nodes-as-hosts.md", "upgrade")},
+	} {
+		t.Run(test.page, func(t *testing.T) {
+			want := byName(chart(t, test.values...))
+			got := byName(overlayFromDocs(t, test.page))
+			delete(got, "Namespace /"+namespace)
+			// A flag twice, or once with both, is the same.
+			asFlagTwice := cmp.Transformer("flags", func(flag string) string {
+				return strings.Replace(flag, "--lease-namespaces=hoststatus-leases,kube-node-lease", "--lease-namespaces=hoststatus-leases", 1)
+			})
+			added := cmpopts.IgnoreSliceElements(func(flag any) bool { return flag == "--lease-namespaces=kube-node-lease" })
+			if diff := cmp.Diff(want, got, asFlagTwice, added); diff != "" {
+				t.Errorf("the chart (-) and the overlay in docs/%s (+) differ:\n%s", test.page, diff)
+			}
+		})
+	}
+}
+
+// overlayFromDocs renders the kustomization.yaml on a page.
+func overlayFromDocs(t *testing.T, page string) []*unstructured.Unstructured {
+	t.Helper()
+	content, err := os.ReadFile(sources(t, "docs", page))
 	must(t, err)
-	_, overlay, found := strings.Cut(string(page), "```yaml\n# kustomization.yaml\n")
+	_, overlay, found := strings.Cut(string(content), "```yaml\n# kustomization.yaml\n")
 	if !found {
-		t.Fatal("docs/install.md has no kustomization.yaml")
+		t.Fatalf("docs/%s has no kustomization.yaml", page)
 	}
 	overlay, _, _ = strings.Cut(overlay, "```")
 	// kustomize wants relative paths, and takes links for what they point to.
@@ -62,16 +89,44 @@ func TestTheOverlayInTheDocsSaysWhatTheChartSaysByValues(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o644))
 	out, err := run(t.Context(), "", "kustomize", "build", dir)
 	must(t, err)
-	want := byName(chart(t, "--set=image.registry=registry.example.com/hoststatus,agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease}"))
-	got := byName(objects(t, out))
-	delete(got, "Namespace /"+namespace)
-	// A flag twice, or once with both, is the same.
-	asFlagTwice := cmp.Transformer("flags", func(flag string) string {
-		return strings.Replace(flag, "--lease-namespaces=hoststatus-leases,kube-node-lease", "--lease-namespaces=hoststatus-leases", 1)
-	})
-	added := cmpopts.IgnoreSliceElements(func(flag any) bool { return flag == "--lease-namespaces=kube-node-lease" })
-	if diff := cmp.Diff(want, got, asFlagTwice, added); diff != "" {
-		t.Errorf("the chart (-) and the overlay in docs/install.md (+) differ:\n%s", diff)
+	return objects(t, out)
+}
+
+// valuesFromDocs returns the values that the first helm command of its kind on a page
+// sets.
+func valuesFromDocs(t *testing.T, page, command string) (values []string) {
+	t.Helper()
+	args := fromDocs(t, page, command, "")
+	for i, arg := range args {
+		if arg == "--set" {
+			values = append(values, arg, args[i+1])
+		}
+	}
+	if len(values) == 0 {
+		t.Fatalf("helm %s on docs/%s sets no value", command, page)
+	}
+	return values
+}
+
+func TestTheMirrorReadsTheLeasesOfKubeletsAlsoWhereNoValueSaysSo(t *testing.T) {
+	named := byName(chart(t, "--set=nodeMirror.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease}"))
+	if diff := cmp.Diff(named, byName(chart(t, "--set=nodeMirror.enabled=true"))); diff != "" {
+		t.Errorf("with kube-node-lease named (-) and not (+) it differs:\n%s", diff)
+	}
+}
+
+func TestASelectorOfNodesIsOneArgumentWhateverIsInIt(t *testing.T) {
+	const selector = `hypervisor in (kvm, xen),!spare,zone!=a`
+	values := filepath.Join(t.TempDir(), "values.yaml")
+	must(t, os.WriteFile(values, []byte("nodeMirror: {enabled: true, selector: '"+selector+"'}\n"), 0o644))
+	for _, obj := range chart(t, "--values="+values) {
+		if obj.GetKind() != "Deployment" || obj.GetName() != "hoststatus-manager" {
+			continue
+		}
+		args, _ := containers(obj)[0]["args"].([]any)
+		if !slices.Contains(args, any("--mirror-nodes-selector="+selector)) {
+			t.Errorf("the manager's arguments are %q; one should be --mirror-nodes-selector=%s", args, selector)
+		}
 	}
 }
 
@@ -122,7 +177,8 @@ func folded(value any) any {
 
 func TestNothingNamesAnotherNamespaceThanTheRelease(t *testing.T) {
 	out, err := run(t.Context(), "", "helm", "template", release, sources(t, "charts", "hoststatus"), "--namespace=elsewhere",
-		"--set=agent.enabled=true,certificates.certManager=true,leaseNamespaces={hoststatus-leases,kube-node-lease}")
+		"--set=agent.enabled=true,certificates.certManager=true,nodeMirror.enabled=true",
+		"--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true")
 	must(t, err)
 	for line := range strings.Lines(out) {
 		if strings.Contains(line, namespace) {
@@ -228,6 +284,11 @@ func TestABadValueIsNamed(t *testing.T) {
 		"agent.leaseDuration=soon":             "at '/agent/leaseDuration': 'soon' does not match pattern",
 		"certificates.issuerRef.kind=Issuer":   "at '/certificates/issuerRef': properties 'name' required, if 'kind' exists",
 		"networkPolicy.apiServerPorts={70000}": "at '/networkPolicy/apiServerPorts/0': maximum",
+		"nodeMirror.selector=hypervisor=true":  "at '/nodeMirror/enabled': value must be true",
+		"nodeMirror.enabled=yes":               "at '/nodeMirror/enabled': got string, want boolean",
+		"metrics.serviceMonitor.interval=soon": "at '/metrics/serviceMonitor/interval': 'soon' does not match pattern",
+		"metrics.prometheusRule.labels.a=b c":  "at '/metrics/prometheusRule/labels/a': 'b c' does not match pattern",
+		"metrics.dashboard=true":               "at '/metrics/dashboard': got boolean, want object",
 		"crds.keep=perhaps":                    "at '/crds/keep': got string, want boolean",
 		"nonsense=1":                           "at '': additional properties 'nonsense' not allowed",
 	} {

@@ -58,7 +58,7 @@ func (h *byHelm) Install(ctx context.Context, f *devfleet.Fleet, webhookPort, te
 	}
 	if !h.installed {
 		if _, err := run(ctx, f.AdminKubeconfig, "helm", "install", release, h.chart, "--namespace="+namespace, "--no-hooks",
-			"--set=leaseNamespaces={hoststatus-leases,kube-node-lease}",
+			"--set=nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true",
 			"--set=agent.enabled=true,agent.leaseDuration="+f.LeaseDuration.String()+",agent.renewInterval="+f.RenewInterval.String()); err != nil {
 			return err
 		}
@@ -123,7 +123,8 @@ func (h *byHelm) Process(f *devfleet.Fleet, c devfleet.Command) (*devcluster.Pro
 }
 
 // What the chart installs passes the story of `make demo`: the shipped command lines
-// in the shipped images' surroundings, with the rights of the shipped roles.
+// in the shipped images' surroundings, with the rights of the shipped roles. It is the
+// story's run on the newest Kubernetes: test/e2e has it on the oldest.
 func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short leaves out what needs a control plane")
@@ -133,7 +134,7 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	must(t, err)
 	installation := &byHelm{chart: sources(t, "charts", "hoststatus")}
 	f, err := devfleet.Start(t.Context(), devfleet.Options{
-		Dir: filepath.Join(scratch, "story"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: installation,
+		Dir: filepath.Join(scratch, "story"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: installation, Newest: true,
 	})
 	must(t, err)
 	defer f.Stop()
@@ -145,6 +146,7 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 		t.Error(err)
 	}
 	t.Run("an agent's token is for its own node", func(t *testing.T) { testTokenOfANode(t, f, installation.kube) })
+	t.Run("a selected Node gets a ComputeService", func(t *testing.T) { testMirror(t, f, installation.kube) })
 	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube) })
 	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
@@ -180,6 +182,26 @@ func testTokenOfANode(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface
 		if allowed && err != nil || !allowed && !apierrors.IsForbidden(err) {
 			t.Errorf("the agent on compute-1 renews the Lease of %s: %v; allowed should be %v", host, err, allowed)
 		}
+	}
+}
+
+// The chart's values start the mirror, and its roles are enough.
+func testMirror(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
+	for _, node := range []metav1.ObjectMeta{{Name: "no-hypervisor"}, {Name: "hypervisor-1", Labels: map[string]string{"hypervisor": "true"}}} {
+		_, err := kube.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: node}, metav1.CreateOptions{})
+		must(t, err)
+	}
+	eventually(t, func() error {
+		out, err := f.Kubectl(t.Context(), "get", "computeservice", "hypervisor-1", "--output=jsonpath={.spec.leaseRef.namespace}").CombinedOutput()
+		if err == nil && string(out) != corev1.NamespaceNodeLease {
+			err = fmt.Errorf("its Lease is in %s", out)
+		}
+		return err
+	})
+	// It would have come first.
+	out, err := f.Kubectl(t.Context(), "get", "computeservice", "no-hypervisor", "--ignore-not-found", "--output=name").CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("a Node that is not selected is mirrored: %s %v", out, err)
 	}
 }
 

@@ -126,22 +126,14 @@ func startFleet(t *testing.T) (fleet *devfleet.Fleet, standbyMetrics string) {
 // takes it: with the operator's own CRDs, made from its types.
 func applyManifests(t *testing.T, fleet *devfleet.Fleet) {
 	t.Helper()
-	dir := t.TempDir()
-	generator := filepath.Join(dir, "controller-gen")
-	build := exec.CommandContext(t.Context(), "go", "build", "-modfile=hack/tools/go.mod", "-o", generator, "sigs.k8s.io/controller-tools/cmd/controller-gen")
-	build.Dir = root
-	build.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
-	generate := exec.CommandContext(t.Context(), generator, "crd:crdVersions=v1,maxDescLen=0",
-		"paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1", "output:crd:artifacts:config="+filepath.Join(dir, "crds"))
-	generate.Dir = filepath.Join(root, "hack", "prometheus-operator")
+	files, err := devcluster.MonitoringCRDs(t.Context(), t.TempDir())
+	must(t, err)
 	crds := []string{"apply", "--server-side"}
-	for _, name := range []string{"servicemonitors", "prometheusrules"} {
-		crds = append(crds, "-f", filepath.Join(dir, "crds", "monitoring.coreos.com_"+name+".yaml"))
+	for _, file := range files {
+		crds = append(crds, "-f", file)
 	}
-	for _, cmd := range []*exec.Cmd{build, generate, fleet.Kubectl(t.Context(), crds...)} {
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", cmd, err, out)
-		}
+	if out, err := fleet.Kubectl(t.Context(), crds...).CombinedOutput(); err != nil {
+		t.Fatalf("applying the CRDs of the Prometheus operator: %v\n%s", err, out)
 	}
 	// A new CRD takes a moment to be served.
 	eventually(t, 20*time.Second, func() error {

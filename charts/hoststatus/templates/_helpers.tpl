@@ -4,6 +4,18 @@ app.kubernetes.io/name: hoststatus
 app.kubernetes.io/component: {{ . }}
 {{- end }}
 
+{{- /* The namespaces whose Leases are heartbeats, as JSON: kubelets, whose Nodes are mirrored, renew theirs in kube-node-lease. */ -}}
+{{- define "hoststatus.leaseNamespaces" -}}
+{{- $all := .Values.leaseNamespaces -}}
+{{- if .Values.nodeMirror.enabled }}{{ $all = append $all "kube-node-lease" | uniq }}{{ end -}}
+{{- toJson $all -}}
+{{- end }}
+
+{{- /* The labels of what others look for. Call it with those that the values add. */ -}}
+{{- define "hoststatus.found" -}}
+{{- mergeOverwrite (dict "app.kubernetes.io/name" "hoststatus") . | toYaml -}}
+{{- end }}
+
 {{- /* The image of a binary. Call it with (list $ name override). */ -}}
 {{- define "hoststatus.image" -}}
 {{- $root := index . 0 -}}

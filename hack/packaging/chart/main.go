@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command chart writes what of charts/hoststatus is generated: the templates of what
-// config/ has already, and the table of values in its README. Its argument is the root
+// config/ has already, the dashboard, and the table of values in its README. Its argument is the root
 // of the repository.
 package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -68,12 +67,15 @@ func templates() []template {
 	more := template{
 		name:  "more-lease-namespaces",
 		files: []string{"node-leases/role.yaml", "node-leases/tenant-apiserver.yaml"},
-		begin: "{{- range without .Values.leaseNamespaces \"hoststatus-leases\" }}\n---\n", end: "{{- end }}\n",
+		begin: "{{- range without (include \"hoststatus.leaseNamespaces\" $ | fromJsonArray) \"hoststatus-leases\" }}\n---\n", end: "{{- end }}\n",
 		edits: []edit{
 			{"namespace: kube-node-lease", "namespace: {{ . }}", 4},
 			{"{{ .Release.Namespace }}", "{{ $.Release.Namespace }}", 2},
 		},
 	}
+
+	mirror := template{name: "node-mirror-rbac", files: []string{"node-mirror/rbac.yaml"}}
+	mirror.begin, mirror.end = when(".Values.nodeMirror.enabled")
 
 	flow := template{
 		name:  "flowcontrol",
@@ -114,8 +116,45 @@ func templates() []template {
 	}
 	tenant.begin, tenant.end = when(".Values.tenantAPI.enabled")
 
+	scraping := template{name: "metrics-service", files: []string{"prometheus/service.yaml", "prometheus/rbac.yaml"}}
+	scraping.begin, scraping.end = when("or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled")
+
+	const (
+		labelled = "  labels:\n    app.kubernetes.io/name: hoststatus\n"
+		monitor  = "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata:\n  name: hoststatus-tenant-apiserver\n"
+		rules    = "  - name: hoststatus.tenant-api\n"
+	)
+	found := func(value string) string {
+		return "  labels:\n    {{- include \"hoststatus.found\" .Values.metrics." + value + ".labels | nindent 4 }}\n"
+	}
+	const withTenantAPI = "{{- if .Values.tenantAPI.enabled }}\n"
+	// In both the tenant API's part is the last.
+	monitors := template{
+		name:  "servicemonitors",
+		files: []string{"prometheus/servicemonitors.yaml"},
+		edits: []edit{
+			{labelled, found("serviceMonitor"), 2},
+			{"interval: 15s", "interval: {{ .Values.metrics.serviceMonitor.interval }}", 2},
+			{"name: hoststatus-tenant-apiserver-tls", `name: hoststatus-tenant-apiserver-{{ .Values.certificates.certManager | ternary "cert" "tls" }}`, 1},
+			{"---\n" + monitor, withTenantAPI + "---\n" + monitor, 1},
+		},
+	}
+	monitors.begin, monitors.end = when(".Values.metrics.serviceMonitor.enabled")
+	monitors.end = end + monitors.end
+	alerts := template{
+		name:  "prometheusrule",
+		files: []string{"prometheus/prometheusrule.yaml"},
+		edits: []edit{
+			{labelled, found("prometheusRule"), 1},
+			{rules, "  " + withTenantAPI + rules, 1},
+		},
+	}
+	alerts.begin, alerts.end = when(".Values.metrics.prometheusRule.enabled")
+	alerts.end = end + alerts.end
+
 	return []template{
-		crds, people, more, flow, webhook, webhookRBAC, tenant,
+		scraping, monitors, alerts,
+		crds, people, more, mirror, flow, webhook, webhookRBAC, tenant,
 		{name: "manager-rbac", files: []string{"rbac/role.yaml", "rbac/manager.yaml"}},
 		{name: "agent-rbac", files: []string{"rbac/agent.yaml"}},
 		{name: "admission", files: []string{"admission/leases.yaml", "admission/reports.yaml"}},
@@ -126,12 +165,14 @@ const generated = "{{- /* Generated from config/ by hack/generate.sh: change it 
 
 func run(root string) error {
 	chart := filepath.Join(root, "charts", "hoststatus")
-	folder := filepath.Join(chart, "templates", "generated")
-	if err := os.RemoveAll(folder); err != nil {
-		return fmt.Errorf("removing what was generated before: %w", err)
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("making a folder: %w", err)
+	folder, files := filepath.Join(chart, "templates", "generated"), filepath.Join(chart, "generated")
+	for _, dir := range []string{folder, files} {
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("removing what was generated before: %w", err)
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("making a folder: %w", err)
+		}
 	}
 	for _, t := range templates() {
 		content, err := t.render(filepath.Join(root, "config"))
@@ -141,6 +182,14 @@ func run(root string) error {
 		if err := os.WriteFile(filepath.Join(folder, t.name+".yaml"), []byte(content), 0o644); err != nil {
 			return fmt.Errorf("writing template %s: %w", t.name, err)
 		}
+	}
+	const board = "dashboard.json"
+	content, err := os.ReadFile(filepath.Join(root, "config", "prometheus", board))
+	if err != nil {
+		return fmt.Errorf("reading the dashboard: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(files, board), content, 0o644); err != nil {
+		return fmt.Errorf("writing the dashboard: %w", err)
 	}
 	return writeREADME(chart)
 }
@@ -155,9 +204,8 @@ func (t template) render(config string) (string, error) {
 		parts = append(parts, strings.TrimPrefix(string(content), "---\n"))
 	}
 	text := strings.Join(parts, "---\n")
-	if strings.Contains(text, "{{") {
-		return "", errors.New("has {{ in it, which helm would take for its own")
-	}
+	// Alerts have templates of their own, which helm is not to fill in.
+	text = strings.ReplaceAll(text, "{{", `{{ "{{" }}`)
 	text = strings.ReplaceAll(text, "hoststatus-system", "{{ .Release.Namespace }}")
 	for _, e := range t.edits {
 		if n := strings.Count(text, e.old); n != e.times {
