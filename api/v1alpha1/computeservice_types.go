@@ -94,16 +94,24 @@ type LeaseReference struct {
 
 // MaintenanceWindow is a planned time of maintenance.
 //
+// Its times, as all in these kinds, have a rule of their own. The format date-time
+// lets through what no client in Go can read (a lower-case t or z, anything after a
+// second t), and one such object would end every list and watch of its kind. A rule
+// that looks at the time makes the API server read it. The years are those that can
+// be written in UTC, too.
+//
 // +kubebuilder:validation:XValidation:rule="!has(self.endTime) || self.endTime > self.startTime",fieldPath=".endTime",message="must be after startTime; remove it if no end is planned"
 type MaintenanceWindow struct {
 	// startTime is when the host goes into maintenance. The manager opens the
 	// window by its own wall clock.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
 
 	// endTime is when the maintenance is over. Absent means that the window
 	// stays open until it is removed.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
 	// reason says what the maintenance is for. It is for the platform's people
@@ -123,6 +131,7 @@ type ComputeServiceStatus struct {
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(c, c.lastTransitionTime >= timestamp('1970-01-01T00:00:00Z') && c.lastTransitionTime <= timestamp('9999-12-31T23:59:59Z'))",message="lastTransitionTime must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// hostStatus is the summary, in Nova's words: UP, DOWN, UNKNOWN, MAINTENANCE
@@ -136,12 +145,14 @@ type ComputeServiceStatus struct {
 
 	// hostStatusTransitionTime is since when hostStatus has its value.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`
 
 	// lastSeenUpTime is when the last renewal of the host's Lease was seen, as
 	// of the last change of this status. It is not moved by each heartbeat: for
 	// the present one read the Lease.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	LastSeenUpTime *metav1.Time `json:"lastSeenUpTime,omitempty"`
 
 	// observedGeneration is the metadata.generation that this status was derived

@@ -106,9 +106,11 @@ const (
 type AnnouncedWindow struct {
 	// startTime is when the host goes into maintenance.
 	// +required
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
 
 	// endTime is when the maintenance is over. Absent means that no end is planned.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 }

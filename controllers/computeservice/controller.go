@@ -67,10 +67,14 @@ func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Re
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("computeservice").
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
+		WithOptions(options()).
 		Watches(&v1alpha1.ComputeService{}, &tracker{monitor: r.monitor}).
 		WatchesRawSource(source.Func(r.listen)).
 		Complete(reconcile.AsReconciler(r.client, r))
+}
+
+func options() controller.Options {
+	return controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true), RateLimiter: statuspatch.RetryLimiter()}
 }
 
 // Reconcile writes the status of one ComputeService, if it is not right.

@@ -4,6 +4,7 @@ package computeservice
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -111,7 +112,14 @@ func reportingMessage(service *v1alpha1.ComputeService, verdict heartbeat.Verdic
 	case heartbeat.Reports:
 		return fmt.Sprintf("Lease %s is renewed in time", lease)
 	case heartbeat.Expired:
-		return fmt.Sprintf("Lease %s was not renewed for %s", lease, verdict.Duration)
+		said := fmt.Sprintf("Lease %s was not renewed for ", lease)
+		// After a restart the monitor may know another duration than the one by which the
+		// host was judged: the Lease that says it may be gone.
+		c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionReporting)
+		if c != nil && c.Reason == string(v1alpha1.ReasonLeaseExpired) && c.ObservedGeneration == service.Generation && strings.HasPrefix(c.Message, said) {
+			return c.Message
+		}
+		return said + verdict.Duration.String()
 	case heartbeat.NeverReported:
 		return fmt.Sprintf("Lease %s was never renewed; check that the agent runs on the host, and spec.leaseRef", lease)
 	case heartbeat.NotReadable:

@@ -375,3 +375,23 @@ func TestSubjectOf(t *testing.T) {
 		})
 	}
 }
+
+// The duration may be the Lease's own, and the Lease gone when the next leader looks.
+func TestTheMessageOfASilentHostKeepsTheDurationByWhichItWasJudged(t *testing.T) {
+	s := serviceWith(settled(heartbeat.Expired, at(-time.Hour)))
+	verdict := verdictOn(s, heartbeat.Expired)
+	verdict.Duration = 2 * time.Minute
+	if after, changed, _ := decide(s, verdict, now); changed {
+		t.Errorf("rewritten: %+v", after.Conditions)
+	}
+	for name, modify := range map[string]modifier{
+		"another spec":         generation(2),
+		"somebody else's text": func(s *v1alpha1.ComputeService) { s.Status.Conditions[0].Message = "it is asleep" },
+	} {
+		s := serviceWith(settled(heartbeat.Expired, at(-time.Hour)), modify)
+		after, changed, _ := decide(s, verdict, now)
+		if got := after.Conditions[0].Message; !changed || got != "Lease hoststatus-leases/host-a was not renewed for 2m0s" {
+			t.Errorf("%s: changed is %v, message %q", name, changed, got)
+		}
+	}
+}

@@ -43,19 +43,26 @@ const (
 	// refusedRetry is how long to wait before a deletion that was refused is tried
 	// again: that Servers have moved away wakes nobody here.
 	refusedRetry = 30 * time.Second
+	// longestRetry is the longest wait after a write that failed. By default it would be
+	// a quarter of an hour, in which a Node that is out of service is not DOWN.
+	longestRetry = 30 * time.Second
 )
 
 // Reconciler keeps the ComputeServices of Nodes.
 //
 // It remembers nothing that decides: what it does follows from a Node and a
 // ComputeService, and each write is conditional on the ComputeService that it was
-// decided from. So a former leader that does not know it yet can do no more than its
-// successor would, and needs no fence.
+// decided from. That does not cover the Node, which comes from another cache: a former
+// leader that was paused may have the ComputeService of now and the Node of long ago,
+// and would take a live host for one that is out of service, or gone. So each decision
+// also needs that this process still leads after both have been read. What is left is
+// a pause between that question and the write.
 type Reconciler struct {
 	client    client.Client
 	nodes     cache.Cache
 	selector  labels.Selector
 	serversOn func(host string) (int, error)
+	leads     func() bool
 
 	mu   sync.Mutex
 	said map[string]string
@@ -65,9 +72,10 @@ type Reconciler struct {
 // must read from a cache that was given KeepOwnEntries for a transform. Nodes are in a
 // cache of their own, with the transform StripNode: every controller waits for all of
 // the cache that it reads, and where the right to list Nodes is missing, only the
-// mirror is to wait. serversOn returns how many Servers name a host.
-func NewReconciler(c client.Client, nodes cache.Cache, selector labels.Selector, serversOn func(host string) (int, error)) *Reconciler {
-	return &Reconciler{client: c, nodes: nodes, selector: selector, serversOn: serversOn, said: map[string]string{}}
+// mirror is to wait. serversOn returns how many Servers name a host, and leads whether
+// no other process can lead yet.
+func NewReconciler(c client.Client, nodes cache.Cache, selector labels.Selector, serversOn func(host string) (int, error), leads func() bool) *Reconciler {
+	return &Reconciler{client: c, nodes: nodes, selector: selector, serversOn: serversOn, leads: leads, said: map[string]string{}}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -82,6 +90,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Named("nodemirror").
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
+			RateLimiter:             statuspatch.RetryLimiterUpTo(longestRetry),
 			// By default the manager would end if the Nodes cannot be listed.
 			CacheSyncTimeout: math.MaxInt64,
 		}).
@@ -122,6 +131,10 @@ func (r *Reconciler) selects(node *corev1.Node) bool {
 	return r.selector.Matches(labels.Set(node.Labels))
 }
 
+// notLeading is the result where this process may have a successor, or renews its
+// Lease in a moment.
+var notLeading = reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}
+
 // Reconcile brings the ComputeService of one name in line with the Node of that name.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	node, err := found(ctx, r.nodes, request, &corev1.Node{})
@@ -132,11 +145,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("reading the ComputeService: %w", err)
 	}
+	if !r.leads() {
+		return notLeading, nil
+	}
 	selected := node != nil && r.selects(node)
 	d := decide(node, selected, service)
 	if d.action == create {
 		if service, err = r.create(ctx, request.Name, d.fields); err != nil {
 			return r.outcome(ctx, request.Name, err)
+		}
+		if !r.leads() {
+			return notLeading, nil
 		}
 		d = decide(node, selected, service)
 	}

@@ -246,7 +246,7 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wakes := NewReconciler(nil, nil, selector, nil).nodeChange()
+	wakes := NewReconciler(nil, nil, selector, nil, nil).nodeChange()
 	selected := func(n *corev1.Node) { n.Labels = map[string]string{"hypervisor": "true"} }
 	for name, c := range map[string]struct {
 		before, after *corev1.Node

@@ -53,10 +53,14 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 	context.AfterFunc(ctx, propagation.Provide(spread.collect))
 	return builder.ControllerManagedBy(mgr).
 		Named("server").
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true)}).
+		WithOptions(options()).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(anyChange)).
 		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: byHost.Keys, spread: spread}).
 		Complete(spread.measure(reconcile.AsReconciler(r.client, r)))
+}
+
+func options() controller.Options {
+	return controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true), RateLimiter: statuspatch.RetryLimiter()}
 }
 
 // Reconcile writes the host fields of one Server, if they are not right.

@@ -61,7 +61,7 @@ func newLeaseWatch(m *Monitor, namespace string) *leaseWatch {
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			return w.leases.Watch(ctx, options)
 		},
-	})
+	}).Of("Lease")
 	return w
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"reflect"
 	"sync"
 	"time"
 	"unique"
@@ -117,7 +118,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	if options.MirrorNodes {
-		if err := addNodeMirror(mgr, options, &watches, byHost.Count); err != nil {
+		if err := addNodeMirror(mgr, options, &watches, byHost.Count, fence.leads); err != nil {
 			return err
 		}
 	}
@@ -205,7 +206,7 @@ type sources struct {
 }
 
 func (s *sources) newInformer(from toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
-	source := steadywatch.New(from)
+	source := steadywatch.New(from).Of(reflect.Indirect(reflect.ValueOf(obj)).Type().Name())
 	s.mu.Lock()
 	s.all = append(s.all, source)
 	s.mu.Unlock()

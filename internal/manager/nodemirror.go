@@ -18,7 +18,7 @@ import (
 
 // addNodeMirror adds the mirror of Nodes, which writes spec and not status, with a
 // cache of Nodes.
-func addNodeMirror(mgr ctrl.Manager, options *Options, watches *sources, serversOn func(string) (int, error)) error {
+func addNodeMirror(mgr ctrl.Manager, options *Options, watches *sources, serversOn func(string) (int, error), leads func() bool) error {
 	selector, err := labels.Parse(options.MirrorNodesSelector)
 	if err != nil {
 		return fmt.Errorf("reading --mirror-nodes-selector: %w", err)
@@ -37,7 +37,7 @@ func addNodeMirror(mgr ctrl.Manager, options *Options, watches *sources, servers
 	if err := mgr.Add(nodes); err != nil {
 		return fmt.Errorf("adding the cache of Nodes: %w", err)
 	}
-	if err := nodemirror.NewReconciler(mgr.GetClient(), nodes, selector, serversOn).SetupWithManager(mgr); err != nil {
+	if err := nodemirror.NewReconciler(mgr.GetClient(), nodes, selector, serversOn, leads).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of Nodes: %w", err)
 	}
 	return nil

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
 const (
@@ -20,6 +22,20 @@ const (
 	// the cache has to catch up with the write that came in between.
 	ConflictDelay = 20 * time.Millisecond
 )
+
+// RetryLimiter is between tries of a write that failed. By default controller-runtime
+// waits for up to 1000 s: after an outage of some minutes, a host would keep a wrong
+// status for as long again. A second is enough to spare an API server that refuses,
+// whose priority and fairness is the limit for the rest.
+func RetryLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
+	return RetryLimiterUpTo(time.Second)
+}
+
+// RetryLimiterUpTo is one whose longest wait is longest, for writes that nobody waits
+// for.
+func RetryLimiterUpTo(longest time.Duration) workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](ConflictDelay, longest)
+}
 
 // Apply writes fields, a struct whose nil fields marshal to null and so are
 // removed, into the status of obj, provided that obj has not changed since it

@@ -30,15 +30,30 @@ var backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0
 
 // Source is where a reflector or an informer gets its objects from.
 type Source struct {
-	inner cache.ListerWatcherWithContext
+	inner    cache.ListerWatcherWithContext
+	listing  trouble
+	watching trouble
 
 	mu   sync.Mutex
 	open map[*stream]struct{}
 }
 
-// New returns a source that gets them from inner.
+// New returns a source that gets them from inner. It logs, to the logger in the
+// context of a list or watch, what keeps on failing.
 func New(inner cache.ListerWatcher) *Source {
-	return &Source{inner: cache.ToListerWatcherWithContext(inner), open: map[*stream]struct{}{}}
+	return &Source{
+		inner:    cache.ToListerWatcherWithContext(inner),
+		listing:  trouble{values: []any{"verb", "list"}},
+		watching: trouble{values: []any{"verb", "watch"}},
+		open:     map[*stream]struct{}{},
+	}
+}
+
+// Of names the kind of the objects, for the log. It returns s.
+func (s *Source) Of(kind string) *Source {
+	s.listing.values = []any{"kind", kind, "verb", "list"}
+	s.watching.values = []any{"kind", kind, "verb", "watch"}
+	return s
 }
 
 // ListWatch returns s in the form that reflectors and informers take.
@@ -57,10 +72,13 @@ func (s *Source) Reopen() {
 }
 
 func (s *Source) list(ctx context.Context, options metav1.ListOptions) (out runtime.Object, err error) {
-	err = try(ctx, func() error {
+	err = try(ctx, &s.listing, func() error {
 		out, err = s.inner.ListWithContext(ctx, options)
 		return err
 	})
+	if err == nil {
+		s.listing.works(ctx)
+	}
 	return out, err
 }
 
@@ -75,11 +93,13 @@ func (s *Source) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	return w, nil
 }
 
-// try repeats do until the API server answers, or ctx ends.
-func try(ctx context.Context, do func() error) error {
+// try repeats do until the API server answers, or ctx ends. What fails meanwhile is
+// told to trouble.
+func try(ctx context.Context, trouble *trouble, do func() error) error {
 	delay := backoff
 	for {
 		err := do()
+		trouble.failed(ctx, err)
 		if err == nil || isAnswer(err) {
 			return err
 		}
@@ -153,16 +173,29 @@ func (w *stream) run(ctx context.Context) {
 // forward passes on what the watch below brings, and says whether another one may
 // follow it.
 func (w *stream) forward(ctx context.Context) (more bool) {
+	trouble := &w.source.watching
+	var lasts <-chan time.Time
+	if trouble.lasts() {
+		// That the watch was opened does not say yet that it brings something. That it
+		// stays open says that there is nothing to bring.
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		lasts = timer.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return false
+		case <-lasts:
+			trouble.works(ctx)
 		case event, ok := <-w.inner.ResultChan():
 			if !ok {
 				return true
 			}
 			if event.Type == watch.Error {
-				if !isAnswer(apierrors.FromObject(event.Object)) {
+				err := apierrors.FromObject(event.Object)
+				trouble.failed(ctx, err)
+				if !isAnswer(err) {
 					return true // The stream broke.
 				}
 				w.send(ctx, event)
@@ -170,6 +203,9 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 			}
 			// First, since who takes the event may change the object.
 			w.note(event)
+			if w.resumable() && trouble.lasts() {
+				trouble.works(ctx)
+			}
 			if !w.send(ctx, event) {
 				return false
 			}
@@ -207,7 +243,7 @@ func (w *stream) send(ctx context.Context, event watch.Event) bool {
 
 func (w *stream) reopen(ctx context.Context) error {
 	var inner watch.Interface
-	err := try(ctx, func() (err error) {
+	err := try(ctx, &w.source.watching, func() (err error) {
 		inner, err = w.source.inner.WatchWithContext(ctx, w.options)
 		return err
 	})

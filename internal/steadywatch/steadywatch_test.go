@@ -6,10 +6,16 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"regexp"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 	"github.com/google/go-cmp/cmp"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -245,4 +251,125 @@ func TestStoppingEndsAWatchThatNobodyReadsAndOneThatTriesToComeBack(t *testing.T
 	if !first.IsStopped() {
 		t.Error("the watch below is still open")
 	}
+}
+
+var seconds = regexp.MustCompile(`[0-9]+s`)
+
+// logged returns a context, and the lines that are logged to its logger.
+func logged(t *testing.T) (context.Context, *[]string) {
+	var lines []string
+	logger := funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{})
+	return logr.NewContext(t.Context(), logger), &lines
+}
+
+func TestAListThatKeepsOnFailingIsLoggedOnceForEachErrorAndOnceWhenItWorksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		errDecode := errors.New("parsing time")
+		begun := time.Now()
+		source := New(&cache.ListWatch{ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+			switch d := time.Since(begun); {
+			case d < time.Minute:
+				return nil, errRefused
+			case d < 2*time.Minute:
+				return nil, errDecode
+			default:
+				return &coordinationv1.LeaseList{}, nil
+			}
+		}}).Of("Lease")
+		ctx, lines := logged(t)
+		if _, err := source.ListWatch().ListWithContext(ctx, metav1.ListOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		for i := range *lines {
+			(*lines)[i] = seconds.ReplaceAllString((*lines)[i], "s") // How exactly falls to chance.
+		}
+		if diff := cmp.Diff([]string{
+			`"msg"="The API server's objects cannot be read, trying again" "error"="connection errRefused" "kind"="Lease" "verb"="list" "for"="s"`,
+			`"msg"="The API server's objects cannot be read, trying again" "error"="parsing time" "kind"="Lease" "verb"="list" "for"="1ms"`,
+			`"level"=0 "msg"="The API server's objects can be read again" "kind"="Lease" "verb"="list" "after"="2ms"`,
+		}, *lines); diff != "" {
+			t.Errorf("logged (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestWhatFailsForAMomentIsNotLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		source := New(&cache.ListWatch{ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+			if time.Since(begun) < patience-time.Second {
+				return nil, errRefused
+			}
+			return &coordinationv1.LeaseList{}, nil
+		}})
+		ctx, lines := logged(t)
+		for range 2 {
+			if _, err := source.ListWatch().ListWithContext(ctx, metav1.ListOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			begun = time.Now()
+		}
+		if len(*lines) > 0 {
+			t.Errorf("logged %q", *lines)
+		}
+	})
+}
+
+// What a client makes of an object that it cannot decode.
+func TestAWatchThatBringsNothingButErrorsIsLogged(t *testing.T) {
+	for name, heal := range map[string]func(*watch.FakeWatcher){
+		"until it brings something": func(w *watch.FakeWatcher) { w.Add(lease(2)) },
+		"until it stays open":       func(*watch.FakeWatcher) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				source := New(&cache.ListWatch{WatchFuncWithContext: func(context.Context, metav1.ListOptions) (watch.Interface, error) {
+					w := fake()
+					if time.Since(begun) < time.Hour {
+						w.Error(statusOf(apierrors.NewInternalError(errors.New("unable to decode an event"))))
+					} else {
+						heal(w)
+					}
+					return w, nil
+				}})
+				ctx, lines := logged(t)
+				w, err := source.ListWatch().WatchWithContext(ctx, metav1.ListOptions{ResourceVersion: "1"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					for range w.ResultChan() {
+					}
+				}()
+				time.Sleep(2 * time.Hour)
+				synctest.Wait()
+				w.Stop()
+				synctest.Wait()
+				if len(*lines) != 2 || !strings.Contains((*lines)[0], "unable to decode an event") || !strings.Contains((*lines)[1], "can be read again") {
+					t.Errorf("logged %q", *lines)
+				}
+			})
+		})
+	}
+}
+
+// The text of an error may hold a port.
+func TestErrorsThatDifferEachTimeAreLoggedEverMoreSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begun, n := time.Now(), 0
+		source := New(&cache.ListWatch{ListWithContextFunc: func(context.Context, metav1.ListOptions) (runtime.Object, error) {
+			if n++; time.Since(begun) < time.Hour {
+				return nil, errors.New("reset by peer, port " + strconv.Itoa(n))
+			}
+			return &coordinationv1.LeaseList{}, nil
+		}})
+		ctx, lines := logged(t)
+		if _, err := source.ListWatch().ListWithContext(ctx, metav1.ListOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := len(*lines); got < 5 || got > 15 {
+			t.Errorf("%d lines in an hour", got)
+		}
+	})
 }

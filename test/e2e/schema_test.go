@@ -9,9 +9,12 @@ import (
 	"strings"
 	"testing"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
 // Each rule of the schema, with something that it accepts and something that it
@@ -45,6 +48,14 @@ func TestBadInputIsRefusedByNameWithWhatToDo(t *testing.T) {
 		{"a window that ends as it starts", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "2030-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.endTime", "after startTime"}},
 		{"a window without a start", "ComputeService", `spec: {maintenanceWindow: {endTime: "2029-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.startTime", "Required"}},
 		{"a window at no time", "ComputeService", `spec: {maintenanceWindow: {startTime: tomorrow}}`, []string{"spec.maintenanceWindow.startTime", "date-time"}},
+		{"a window in the first second", "ComputeService", `spec: {maintenanceWindow: {startTime: "1970-01-01T00:00:00Z"}}`, nil},
+		{"a window until the last second", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00.5+02:00", endTime: "9999-12-31T23:59:59Z"}}`, nil},
+		{"a window with a lower-case t", "ComputeService", `spec: {maintenanceWindow: {startTime: "2026-12-01t22:00:00Z"}}`, []string{"spec.maintenanceWindow.startTime", "2026-12-01t22:00:00Z"}},
+		{"a window with a lower-case z", "ComputeService", `spec: {maintenanceWindow: {startTime: "2026-12-01T22:00:00z"}}`, []string{"spec.maintenanceWindow.startTime", "2026-12-01T22:00:00z"}},
+		{"a window with something behind it", "ComputeService", `spec: {maintenanceWindow: {startTime: "2026-12-01T22:00:00Ztx"}}`, []string{"spec.maintenanceWindow.startTime", "2026-12-01T22:00:00Ztx"}},
+		{"a window that ends with a lower-case z", "ComputeService", `spec: {maintenanceWindow: {startTime: "2026-12-01T22:00:00Z", endTime: "2026-12-02T22:00:00z"}}`, []string{"spec.maintenanceWindow.endTime", "2026-12-02T22:00:00z"}},
+		{"a window in the year 1", "ComputeService", `spec: {maintenanceWindow: {startTime: "0001-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.startTime", "from 1970 to 9999"}},
+		{"a window until the year 10000 in UTC", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "9999-12-31T23:59:59-05:00"}}`, []string{"spec.maintenanceWindow.endTime", "from 1970 to 9999"}},
 		{"a kubelet's lease", "ComputeService", `spec: {leaseRef: {namespace: kube-node-lease, name: node-1.example.org}}`, nil},
 		{"a lease reference to nothing", "ComputeService", `spec: {leaseRef: {}}`, []string{"spec.leaseRef"}},
 		{"a lease in no possible namespace", "ComputeService", `spec: {leaseRef: {namespace: Not_A_Namespace}}`, []string{"spec.leaseRef.namespace", "lower-case"}},
@@ -71,6 +82,15 @@ func TestBadInputIsRefusedByNameWithWhatToDo(t *testing.T) {
 		{"one network twice", "Server/status", `status: {networks: [{name: a}, {name: a}]}`, []string{"status.networks[1]", "Duplicate value"}},
 		{"10,000 networks", "Server/status", `status: {networks: [` + networks(10_000) + `]}`, []string{"status.networks", "at most 32"}},
 		{"a host status that is none", "Server/status", `status: {hostStatus: UPP}`, []string{"status.hostStatus", "Unsupported value"}},
+		{"times", "Server/status", `status: {hostStatusTransitionTime: "2030-01-01T00:00:00Z", maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "2030-01-02T00:00:00Z"}}`, nil},
+		{"a transition that no client can read", "Server/status", `status: {hostStatusTransitionTime: "2030-01-01t00:00:00Z"}`, []string{"status.hostStatusTransitionTime", "2030-01-01t00:00:00Z"}},
+		{"a window that no client can read", "Server/status", `status: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "2030-01-02T00:00:00Ztx"}}`, []string{"status.maintenanceWindow.endTime", "2030-01-02T00:00:00Ztx"}},
+		{"a window in the year 1", "Server/status", `status: {maintenanceWindow: {startTime: "0001-01-01T00:00:00Z"}}`, []string{"status.maintenanceWindow.startTime", "from 1970 to 9999"}},
+		{"a transition that no client can read", "ComputeService/status", `status: {hostStatusTransitionTime: "2030-01-01T00:00:00z"}`, []string{"status.hostStatusTransitionTime", "2030-01-01T00:00:00z"}},
+		{"a last renewal that no client can read", "ComputeService/status", `status: {lastSeenUpTime: "2030-01-01T00:00:00Ztx"}`, []string{"status.lastSeenUpTime", "2030-01-01T00:00:00Ztx"}},
+		{"a condition", "ComputeService/status", `status: {conditions: [` + condition("2030-01-01T00:00:00Z") + `]}`, nil},
+		{"a condition that no client can read", "ComputeService/status", `status: {conditions: [` + condition("2030-01-01T00:00:00z") + `]}`, []string{"status.conditions", "2030-01-01T00:00:00z"}},
+		{"a condition of the year 1", "ComputeService/status", `status: {conditions: [` + condition("0001-01-01T00:00:00Z") + `]}`, []string{"status.conditions", "lastTransitionTime must", "from 1970 to 9999"}},
 		{"a reason that is none", "Server/status", `status: {hostStatusReason: BecauseOfHost1}`, []string{"status.hostStatusReason", "Unsupported value"}},
 	} {
 		t.Run(test.kind[:6]+": "+test.name, func(t *testing.T) {
@@ -99,7 +119,7 @@ func submit(t *testing.T, kind, object string) error {
 	t.Helper()
 	kind, rest, _ := strings.Cut(kind, "/")
 	name := "submitted"
-	if kind == "ComputeService" && rest != "" {
+	if kind == "ComputeService" && rest != "" && rest != "status" {
 		name = rest
 	}
 	manifest := fmt.Sprintf("apiVersion: compute.hoststatus.dev/v1alpha1\nkind: %s\nmetadata: {name: %s, namespace: team-a}\n%s\n", kind, name, object)
@@ -114,15 +134,24 @@ func submit(t *testing.T, kind, object string) error {
 		}
 	})
 	strict := client.WithFieldValidation(fleet.Client, "Strict")
-	if rest != "status" || kind != "Server" {
+	if rest != "status" {
 		return strict.Create(t.Context(), obj)
 	}
-	existing := newServer(t, "team-a", name, "")
+	var existing client.Object = &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if kind == "Server" {
+		existing = newServer(t, "team-a", name, "")
+	} else {
+		must(t, fleet.Client.Create(t.Context(), existing))
+	}
 	obj.SetResourceVersion("")
-	obj.SetUID(existing.UID)
+	obj.SetUID(existing.GetUID())
 	body, err := obj.MarshalJSON()
 	must(t, err)
 	return strict.Status().Patch(t.Context(), existing, client.RawPatch("application/merge-patch+json", body))
+}
+
+func condition(since string) string {
+	return `{type: Tested, status: "True", reason: Tested, message: "", lastTransitionTime: "` + since + `"}`
 }
 
 func networks(n int) string {

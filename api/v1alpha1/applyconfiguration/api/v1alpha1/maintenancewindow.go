@@ -12,6 +12,12 @@ import (
 // with apply.
 //
 // MaintenanceWindow is a planned time of maintenance.
+//
+// Its times, as all in these kinds, have a rule of their own. The format date-time
+// lets through what no client in Go can read (a lower-case t or z, anything after a
+// second t), and one such object would end every list and watch of its kind. A rule
+// that looks at the time makes the API server read it. The years are those that can
+// be written in UTC, too.
 type MaintenanceWindowApplyConfiguration struct {
 	// startTime is when the host goes into maintenance. The manager opens the
 	// window by its own wall clock.
