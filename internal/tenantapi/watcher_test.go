@@ -208,9 +208,9 @@ func TestTheGrantInANamespaceWhoseServersHaveGoneIsCheckedToo(t *testing.T) {
 	a.set("status/ns/")
 	w := startWatchOfAll(t, f, 10, a)
 	w.waitUntilFull(t)
-	servers, rv := f.list("ns")
+	servers, _ := f.list("ns")
 	for i, r := range servers {
-		check(t, f.Delete(server(int(rv)+1+i, "ns", r.known.name)))
+		check(t, f.Delete(server(tooMany+11+i, "ns", r.known.name)))
 	}
 	a.set()
 	w.clock.Step(recheckInterval + 1)
