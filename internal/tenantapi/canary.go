@@ -23,7 +23,7 @@ import (
 // canaries say whether host status is kept up to date: the manager renews a Lease
 // in each lease namespace while it judges heartbeats, and declares in it for how
 // long that holds. As everywhere, what counts is when a renewal arrived here, not
-// what it says.
+// what it says, except for one that was there first: nothing else tells its age.
 type canaries struct {
 	clock clock.PassiveClock
 
@@ -85,7 +85,7 @@ func (c *canaries) stale() string {
 	defer c.mu.Unlock()
 	oldest := time.Duration(0)
 	for _, s := range c.seen {
-		if !s.exists {
+		if !s.exists || s.at.IsZero() {
 			return "host status is not being kept up to date: the hoststatus manager has not reported yet"
 		}
 		if silent := now.Sub(s.at); silent > s.holds {
@@ -112,9 +112,14 @@ func (c *canaries) see(namespace string, lease *coordinationv1.Lease) {
 	if lease.Spec.RenewTime != nil {
 		renewed = *lease.Spec.RenewTime
 	}
-	if !s.exists || !renewed.Equal(&s.renewed) {
-		s.exists, s.renewed, s.at = true, renewed, now
+	switch {
+	case !s.exists && renewed.Time.Before(now):
+		// Nobody may have renewed it since, however long ago that was.
+		s.at = renewed.Time
+	case !s.exists, !renewed.Equal(&s.renewed):
+		s.at = now
 	}
+	s.exists, s.renewed = true, renewed
 	s.holds = 0
 	if seconds := lease.Spec.LeaseDurationSeconds; seconds != nil {
 		s.holds = time.Duration(*seconds) * time.Second

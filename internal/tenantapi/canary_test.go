@@ -63,3 +63,35 @@ func TestHostStatusIsStaleWhenACanaryIsOverdue(t *testing.T) {
 	check(t, b.Delete(canary(2)))
 	stale("a canary that was deleted", true)
 }
+
+func TestACanaryThatWasThereFirstIsAsOldAsItSays(t *testing.T) {
+	at := func(renewed time.Time) *coordinationv1.Lease {
+		return &coordinationv1.Lease{Spec: coordinationv1.LeaseSpec{
+			RenewTime: ptr.To(metav1.NewMicroTime(renewed)), LeaseDurationSeconds: ptr.To[int32](15),
+		}}
+	}
+	for name, c := range map[string]struct {
+		lease *coordinationv1.Lease
+		want  string
+	}{
+		"of a manager that is dead for an hour": {at(instant.Add(-time.Hour)), "host status may be out of date: the hoststatus manager has not reported for 1h0m0s"},
+		"of a manager that is alive":            {at(instant.Add(-2 * time.Second)), ""},
+		"of a manager whose clock is ahead":     {at(instant.Add(time.Hour)), ""},
+		"without a time":                        {&coordinationv1.Lease{}, "host status is not being kept up to date: the hoststatus manager has not reported yet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := testingclock.NewFakePassiveClock(instant)
+			canaries := newCanaries([]string{"a"}, clock)
+			store := canaryStore{canaries, "a"}
+			check(t, store.Replace([]any{c.lease}, "1"))
+			if got := canaries.stale(); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+			// From here on a renewal counts when it arrives, whatever it says.
+			check(t, store.Update(at(instant.Add(-2*time.Hour))))
+			if got := canaries.stale(); got != "" {
+				t.Errorf("after a renewal: %q", got)
+			}
+		})
+	}
+}

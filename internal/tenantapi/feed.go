@@ -9,9 +9,11 @@ import (
 	"slices"
 	"sort"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/utils/clock"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
@@ -20,6 +22,10 @@ import (
 // can change at once, and each watcher still gets every change; 16,384 changes of
 // servers of 1 KiB are 16 MiB.
 const historyLength = 1 << 14
+
+// feedPatience is how long the watch of the servers may bring nothing. kube-apiserver
+// sends a bookmark about once a minute, even while nothing changes.
+const feedPatience = 150 * time.Second
 
 // change is one step of one server from one version to the next. old is nil when
 // it appears, new when it goes.
@@ -45,10 +51,13 @@ func (c *change) known() key {
 // feed; watchers read the history each at their own pace.
 type feed struct {
 	projector *projector
+	clock     clock.PassiveClock
 	log       logr.Logger
 
-	mu      sync.Mutex
-	synced  bool
+	mu     sync.Mutex
+	synced bool
+	// heard is when the watch last brought something.
+	heard   time.Time
 	current map[key]*record
 	// perNamespace counts the servers of each namespace that has any.
 	perNamespace map[string]int
@@ -67,10 +76,12 @@ type feed struct {
 	wake chan struct{}
 }
 
-func newFeed(p *projector, log logr.Logger) *feed {
+func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
 	return &feed{
 		projector:    p,
+		clock:        c,
 		log:          log,
+		heard:        c.Now(),
 		current:      map[key]*record{},
 		perNamespace: map[string]int{},
 		versions:     map[uint64]*record{},
@@ -91,6 +102,7 @@ func (f *feed) put(obj any) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.heard = f.clock.Now()
 	f.apply(r.rv, r.known, r)
 	return nil
 }
@@ -103,6 +115,7 @@ func (f *feed) Delete(obj any) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.heard = f.clock.Now()
 	f.apply(r.rv, r.known, nil)
 	return nil
 }
@@ -115,6 +128,7 @@ func (f *feed) Bookmark(resourceVersion string) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.heard = f.clock.Now()
 	// Watchers are not woken: nothing has happened that they could tell.
 	f.latest = max(f.latest, rv)
 	return nil
@@ -140,6 +154,7 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.heard = f.clock.Now()
 	f.sequence += uint64(len(f.history))
 	f.history = nil
 	f.epoch++
@@ -208,6 +223,23 @@ func (f *feed) trim(n int) {
 func (f *feed) broadcast() {
 	close(f.wake)
 	f.wake = make(chan struct{})
+}
+
+// lastHeard returns when the watch last brought something; at first, when f was made.
+func (f *feed) lastHeard() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.heard
+}
+
+// stale returns a warning for who is answered from the feed, or "" if it is up to
+// date as far as is known.
+func (f *feed) stale() string {
+	silent := f.clock.Since(f.lastHeard())
+	if silent <= feedPatience {
+		return ""
+	}
+	return fmt.Sprintf("servers may be out of date: the tenant API server has heard nothing of them for %s", silent.Round(time.Second))
 }
 
 // hasSynced says whether the servers have been listed.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,7 +55,7 @@ func label(v string) func(*computev1alpha1.Server) {
 // newTestFeed has web and db in ns, listed at 10.
 func newTestFeed(t *testing.T) *feed {
 	t.Helper()
-	f := newFeed(testProjector(), logr.Discard())
+	f := newFeed(testProjector(), testingclock.NewFakePassiveClock(instant), logr.Discard())
 	check(t, f.Replace([]any{server(8, "ns", "web"), server(9, "ns", "db")}, "10"))
 	return f
 }
@@ -73,6 +74,8 @@ type testWatch struct {
 	grant  grant
 	broken bool
 	live   context.Context
+	// asks counts how often the watcher asked what it may show.
+	asks atomic.Int32
 }
 
 func startWatch(t *testing.T, f *feed, rv uint64, g grant, options metainternalversion.ListOptions) *testWatch {
@@ -92,7 +95,7 @@ func startWatch(t *testing.T, f *feed, rv uint64, g grant, options metainternalv
 	check(t, err)
 	w.watcher = &watcher{
 		feed: f, ask: set, clock: w.clock, log: logr.Discard(), namespace: "ns", selectors: newSelectors(&options),
-		bookmarks: options.AllowWatchBookmarks, rv: rv, cursor: c, grants: granted,
+		bookmarks: options.AllowWatchBookmarks, rv: rv, cursor: c, grants: granted, checked: instant,
 		result: make(chan watch.Event, watchBuffer), cancel: cancel,
 	}
 	go w.run(ctx)

@@ -32,10 +32,10 @@ var (
 		Help: "Watches that are open.",
 	})
 
-	canaryState = telemetry.TenantAPI.Source()
-	staleDesc   = canaryState.Metric(telemetry.KindGauge, telemetry.Metric{
+	staleness = telemetry.TenantAPI.Source()
+	staleDesc = staleness.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_tenantapi_stale", Replicas: telemetry.EachAlike,
-		Help: "1 while answers carry the warning that host status may be out of date, because a canary of the manager is overdue.",
+		Help: "1 while answers carry a warning that they may be out of date, because a canary of the manager is overdue or the watch of servers brings nothing.",
 	})
 )
 
@@ -82,9 +82,9 @@ func (s grantSet) more(wide grant) bool {
 	return false
 }
 
-func (c *canaries) collect(metrics chan<- prometheus.Metric) {
+func (s *storage) collect(metrics chan<- prometheus.Metric) {
 	stale := 0.0
-	if c.stale() != "" {
+	if s.canaries.stale() != "" || s.feed.stale() != "" {
 		stale = 1
 	}
 	metrics <- prometheus.MustNewConstMetric(staleDesc, prometheus.GaugeValue, stale)

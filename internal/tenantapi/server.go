@@ -64,7 +64,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	p := &projector{hostIDKey: key, labelPrefixes: sets.New(options.VisibleLabelPrefixes...)}
 	s := &storage{
 		upstream:       up,
-		feed:           newFeed(p, log.WithName("feed")),
+		feed:           newFeed(p, clock.RealClock{}, log.WithName("feed")),
 		canaries:       newCanaries(options.LeaseNamespaces, clock.RealClock{}),
 		clock:          clock.RealClock{},
 		log:            log.WithName("servers"),
@@ -80,8 +80,8 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
-	running.Go(func() { up.watch(background, s.feed) })
-	defer canaryState.Provide(s.canaries.collect)()
+	running.Go(func() { up.watch(background, s.feed, clock.RealClock{}) })
+	defer staleness.Provide(s.collect)()
 	running.Go(func() { s.canaries.watch(background, client, log.WithName("canary")) })
 	if certificate.own != nil {
 		running.Go(func() { certificate.own.Run(background) })

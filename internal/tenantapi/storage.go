@@ -130,8 +130,13 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 		}
 	default:
 		// The weaker grant changes nothing in this object. Whether the caller has it
-		// only a table needs to know, so only then it is asked.
-		v.lateHostColumn = unknown
+		// only a table needs to know, so only then it is asked. Its empty cell says that
+		// the host is not UNKNOWN, which may be out of date, too.
+		v.lateHostColumn = func(ctx context.Context) bool {
+			shown := unknown(ctx)
+			s.warn(ctx, shown)
+			return shown
+		}
 	}
 	decided("get", granted, fullErr)
 	if fullErr != nil {
@@ -161,6 +166,9 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 	if err != nil {
 		return nil, err
 	}
+	if page.cached {
+		s.warnOfFeed(ctx)
+	}
 	s.askForNew(ctx, u, granted, page.records)
 	list := &viewList{ListMeta: page.meta, Items: make([]view, 0, len(page.records)), hostColumn: granted.column}
 	for _, r := range page.records {
@@ -181,6 +189,7 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	if !s.feed.hasSynced() {
 		return nil, apierrors.NewServiceUnavailable("the servers have not been listed yet; try again")
 	}
+	checked := s.clock.Now()
 	granted := s.grantsFor(ctx, u, namespace, "watch")
 	selected := newSelectors(options)
 	if err := selected.admit(granted.wide()); err != nil {
@@ -201,12 +210,14 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 		selectors: selected,
 		bookmarks: options.AllowWatchBookmarks,
 		grants:    granted,
+		checked:   checked,
 		result:    make(chan watch.Event, watchBuffer),
 	}
 	if err := s.begin(ctx, u, w, options); err != nil {
 		return nil, err
 	}
 	s.warn(ctx, granted.column)
+	s.warnOfFeed(ctx)
 	ctx, w.cancel = context.WithCancel(ctx)
 	open := watches.WithLabelValues()
 	open.Inc()
@@ -263,13 +274,15 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 type page struct {
 	records []*record
 	meta    metav1.ListMeta
+	// cached says that it is as old as the feed.
+	cached bool
 }
 
 // read reads the servers that options ask for.
 func (s *storage) read(ctx context.Context, namespace string, options *metainternalversion.ListOptions, selected selectors) (page, error) {
 	if fromCache(options) && s.feed.hasSynced() {
 		records, rv := s.feed.list(namespace)
-		return page{records: records, meta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(rv, 10)}}, nil
+		return page{records: records, meta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(rv, 10)}, cached: true}, nil
 	}
 	labelSelector, fieldSelector, none := selected.upstream(s.feed.projector)
 	upstreamOptions := metav1.ListOptions{
@@ -372,6 +385,13 @@ func (s *storage) warn(ctx context.Context, shown bool) {
 		return
 	}
 	if message := s.canaries.stale(); message != "" {
+		warning.AddWarning(ctx, "", message)
+	}
+}
+
+// warnOfFeed tells a caller who is answered from the feed that it may be out of date.
+func (s *storage) warnOfFeed(ctx context.Context) {
+	if message := s.feed.stale(); message != "" {
 		warning.AddWarning(ctx, "", message)
 	}
 }

@@ -19,7 +19,8 @@ import (
 )
 
 const (
-	// recheckInterval is how often a running watch asks again what it may show.
+	// recheckInterval is how often a running watch asks again what it may show, and
+	// how old the answer may be when an event is made.
 	recheckInterval = 3 * time.Second
 	// bookmarkInterval is that of Kubernetes' own bookmarks.
 	bookmarkInterval = time.Minute
@@ -51,6 +52,8 @@ type watcher struct {
 	rv     uint64
 	cursor cursor
 	grants grantSet
+	// checked is when grants were last known to hold, or asked for.
+	checked time.Time
 	// newColumns says that the next event must bring the table's new columns.
 	newColumns bool
 
@@ -77,8 +80,9 @@ func (w *watcher) run(ctx context.Context) {
 	if w.initialEnd && !w.sendBookmark(ctx, true) {
 		return
 	}
-	// Watches that began together should not ask together.
-	recheck := w.clock.NewTicker(recheckInterval - time.Duration(rand.Int64N(int64(recheckInterval/10)))) //nolint:gosec // no secret
+	// Watches that began together should not ask together. All ask a little early, so
+	// that a watch that keeps up never has to ask between two events.
+	recheck := w.clock.NewTicker(recheckInterval*19/20 - time.Duration(rand.Int64N(int64(recheckInterval/10)))) //nolint:gosec // no secret
 	defer recheck.Stop()
 	bookmark := w.clock.NewTicker(bookmarkInterval - time.Duration(rand.Int64N(int64(bookmarkInterval/10)))) //nolint:gosec // no secret
 	defer bookmark.Stop()
@@ -165,10 +169,8 @@ func visiblyChanged(c *change, g grant) bool {
 // recheck asks again what the caller may see, and tells what that changes. It
 // returns false if the watch cannot go on.
 func (w *watcher) recheck(ctx context.Context) bool {
-	now, err := w.ask(ctx)
-	if err != nil {
-		// Without an answer nothing is known to have changed. The client comes again.
-		w.log.Error(err, "Grants of a watch cannot be checked again; ending it")
+	now, ok := w.look(ctx)
+	if !ok {
 		return false
 	}
 	if err := w.selectors.admit(now.wide()); err != nil {
@@ -239,6 +241,60 @@ func (w *watcher) tellGrant(ctx context.Context, r *record, old, g grant) bool {
 	return true
 }
 
+// look asks what the caller may see. Without an answer nothing is known to have
+// changed: the watch ends, and the client comes again.
+func (w *watcher) look(ctx context.Context) (grantSet, bool) {
+	asked := w.clock.Now()
+	now, err := w.ask(ctx)
+	if err != nil {
+		w.endUnchecked(ctx, err)
+		return grantSet{}, false
+	}
+	// However long the answer took, there must be time to use it.
+	w.checked = asked
+	if late := w.clock.Now().Add(-recheckInterval / 2); late.After(asked) {
+		w.checked = late
+	}
+	return now, true
+}
+
+func (w *watcher) endUnchecked(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		w.log.Error(err, "Grants of a watch cannot be checked again; ending it")
+	}
+}
+
+// confirm returns false if what the caller may see has changed, or is not known, and
+// the watch is over. It asks only if the last answer is old, which it is while a slow
+// client, or a slow list, keeps the watch from its rechecks. What has changed cannot
+// be told then: the client has still to be told what happened before.
+func (w *watcher) confirm(ctx context.Context) bool {
+	if w.clock.Since(w.checked) <= recheckInterval {
+		return true
+	}
+	now, ok := w.look(ctx)
+	if !ok {
+		return false
+	}
+	same := now.all == w.grants.all
+	for namespace, g := range w.grants.byNamespace {
+		current, known := now.lookup(namespace)
+		if !known {
+			// Its last server has gone, which this watch has yet to tell.
+			var err error
+			if current, err = w.askOne(ctx, namespace); err != nil {
+				w.endUnchecked(ctx, err)
+				return false
+			}
+		}
+		same = same && current == g
+	}
+	if !same {
+		w.fail(ctx, apierrors.NewResourceExpired("what you may see has changed; list again"))
+	}
+	return same
+}
+
 func (w *watcher) setColumn(show bool) {
 	if show != w.grants.column {
 		w.grants.column, w.newColumns = show, true
@@ -246,6 +302,9 @@ func (w *watcher) setColumn(show bool) {
 }
 
 func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g grant, rv uint64) bool {
+	if !w.confirm(ctx) {
+		return false
+	}
 	v := &view{Server: r.project(g)}
 	if rv != r.rv {
 		v.ResourceVersion = strconv.FormatUint(rv, 10)

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apiserver/pkg/endpoints/request"
+	"k8s.io/apiserver/pkg/warning"
+	"k8s.io/client-go/rest"
+	testingclock "k8s.io/utils/clock/testing"
+
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// warnings takes the warnings of one request.
+type warnings struct{ texts []string }
+
+// AddWarning implements warning.Recorder.
+func (w *warnings) AddWarning(_, text string) { w.texts = append(w.texts, text) }
+
+// expect checks that the warnings so far are one that begins with each of want.
+func (w *warnings) expect(t *testing.T, when string, want ...string) {
+	t.Helper()
+	ok := len(w.texts) == len(want)
+	for i := 0; ok && i < len(want); i++ {
+		ok = strings.HasPrefix(w.texts[i], want[i])
+	}
+	if !ok {
+		t.Errorf("%s: warnings %q, want %q", when, w.texts, want)
+	}
+}
+
+const (
+	staleHostStatus = "host status may be out of date"
+	staleServers    = "servers may be out of date"
+)
+
+// testStorage answers ann, of what an API server has that has the server web, UP.
+type testStorage struct {
+	*storage
+	authorizer *fakeAuthorizer
+	clock      *testingclock.FakeClock
+}
+
+func newTestStorage(t *testing.T) testStorage {
+	t.Helper()
+	apiServer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var answer runtime.Object
+		if strings.HasSuffix(r.URL.Path, "/servers/web") {
+			web := server(8, "ns", "web")
+			web.SetGroupVersionKind(computev1alpha1.SchemeGroupVersion.WithKind("Server"))
+			answer = web
+		} else {
+			answer = &metav1.PartialObjectMetadataList{
+				TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"},
+				ListMeta: metav1.ListMeta{ResourceVersion: "10"},
+			}
+		}
+		w.Header().Set("Content-Type", runtime.ContentTypeJSON)
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	t.Cleanup(apiServer.Close)
+	up, err := newUpstream(&rest.Config{Host: apiServer.URL}, logr.Discard())
+	check(t, err)
+	s := testStorage{authorizer: &fakeAuthorizer{}, clock: testingclock.NewFakeClock(instant)}
+	f := newFeed(testProjector(), s.clock, logr.Discard())
+	check(t, f.Replace([]any{server(8, "ns", "web"), server(9, "ns", "db")}, "10"))
+	s.storage = &storage{
+		upstream: up, feed: f, grants: newGrants(s.authorizer, s.clock), canaries: newCanaries([]string{"leases"}, s.clock),
+		clock: s.clock, log: logr.Discard(), tableConvertor: tableConvertor{s.clock},
+	}
+	s.renewCanary(t)
+	return s
+}
+
+// renewCanary lets the manager report.
+func (s testStorage) renewCanary(t *testing.T) {
+	t.Helper()
+	renewed, seconds := metav1.NewMicroTime(s.clock.Now()), int32(15)
+	check(t, canaryStore{s.canaries, "leases"}.Update(&coordinationv1.Lease{
+		Spec: coordinationv1.LeaseSpec{RenewTime: &renewed, LeaseDurationSeconds: &seconds},
+	}))
+}
+
+// request returns the context of a request of ann.
+func (s testStorage) request(t *testing.T) (context.Context, *warnings) {
+	t.Helper()
+	w := &warnings{}
+	ctx := request.WithUser(request.WithNamespace(t.Context(), "ns"), ann)
+	return warning.WithWarningRecorder(ctx, w), w
+}
+
+func TestAGetWarnsOfOldHostStatusWhoIsToldOfIt(t *testing.T) {
+	for name, c := range map[string]struct {
+		allow           []string
+		object, asTable []string
+	}{
+		"no grant":     {nil, nil, nil},
+		"full":         {[]string{"status/ns/"}, []string{staleHostStatus}, []string{staleHostStatus}},
+		"unknown only": {[]string{"unknownstatus/ns/"}, nil, []string{staleHostStatus}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestStorage(t)
+			s.authorizer.set(c.allow...)
+			s.clock.Step(time.Minute)
+			ctx, warned := s.request(t)
+			object, err := s.Get(ctx, "web", &metav1.GetOptions{})
+			check(t, err)
+			warned.expect(t, "the object", c.object...)
+			_, err = s.ConvertToTable(ctx, object, nil)
+			check(t, err)
+			warned.expect(t, "the table", c.asTable...)
+		})
+	}
+}
+
+func TestAnswersFromAFeedThatHearsNothingWarn(t *testing.T) {
+	s := newTestStorage(t)
+	s.authorizer.set("status/ns/")
+	list := func(resourceVersion string) *warnings {
+		ctx, warned := s.request(t)
+		_, err := s.List(ctx, &metainternalversion.ListOptions{ResourceVersion: resourceVersion})
+		check(t, err)
+		return warned
+	}
+	watch := func() *warnings {
+		ctx, warned := s.request(t)
+		w, err := s.Watch(ctx, &metainternalversion.ListOptions{ResourceVersion: "10"})
+		check(t, err)
+		w.Stop()
+		return warned
+	}
+	s.clock.Step(feedPatience)
+	s.renewCanary(t)
+	list("0").expect(t, "a list from the cache, in time")
+	watch().expect(t, "a watch, in time")
+
+	s.clock.Step(time.Second)
+	list("0").expect(t, "a list from the cache", staleServers)
+	watch().expect(t, "a watch", staleServers)
+	list("").expect(t, "a consistent list")
+
+	s.clock.Step(time.Minute)
+	list("0").expect(t, "a list from the cache without a manager", staleServers, staleHostStatus)
+	s.renewCanary(t)
+	check(t, s.feed.Bookmark("10"))
+	list("0").expect(t, "a list from the cache, after a bookmark")
+	watch().expect(t, "a watch, after a bookmark")
+}
+
+func TestEverythingThatTheWatchBringsIsHeard(t *testing.T) {
+	fake := testingclock.NewFakeClock(instant)
+	f := newFeed(testProjector(), fake, logr.Discard())
+	for name, bring := range map[string]func() error{
+		"a list":       func() error { return f.Replace(nil, "10") },
+		"a new server": func() error { return f.Add(server(11, "ns", "web")) },
+		"a change":     func() error { return f.Update(server(12, "ns", "web")) },
+		"a deletion":   func() error { return f.Delete(server(13, "ns", "web")) },
+		"a bookmark":   func() error { return f.Bookmark("14") },
+	} {
+		fake.Step(feedPatience + 1)
+		if f.stale() == "" {
+			t.Errorf("before %s: not stale", name)
+		}
+		check(t, bring())
+		if got := f.stale(); got != "" {
+			t.Errorf("after %s: %q", name, got)
+		}
+	}
+}
+
+func TestAWatchThatBringsNothingIsOpenedAgain(t *testing.T) {
+	fake := testingclock.NewFakeClock(instant)
+	f := newFeed(testProjector(), fake, logr.Discard())
+	u := &upstream{log: logr.Discard()}
+	reopened := make(chan time.Time, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		u.reopenStalled(ctx, f, fake, func() { reopened <- fake.Now() })
+	}()
+	// Bookmarks come once a minute.
+	waitFor(t, "the ticker runs", fake.HasWaiters)
+	for range 10 {
+		fake.Step(time.Minute)
+		check(t, f.Bookmark("10"))
+	}
+	silent := f.lastHeard()
+	var times []time.Time
+	waitFor(t, "the watch is opened twice", func() bool {
+		fake.Step(feedCheckInterval)
+		select {
+		case at := <-reopened:
+			times = append(times, at)
+		default:
+		}
+		return len(times) == 2
+	})
+	for _, at := range times {
+		if at.Sub(silent) <= feedPatience {
+			t.Errorf("opened again after %s", at.Sub(silent))
+		}
+		silent = at
+	}
+	cancel()
+	<-ended
+}
