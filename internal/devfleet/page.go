@@ -8,25 +8,28 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"hoststatus.dev/hoststatus/internal/devcluster"
 )
 
-// Step is a command of a page in docs, with what the page shows and what it really
+// Step is a command of a page, with what the page shows and what it really
 // prints to standard output. Trailing space at the end of lines does not count.
 type Step struct {
 	Command, Want, Got string
 }
 
-// RunPage runs the commands of a page in docs as its reader would, in the folder of the
-// repository: the lines after "$ " in blocks of kind console.
-func (f *Fleet) RunPage(ctx context.Context, page string) (steps []Step, err error) {
+// RunPage runs the commands of a page of the repository as its reader would, in its
+// folder: the lines after "$ " in blocks of kind console, each with its here-document.
+// What the page says of make's folder .run holds for f's. Commands that begin with one
+// of skip are for somewhere else.
+func (f *Fleet) RunPage(ctx context.Context, page string, skip ...string) (steps []Step, err error) {
 	root, err := devcluster.RepositoryRoot()
 	if err != nil {
 		return nil, err
 	}
-	content, err := os.ReadFile(filepath.Join(root, "docs", page))
+	content, err := os.ReadFile(filepath.Join(root, page))
 	if err != nil {
 		return nil, fmt.Errorf("reading a page: %w", err)
 	}
@@ -36,21 +39,36 @@ func (f *Fleet) RunPage(ctx context.Context, page string) (steps []Step, err err
 			continue
 		}
 		for part := range strings.SplitSeq(block, "\n$ ") {
-			command, want, _ := strings.Cut(part, "\n")
-			shell := exec.CommandContext(ctx, "bash", "-c", command)
+			command, want := cutCommand(part)
+			if slices.ContainsFunc(skip, func(s string) bool { return strings.HasPrefix(command, s) }) {
+				continue
+			}
+			// The brackets keep a pattern from matching the shell that it is typed in.
+			real := strings.ReplaceAll(command, "[.]run", "[/]"+strings.TrimPrefix(f.Dir, "/"))
+			shell := exec.CommandContext(ctx, "bash", "-c", strings.ReplaceAll(real, ".run/", f.Dir+"/"))
 			shell.Dir = root
 			shell.Env = f.Kubectl(ctx).Env
-			shell.Env = append(shell.Env, "PATH="+filepath.Dir(f.Cluster.Kubectl())+":"+os.Getenv("PATH"))
+			shell.Env = append(shell.Env, "PATH="+filepath.Dir(f.Cluster.Kubectl())+":"+f.path("bin")+":"+os.Getenv("PATH"))
 			var complaints strings.Builder
 			shell.Stderr = &complaints
 			out, err := shell.Output()
 			if err != nil {
-				return steps, fmt.Errorf("$ %s: %w\n%s", command, err, complaints.String())
+				return steps, fmt.Errorf("$ %s: %w\n%s%s", command, err, out, complaints.String())
 			}
 			steps = append(steps, Step{command, trimLines(want), trimLines(string(out))})
 		}
 	}
 	return steps, nil
+}
+
+// cutCommand parts a command, with its here-document, from what it prints.
+func cutCommand(part string) (command, prints string) {
+	command, prints, _ = strings.Cut(part, "\n")
+	if _, mark, ok := strings.Cut(command, "<<"); ok {
+		document, rest, _ := strings.Cut(prints, "\n"+mark)
+		command, prints = command+"\n"+document+"\n"+mark, strings.TrimPrefix(rest, "\n")
+	}
+	return command, prints
 }
 
 func trimLines(text string) string {

@@ -22,15 +22,22 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 )
 
 // backoff is between tries, while nothing answers.
 var backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 5, Cap: 500 * time.Millisecond}
 
+// silence is how long a watch may bring nothing before it is opened again.
+// kube-apiserver sends a bookmark about once a minute, even while nothing changes; a
+// watch that has stalled it would end after five to ten minutes only.
+const silence = 90 * time.Second
+
 // Source is where a reflector or an informer gets its objects from.
 type Source struct {
 	inner    cache.ListerWatcherWithContext
+	silence  time.Duration
 	listing  trouble
 	watching trouble
 
@@ -43,6 +50,7 @@ type Source struct {
 func New(inner cache.ListerWatcher) *Source {
 	return &Source{
 		inner:    cache.ToListerWatcherWithContext(inner),
+		silence:  silence,
 		listing:  trouble{values: []any{"verb", "list"}},
 		watching: trouble{values: []any{"verb", "watch"}},
 		open:     map[*stream]struct{}{},
@@ -182,16 +190,30 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 		defer timer.Stop()
 		lasts = timer.C
 	}
+	var quiet <-chan time.Time
+	heard := false
+	if w.options.AllowWatchBookmarks {
+		ticker := time.NewTicker(w.source.silence)
+		defer ticker.Stop()
+		quiet = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-lasts:
 			trouble.works(ctx)
+		case <-quiet:
+			if !heard {
+				klog.FromContext(ctx).Info("A watch brings nothing, not even a bookmark; opening it again", trouble.values...)
+				return true
+			}
+			heard = false
 		case event, ok := <-w.inner.ResultChan():
 			if !ok {
 				return true
 			}
+			heard = true
 			if event.Type == watch.Error {
 				err := apierrors.FromObject(event.Object)
 				trouble.failed(ctx, err)

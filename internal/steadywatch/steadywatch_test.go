@@ -237,6 +237,44 @@ func TestReopenPutsAFreshWatchBelow(t *testing.T) {
 	source.Reopen() // Of none.
 }
 
+func TestAWatchThatBringsNotEvenABookmarkIsOpenedAgain(t *testing.T) {
+	first, second := fake(), fake()
+	s := &server{t: t, answers: []any{first, second}}
+	source := s.source()
+	source.silence = 50 * time.Millisecond
+	w, err := source.ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1", AllowWatchBookmarks: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Action(watch.Bookmark, lease(5))
+	want(t, w, 5)
+	second.Add(lease(6)) // Nobody looks there before the first is given up.
+	want(t, w, 6)
+	if diff := cmp.Diff([]string{"1", "5"}, s.versions()[:2]); diff != "" {
+		t.Errorf("asked for (-want +got):\n%s", diff)
+	}
+	w.Stop()
+	want(t, w, -1)
+}
+
+func TestAWatchThatWasNotAskedForBookmarksMayBeSilent(t *testing.T) {
+	first := fake()
+	s := &server{t: t, answers: []any{first}}
+	source := s.source()
+	source.silence = time.Millisecond
+	w, err := source.ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case event := <-w.ResultChan():
+		t.Errorf("got %v", event)
+	case <-time.After(50 * time.Millisecond):
+	}
+	w.Stop()
+	want(t, w, -1)
+}
+
 func TestStoppingEndsAWatchThatNobodyReadsAndOneThatTriesToComeBack(t *testing.T) {
 	first := fake()
 	s := &server{t: t, answers: []any{first}}

@@ -23,8 +23,9 @@ import (
 // servers of 1 KiB are 16 MiB.
 const historyLength = 1 << 14
 
-// feedPatience is how long the watch of the servers may bring nothing. kube-apiserver
-// sends a bookmark about once a minute, even while nothing changes.
+// feedPatience is how long the watch of the servers may bring nothing before answers
+// carry a warning. kube-apiserver sends a bookmark about once a minute, even while nothing
+// changes, and a watch that brings none is opened again after 90 s.
 const feedPatience = 150 * time.Second
 
 // change is one step of one server from one version to the next. old is nil when
@@ -225,17 +226,12 @@ func (f *feed) broadcast() {
 	f.wake = make(chan struct{})
 }
 
-// lastHeard returns when the watch last brought something; at first, when f was made.
-func (f *feed) lastHeard() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.heard
-}
-
 // stale returns a warning for who is answered from the feed, or "" if it is up to
 // date as far as is known.
 func (f *feed) stale() string {
-	silent := f.clock.Since(f.lastHeard())
+	f.mu.Lock()
+	silent := f.clock.Since(f.heard)
+	f.mu.Unlock()
 	if silent <= feedPatience {
 		return ""
 	}

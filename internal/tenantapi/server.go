@@ -80,7 +80,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer stop()
-	running.Go(func() { up.watch(background, s.feed, clock.RealClock{}) })
+	running.Go(func() { up.watch(background, s.feed) })
 	defer staleness.Provide(s.collect)()
 	running.Go(func() { s.canaries.watch(background, client, log.WithName("canary")) })
 	if certificate.own != nil {

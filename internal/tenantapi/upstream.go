@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -20,7 +19,7 @@ import (
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
-	"k8s.io/utils/clock"
+	"k8s.io/klog/v2"
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
@@ -32,8 +31,6 @@ const (
 	// maxReconnectDelay bounds how long the feed can be behind after the API server
 	// has come back.
 	maxReconnectDelay = 3 * time.Second
-	// feedCheckInterval is how often it is looked whether the feed's watch has stalled.
-	feedCheckInterval = 10 * time.Second
 )
 
 // upstream reads the custom resources.
@@ -100,8 +97,8 @@ func (u *upstream) listWhole(ctx context.Context, namespace string, options meta
 }
 
 // watch keeps f up to date until ctx ends.
-func (u *upstream) watch(ctx context.Context, f *feed, c clock.WithTicker) {
-	source := steadywatch.New(cache.NewListWatchFromClient(u.objects, resourceServers, metav1.NamespaceAll, fields.Everything()))
+func (u *upstream) watch(ctx context.Context, f *feed) {
+	source := steadywatch.New(cache.NewListWatchFromClient(u.objects, resourceServers, metav1.NamespaceAll, fields.Everything())).Of("Server")
 	reflector := cache.NewReflectorWithOptions(
 		source.ListWatch(),
 		&computev1alpha1.Server{}, f,
@@ -110,31 +107,7 @@ func (u *upstream) watch(ctx context.Context, f *feed, c clock.WithTicker) {
 			Name:    "servers",
 			Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: maxReconnectDelay},
 		})
-	var checking sync.WaitGroup
-	defer checking.Wait()
-	checking.Go(func() { u.reopenStalled(ctx, f, c, source.Reopen) })
-	reflector.RunWithContext(ctx)
-}
-
-// reopenStalled opens the watch of f again when it brings nothing, until ctx ends. An
-// open watch that is silent looks like one of servers that do not change.
-func (u *upstream) reopenStalled(ctx context.Context, f *feed, c clock.WithTicker, reopen func()) {
-	ticker := c.NewTicker(feedCheckInterval)
-	defer ticker.Stop()
-	var reopened time.Time
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C():
-		}
-		// A new watch gets as long as the old one: its first bookmark takes a minute.
-		if f.stale() != "" && c.Since(reopened) > feedPatience {
-			u.log.Info("The watch of servers brings nothing; opening it again", "lastHeard", f.lastHeard())
-			reopen()
-			reopened = c.Now()
-		}
-	}
+	reflector.RunWithContext(klog.NewContext(ctx, u.log))
 }
 
 // explain makes of an error of the custom resources one of this API. What the

@@ -30,7 +30,7 @@ func TestTheCommandsOfTheGitOpsPageGiveWhatItShows(t *testing.T) {
 	}, metav1.CreateOptions{})
 	must(t, err)
 
-	steps, err := fleet.RunPage(t.Context(), "gitops.md")
+	steps, err := fleet.RunPage(t.Context(), "docs/gitops.md")
 	must(t, err)
 	for _, step := range steps {
 		if diff := cmp.Diff(step.Want, step.Got); diff != "" {

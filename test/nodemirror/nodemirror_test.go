@@ -87,7 +87,7 @@ func TestTheCommandsOfThePageGiveWhatItShows(t *testing.T) {
 	newKubelet(t, "node-1")
 	newNode(t, "node-1")
 	eventually(t, is("node-1", v1alpha1.HostStatusUp))
-	steps, err := fleet.RunPage(t.Context(), "nodes-as-hosts.md")
+	steps, err := fleet.RunPage(t.Context(), "docs/nodes-as-hosts.md")
 	must(t, err)
 	for _, step := range steps {
 		if step.Want != step.Got {

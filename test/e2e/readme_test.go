@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"syscall"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// What a newcomer types with `make run` works, in the order of the page.
+func TestTheCommandsOfTheREADMEWork(t *testing.T) {
+	t.Cleanup(func() {
+		ctx := context.Background()
+		_ = fleet.Agents["compute-1"].Signal(syscall.SIGCONT)
+		for _, o := range []client.Object{
+			&v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}},
+			&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "team-host-status"}},
+		} {
+			if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, o)); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, name := range []string{"compute-2", "compute-3"} {
+			service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
+			if err := fleet.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"forcedDown":null,"forcedDownReason":null,"disabled":null,"disabledReason":null,"maintenanceWindow":null}}`))); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	steps, err := fleet.RunPage(t.Context(), "README.md",
+		"make ", "export ", // What the test does in their place.
+		"helm ", "kubectl apply -k config/prometheus", // Of a real cluster, as the page says.
+		"kubectl hosts watch") // Stays until Ctrl-C; test/kubectlhosts has it.
+	must(t, err)
+	for command, want := range map[string]string{
+		"kubectl get servers.compute -A --field-selector status.hostStatus=UNKNOWN": "compute-1",
+		"kubectl hosts show compute-1":                                              "UNKNOWN",
+		"kubectl hosts show compute-2":                                              "DOWN",
+		"kubectl auth can-i get servers --subresource=status -n team-a --as=ana":    "yes",
+	} {
+		found := false
+		for _, step := range steps {
+			if step.Command == command {
+				found = true
+				if !strings.Contains(step.Got, want) {
+					t.Errorf("$ %s does not print %q:\n%s", command, want, step.Got)
+				}
+			}
+		}
+		if !found {
+			t.Errorf("the page has no command %s", command)
+		}
+	}
+	if len(steps) < 20 {
+		t.Errorf("only %d commands were run", len(steps))
+	}
+}
