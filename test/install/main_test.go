@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,6 +52,22 @@ var scratch string
 // root is the root of the repository.
 var root = sync.OnceValues(devcluster.RepositoryRoot)
 
+// look looks at what helm and kustomize read: go test takes its last result for good
+// where nothing has changed that the test itself has looked at.
+var look = sync.OnceValue(func() error {
+	root, err := root()
+	if err != nil {
+		return err
+	}
+	for _, folder := range []string{"charts", "config"} {
+		err := filepath.WalkDir(filepath.Join(root, folder), func(_ string, _ fs.DirEntry, err error) error { return err })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+})
+
 // tools builds helm and kustomize, as hack/packaging pins them, into bin/. What is
 // there already and up to date is left alone.
 var tools = sync.OnceValues(func() (string, error) {
@@ -86,6 +103,9 @@ func sources(t *testing.T, elements ...string) string {
 func run(ctx context.Context, kubeconfig, tool string, args ...string) (string, error) {
 	bin, err := tools()
 	if err != nil {
+		return "", err
+	}
+	if err := look(); err != nil {
 		return "", err
 	}
 	home, err := os.MkdirTemp("", "hoststatus-install-home-")
