@@ -240,6 +240,9 @@ func TestReopenPutsAFreshWatchBelow(t *testing.T) {
 func TestAWatchThatBringsNotEvenABookmarkIsOpenedAgain(t *testing.T) {
 	first, second := fake(), fake()
 	s := &server{t: t, answers: []any{first, second}}
+	for range 100 { // For a machine that is slow: the second will be given up, too.
+		s.answers = append(s.answers, fake())
+	}
 	source := s.source()
 	source.silence = 50 * time.Millisecond
 	w, err := source.ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1", AllowWatchBookmarks: true})
