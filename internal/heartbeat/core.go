@@ -285,7 +285,9 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 	if sabotagedArrival() {
 		l.renewedAt = now - wall.Sub(seen.RenewTime)
 	}
-	if skew := seen.RenewTime.Sub(wall); (skew.Abs() > maxClockSkew) != l.skewed {
+	// A renewal that has waited while we were blind looks old, whatever the host's clock.
+	waited := now - w.lastEcho
+	if skew := seen.RenewTime.Sub(wall); (skew > maxClockSkew || skew < -maxClockSkew-waited) != l.skewed {
 		c.setSkewed(w, l, skew, !l.skewed)
 	}
 	for _, s := range l.subjects {

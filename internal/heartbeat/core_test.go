@@ -58,6 +58,19 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 			}
 		})
 	}
+	rule(t, "a renewal that is read late, after a pause of our own, says nothing of the host's clock", func(t *testing.T) {
+		s := newSim(t)
+		s.track(d, NoWord, "a")
+		s.host("a", interval)
+		s.run(time.Minute)
+		s.paused = true
+		s.run(20 * time.Second)
+		s.resume()
+		s.run(time.Minute)
+		if len(s.skews) > 0 {
+			t.Fatalf("warnings of skew: %v", s.skews)
+		}
+	})
 	rule(t, "a renewTime that goes backwards, is in year 9999 or comes after none is a renewal, an empty one is not", func(t *testing.T) {
 		s := newSim(t)
 		s.track(d, NoWord, "a")
