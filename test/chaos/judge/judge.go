@@ -267,6 +267,10 @@ func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
 			break
 		}
 		if b.length() <= d/blindPerDuration-tolerance {
+			// Too short to be blind. But nothing can be proven before its end.
+			if proven := b.To.Add(Grace + proofAndVerdict*s.Latency); !b.From.After(due.Add(-Grace)) && proven.After(due) {
+				due = proven
+			}
 			continue
 		}
 		due = due.Add(b.To.Sub(later(b.From, t)) + d/2)

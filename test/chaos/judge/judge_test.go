@@ -111,6 +111,12 @@ func TestJudge(t *testing.T) {
 		"gaps that are too short to be blind for the host's D": {
 			every(0, 20), []Status{up, seen(Unknown, 27.5)}, Sight{Blind: []Span{span(21, 22), span(23, 24)}}, kinds{Late},
 		},
+		"a short gap in which the deadline passes: until its end nothing is proven": {
+			every(0, 20), []Status{up, seen(Unknown, 27.6)}, Sight{Blind: []Span{span(25.6, 26.7)}}, nil,
+		},
+		"a short gap in which the deadline passes, and a verdict too long after it": {
+			every(0, 20), []Status{up, seen(Unknown, 27.9)}, Sight{Blind: []Span{span(25.6, 26.7)}}, kinds{Late},
+		},
 		"a leader that knew the host before it died": {
 			every(0, 20), []Status{up, seen(Unknown, 33)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(5)}}}, kinds{Late},
 		},
