@@ -3,10 +3,11 @@
 package e2e
 
 import (
-	"context"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,8 +19,9 @@ import (
 
 // What a newcomer types with `make run` works, in the order of the page.
 func TestTheCommandsOfTheREADMEWork(t *testing.T) {
-	t.Cleanup(func() {
-		ctx := context.Background()
+	// The sample fleet is for the next test as it was for this one.
+	defer func() {
+		ctx := t.Context()
 		_ = fleet.Agents["compute-1"].Signal(syscall.SIGCONT)
 		for _, o := range []client.Object{
 			&v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}},
@@ -35,7 +37,10 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 				t.Error(err)
 			}
 		}
-	})
+		for i := range 4 {
+			eventually(t, 10*time.Second, hostIs(fmt.Sprintf("compute-%d", i+1), v1alpha1.HostStatusUp))
+		}
+	}()
 	steps, err := fleet.RunPage(t.Context(), "README.md",
 		"make ", "export ", // What the test does in their place.
 		"helm ", "kubectl apply -k config/prometheus", // Of a real cluster, as the page says.
