@@ -42,7 +42,7 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 		}
 	}()
 	steps, err := fleet.RunPage(t.Context(), "README.md",
-		"make ", "export ", // What the test does in their place.
+		"make ", "export ", "bin/kubectl ", // What the test does in their place.
 		"helm ", "kubectl apply -k config/prometheus", // Of a real cluster, as the page says.
 		"kubectl hosts watch") // Stays until Ctrl-C; test/kubectlhosts has it.
 	must(t, err)
