@@ -340,13 +340,25 @@ func (w *world) some(r *rand.Rand, percent int) []*host {
 	return out
 }
 
-// set merges body into a ComputeService, as an operator would.
+// set merges body into a ComputeService, as an operator would: who finds no API server,
+// because another fault has taken it away, tries again.
 func (w *world) set(ctx context.Context, name, body string) error {
-	// Long enough for a webhook that does not answer to be given up.
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	return w.fleet.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(body)))
+	patch := func() error {
+		// Long enough for a webhook that does not answer to be given up.
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		return w.fleet.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(body)))
+	}
+	for end := time.Now().Add(recoveryLimit); ; {
+		err := patch()
+		if err == nil || time.Now().After(end) {
+			return err
+		}
+		if waited := letPass(ctx, 500*time.Millisecond); waited != nil {
+			return errors.Join(err, waited)
+		}
+	}
 }
 
 // heal undoes what faults leave behind on purpose: hosts that are dead, and flags.

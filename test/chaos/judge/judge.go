@@ -145,8 +145,9 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 			add(FalseUnknown, s.At, "UNKNOWN, decided by %s, although %s", s.decidedBy().Format(stamp), h.lastBefore(s.decidedBy()))
 		case s.Value == before.Value && !s.Since.Equal(before.Since) && !h.silent(s, sight):
 			add(FalseUnknown, s.At, "%s as before, but since %s: it was something else meanwhile", s.Value, s.Since.Format(stamp))
-		case s.Value == Up && before.Value == Unknown && !h.renewedBetween(before.At.Add(-race-sight.Latency), s.At):
-			add(FalseState, s.At, "UP after UNKNOWN without a renewal")
+		case s.Value == Up && before.Value == Unknown && !h.renewedBetween(earlier(before.At.Add(-race-sight.Latency), before.decidedBy().Add(-race)), s.At):
+			add(FalseState, s.At, "UP at %s after UNKNOWN at %s, decided by %s, without a renewal: %s",
+				s.At.Format(stamp), before.At.Format(stamp), before.decidedBy().Format(stamp), h.lastBefore(s.At))
 		}
 	}
 	for i, r := range h.Renewals {

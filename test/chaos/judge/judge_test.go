@@ -85,6 +85,9 @@ func TestJudge(t *testing.T) {
 		"a host that is UP again without a renewal": {
 			every(0, 20), []Status{up, seen(Unknown, 26), seen(Up, 40), seen(Unknown, 46)}, Sight{}, kinds{FalseState},
 		},
+		"a renewal between a verdict and the moment, long after, at which it is seen": {
+			append(every(0, 20), every(27.5, 100)...), []Status{up, {Value: Unknown, At: at(33), Since: at(26)}, seen(Up, 34)}, Sight{}, kinds{Late},
+		},
 		"a status that is lost": {
 			every(0, 100), []Status{up, seen(Absent, 30), seen(Up, 31)}, Sight{}, kinds{FalseState},
 		},
