@@ -17,8 +17,11 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 	./api/tenant/v1alpha1 ./api/v1alpha1 \
 	k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
 
-# docs/metrics.md, and in config/prometheus the PrometheusRule and the dashboard.
+# docs/metrics.md, and in config/prometheus the PrometheusRule.
 go run ./hack/observability
+
+# config/prometheus/dashboard.json.
+(cd hack/dashboard && go run . ../..)
 
 # docs/configuration.md: the flags of the binaries.
 go run ./hack/configuration

@@ -32,7 +32,7 @@ licensed() {
 
 tidy() {
   local module
-  for module in . hack/controlplane-newest hack/tools hack/vulndb hack/packaging hack/controlplane hack/lua hack/plot hack/prometheus-operator; do
+  for module in . hack/controlplane-newest hack/tools hack/vulndb hack/packaging hack/controlplane hack/lua hack/plot hack/prometheus-operator hack/dashboard; do
     (cd "$module" && go mod tidy -diff) || { echo "run go mod tidy in $module"; return 1; }
   done
 }

@@ -196,15 +196,35 @@ func checkQuery(t *testing.T, where, expr string, known map[string][]string) {
 	}
 }
 
-func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
-	var shipped board
-	decoder := json.NewDecoder(bytes.NewReader(read(t, "config/prometheus/dashboard.json")))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&shipped); err != nil {
+type panel struct {
+	Type    string `json:"type"`
+	Title   string `json:"title"`
+	GridPos struct {
+		X int `json:"x"`
+		Y int `json:"y"`
+		W int `json:"w"`
+		H int `json:"h"`
+	} `json:"gridPos"`
+	Targets []struct {
+		Expr string `json:"expr"`
+	} `json:"targets"`
+}
+
+// panels are those of the dashboard as it is shipped.
+func panels(t *testing.T) []panel {
+	t.Helper()
+	var board struct {
+		Panels []panel `json:"panels"`
+	}
+	if err := json.Unmarshal(read(t, "config/prometheus/dashboard.json"), &board); err != nil {
 		t.Fatal(err)
 	}
+	return board.Panels
+}
+
+func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
 	known, asked := knownMetrics(t), map[string]bool{}
-	for _, p := range shipped.Panels {
+	for _, p := range panels(t) {
 		if p.Type != "row" && len(p.Targets) == 0 {
 			t.Errorf("panel %q asks for nothing", p.Title)
 		}
@@ -225,8 +245,12 @@ func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
 }
 
 func TestPanelsDoNotOverlap(t *testing.T) {
+	const boardWidth = 24
 	taken := map[[2]int]string{}
-	for _, p := range dashboard().Panels {
+	for _, p := range panels(t) {
+		if p.GridPos.W == 0 || p.GridPos.H == 0 {
+			t.Errorf("%q has no size", p.Title)
+		}
 		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
 			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
 				if other, ok := taken[[2]int{x, y}]; ok {

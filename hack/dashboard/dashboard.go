@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+
+	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
+	"github.com/grafana/grafana-foundation-sdk/go/units"
+)
+
+// The colours of the host statuses, the same in every panel.
+var statusColours = []colour{
+	{"UP", "green"}, {"NEEDS_MAINTENANCE", "yellow"}, {"MAINTENANCE", "blue"}, {"UNKNOWN", "orange"}, {"DOWN", "red"},
+	{"NOT_DERIVED", "gray"}, {"NO_HOST", "light-blue"},
+}
+
+func hosts(status string) string { return `max(hoststatus_hosts{host_status="` + status + `"})` }
+
+// quantile asks for a quantile of a histogram; by are labels to keep.
+func quantile(q, histogram string, by ...string) string {
+	keep := strings.Join(append([]string{"le"}, by...), ", ")
+	return "histogram_quantile(" + q + ", sum by (" + keep + ") (rate(" + histogram + "_bucket[$__rate_interval])))"
+}
+
+// build makes the dashboard in the classic model, which Grafana's sidecar can provision
+// whatever Grafana's version; the library calls it deprecated, for one of newer Grafanas.
+func build() (dashboard.Dashboard, error) {
+	b := dashboard.NewDashboardBuilder("hoststatus").Uid("hoststatus").Tags([]string{"hoststatus", "kubernetes"}).
+		Description("Which hosts report, how soon it is noticed when one does not, and how soon its servers say so.").
+		Editable().Tooltip(dashboard.DashboardCursorSyncCrosshair).Refresh("30s").Time("now-6h", "now").
+		// Empty is what whoever looks has chosen.
+		Timezone("").
+		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Prometheus").Type("prometheus"))
+	fleet(b)
+	speed(b)
+	sight(b)
+	owners(b)
+	names(b)
+	board, err := b.Build()
+	if err != nil {
+		return board, err
+	}
+	// Not the library's: Grafana brings an older schema up to date, but may refuse one
+	// that is newer than its own, and nothing here needs that.
+	board.SchemaVersion = 39
+	// Links to a panel name its number.
+	for i := range board.Panels {
+		id := uint32(i + 1)
+		if row := board.Panels[i].RowPanel; row != nil {
+			row.Id = id
+		} else {
+			board.Panels[i].Panel.Id = &id
+		}
+	}
+	return board, nil
+}
+
+func fleet(b *dashboard.DashboardBuilder) {
+	b.WithRow(dashboard.NewRowBuilder("The fleet at a glance"))
+	b.WithPanel(number("Hosts", "sum(max by (host_status) (hoststatus_hosts))", at("blue")))
+	b.WithPanel(number("Up", hosts("UP"), at("green")))
+	b.WithPanel(number("Silent", hosts("UNKNOWN"), at("green"), from(1, "orange")).
+		Description("Host status UNKNOWN: their heartbeats have stopped, and that is proven."))
+	b.WithPanel(number("Down", hosts("DOWN"), at("green"), from(1, "red")).Description("Somebody asserts that they are off."))
+	b.WithPanel(number("In maintenance", hosts("MAINTENANCE"), at("green"), from(1, "blue")))
+	b.WithPanel(number("Servers affected", `sum(max by (host_status) (hoststatus_servers{host_status=~"UNKNOWN|DOWN"}))`, at("green"), from(1, "orange")).
+		Description("Servers on hosts that are UNKNOWN or DOWN."))
+	b.WithPanel(number("Leaders", "sum(hoststatus_leading)", at("red"), from(1, "green"), from(2, "red")).
+		Description("Managers that lead: one, or for some seconds none."))
+	b.WithPanel(number("Blind", "max(hoststatus_heartbeat_blind)", at("green"), from(1, "red")).
+		Description("1 while heartbeats cannot be seen, so that no host can be declared silent."))
+	b.WithPanel(coloured(stacked(graph(12, "Hosts by status", units.NoUnit,
+		line("max by (host_status) (hoststatus_hosts)", "{{host_status}}"))), statusColours))
+	b.WithPanel(coloured(stacked(graph(12, "Servers by the host status that they say", units.NoUnit,
+		line("max by (host_status) (hoststatus_servers)", "{{host_status}}"))), statusColours))
+	b.WithPanel(graph(12, "Changes of host status", units.NoUnit,
+		line("sum by (from, to) (increase(hoststatus_host_transitions_total[5m])) > 0", "{{from}} to {{to}}")).
+		Description("In the last five minutes."))
+	b.WithPanel(graph(12, "Hosts that do not report", units.NoUnit,
+		line(`max by (reporting) (hoststatus_hosts_reporting{reporting!="True"})`, "reporting: {{reporting}}")).
+		Description("Whatever their host status is: a host that dies in maintenance still reads MAINTENANCE."))
+}
+
+func speed(b *dashboard.DashboardBuilder) {
+	b.WithRow(dashboard.NewRowBuilder("How soon it is known"))
+	b.WithPanel(graph(8, "Detection lag", units.Seconds,
+		line(quantile("0.5", "hoststatus_detection_lag_seconds"), "median"), line(quantile("0.99", "hoststatus_detection_lag_seconds"), "99 %")).
+		Description("From the deadline of a silent host until its silence was written."))
+	b.WithPanel(graph(8, "Propagation to all servers of a host", units.Seconds,
+		line(quantile("0.5", "hoststatus_host_propagation_seconds"), "median"), line(quantile("1", "hoststatus_host_propagation_seconds"), "slowest")).
+		Description("From a change of a host until the last server on it said so."))
+	b.WithPanel(graph(8, "Propagation to one server", units.Seconds,
+		line(quantile("0.5", "hoststatus_server_propagation_seconds"), "median"), line(quantile("1", "hoststatus_server_propagation_seconds"), "slowest")).
+		Description("From a change of a host until a server on it said so."))
+	b.WithPanel(graph(12, "Oldest change that is on its way", units.Seconds, line("max(hoststatus_propagation_oldest_pending_seconds)", "age")))
+	b.WithPanel(graph(12, "Servers that do not say yet what their host says", units.NoUnit, line("max(hoststatus_propagation_pending_servers)", "servers")))
+}
+
+func sight(b *dashboard.DashboardBuilder) {
+	b.WithRow(dashboard.NewRowBuilder("How well heartbeats are seen"))
+	b.WithPanel(graph(8, "Blind time", units.PercentUnit,
+		line("sum by (lease_namespace) (rate(hoststatus_heartbeat_blind_seconds_total[$__rate_interval]))", "{{lease_namespace}}")).
+		Description("Which part of the time nothing was to be seen."))
+	b.WithPanel(graph(8, "Canary echo, 99 %", units.Seconds,
+		line(quantile("0.99", "hoststatus_heartbeat_canary_echo_seconds", "lease_namespace"), "{{lease_namespace}}")).
+		Description("From the write of the manager's own heartbeat until it came back."))
+	b.WithPanel(graph(8, "Canaries written", units.WritesPerSecond,
+		line("sum by (lease_namespace, result) (rate(hoststatus_heartbeat_canary_writes_total[$__rate_interval]))", "{{lease_namespace}}: {{result}}")))
+	b.WithPanel(graph(8, "Renewals", units.OpsPerSecond,
+		line("max by (lease_namespace) (rate(hoststatus_heartbeat_lease_events_total[$__rate_interval]))", "{{lease_namespace}}")).
+		Description("As the busiest replica sees them."))
+	b.WithPanel(graph(8, "Overdue and not proven", units.NoUnit,
+		line("max by (lease_namespace) (hoststatus_heartbeat_unconfirmed_expiries)", "{{lease_namespace}}")).
+		Description("Hosts that would be silent if it could be seen."))
+	b.WithPanel(graph(8, "Hosts whose clock is off", units.NoUnit,
+		line("max by (lease_namespace) (hoststatus_heartbeat_clock_skewed_hosts)", "{{lease_namespace}}")).
+		Description("By more than 10 s. They are judged all the same."))
+}
+
+func owners(b *dashboard.DashboardBuilder) {
+	b.WithRow(dashboard.NewRowBuilder("The owners' view"))
+	b.WithPanel(stacked(graph(8, "Requests by what is shown of host status", units.RequestsPerSecond,
+		line("sum by (outcome) (rate(hoststatus_tenantapi_decisions_total[$__rate_interval]))", "{{outcome}}"))))
+	b.WithPanel(graph(8, "Open watches", units.NoUnit, line("sum(hoststatus_tenantapi_watches)", "watches")))
+	b.WithPanel(graph(8, "Answers warn of old host status", units.NoUnit, line("max(hoststatus_tenantapi_stale)", "stale")))
+}
+
+// resourcePrefix begins the metrics of kube-state-metrics.yaml.
+const resourcePrefix = "hoststatus_resource_"
+
+func names(b *dashboard.DashboardBuilder) {
+	b.WithRow(dashboard.NewRowBuilder("Who was down when (needs kube-state-metrics with config/prometheus/kube-state-metrics.yaml)"))
+	states := statusColours[:5]
+	parts := make([]string, len(states))
+	for i, s := range states {
+		parts[i] = "(" + resourcePrefix + `computeservice_host_status{host_status="` + s.name + `"} == 1) * ` + string(rune('0'+i))
+	}
+	b.WithPanel(timeline("Hosts", states, line("max by (name) ("+strings.Join(parts, " or ")+")", "{{name}}")).
+		Description("Each host and its status over time."))
+	b.WithPanel(list("Servers by tenant on hosts that are not UP",
+		"count by (namespace, host, host_status) ("+resourcePrefix+`server_info{host!="", host_status!="UP"})`))
+	b.WithPanel(list("Hosts that are not UP, and since when",
+		"time() - max by (name) ("+resourcePrefix+"computeservice_host_status_transition_time) and on (name) ("+resourcePrefix+`computeservice_host_status{host_status="UP"} == 0)`).
+		Description("In seconds."))
+}
