@@ -8,6 +8,7 @@ package judge
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -142,7 +143,8 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 		case s.Value == Absent && i > 0:
 			add(FalseState, s.At, "had the host status %s, and then none", before.Value)
 		case s.Value == Unknown && !h.silent(s, sight):
-			add(FalseUnknown, s.At, "UNKNOWN, decided by %s, although %s", s.decidedBy().Format(stamp), h.lastBefore(s.decidedBy()))
+			add(FalseUnknown, s.At, "UNKNOWN at %s, decided by %s, with a D of %v, although %s; nothing was to be seen %s",
+				s.At.Format(stamp), s.decidedBy().Format(stamp), h.Duration, h.lastBefore(s.decidedBy()), sight.lately(s.At))
 		case s.Value == before.Value && !s.Since.Equal(before.Since) && !h.silent(s, sight):
 			add(FalseUnknown, s.At, "%s as before, but since %s: it was something else meanwhile", s.Value, s.Since.Format(stamp))
 		case s.Value == Up && before.Value == Unknown && !h.renewedBetween(earlier(before.At.Add(-race-sight.Latency), before.decidedBy().Add(-race)), s.At):
@@ -289,6 +291,17 @@ func (s Sight) sighted(from, to time.Time, d time.Duration) time.Duration {
 		}
 	}
 	return all
+}
+
+// lately says when nothing was to be seen in the minute before t.
+func (s Sight) lately(t time.Time) string {
+	var spans []string
+	for _, b := range s.BlindAtBest {
+		if b.To.After(t.Add(-time.Minute)) && b.From.Before(t) {
+			spans = append(spans, b.From.Format(stamp)+" to "+b.To.Format(stamp))
+		}
+	}
+	return strings.Join(spans, ", ")
 }
 
 // BlindSpans returns where more than limit passed without an echo.
