@@ -9,7 +9,7 @@ if [ $# != 3 ]; then
 fi
 version=$1 base=${2%/} out=$(mkdir -p "$3" && cd "$3" && pwd)
 cd "$(dirname "$0")/.."
-if ! [[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+ ]]; then
+if ! [[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]]; then
   echo "$version is not a version; write it as v0.1.0" >&2
   exit 2
 fi
@@ -21,8 +21,10 @@ for platform in ${PLATFORMS:-linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 w
   build=$(mktemp -d)
   CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false -ldflags=-s -o "$build/kubectl-hosts$suffix" ./cmd/kubectl-hosts
   cp LICENSE cmd/kubectl-hosts/kubectl_complete-hosts "$build"
-  # The same source gives the same archive, and so the same checksum.
-  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@0 --mode=u+w,go-w -C "$build" -c . | gzip -n >"$out/$archive"
+  # The same source gives the same archive, and so the same checksum. The folder is not
+  # in it: tar would give its mode to the one that somebody unpacks the archive in.
+  tar --owner=0 --group=0 --numeric-owner --mtime=@0 --mode=u=rwX,go=rX -C "$build" \
+    -c LICENSE "kubectl-hosts$suffix" kubectl_complete-hosts | gzip -n >"$out/$archive"
   rm -rf "$build"
   cat >>"$out/hosts.yaml" <<END
   - selector:

@@ -1,13 +1,18 @@
-// helm and kustomize, pinned: what renders and checks charts/ and config/. A module
-// of its own keeps their dependencies apart from the operator's and the other tools'.
+// helm and kustomize, pinned: what renders and checks charts/ and config/; and krew,
+// which installs the plugin. A module of its own keeps their dependencies apart from
+// the operator's and the other tools'.
 module hoststatus.dev/hoststatus/hack/packaging
 
 go 1.26.0
 
 tool (
 	helm.sh/helm/v4/cmd/helm
+	sigs.k8s.io/krew/cmd/krew
 	sigs.k8s.io/kustomize/kustomize/v5
 )
+
+// krew asks for it. It is from 2019, and only by its number newer than v0.37.
+exclude k8s.io/client-go v11.0.0+incompatible
 
 require go.yaml.in/yaml/v3 v3.0.5
 
@@ -85,6 +90,7 @@ require (
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
 	github.com/peterbourgon/diskv v2.0.1+incompatible // indirect
+	github.com/pkg/errors v0.9.1 // indirect
 	github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2 // indirect
 	github.com/prometheus/client_golang v1.24.0 // indirect
 	github.com/prometheus/client_model v0.6.2 // indirect
@@ -92,6 +98,7 @@ require (
 	github.com/prometheus/procfs v0.21.1 // indirect
 	github.com/rubenv/sql-migrate v1.8.1 // indirect
 	github.com/russross/blackfriday/v2 v2.1.0 // indirect
+	github.com/sahilm/fuzzy v0.1.0 // indirect
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
 	github.com/sergi/go-diff v1.4.0 // indirect
 	github.com/shopspring/decimal v1.4.0 // indirect
@@ -130,6 +137,7 @@ require (
 	oras.land/oras-go/v2 v2.6.2 // indirect
 	sigs.k8s.io/controller-runtime v0.25.2 // indirect
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730 // indirect
+	sigs.k8s.io/krew v0.4.3 // indirect
 	sigs.k8s.io/kustomize/api v0.21.2 // indirect
 	sigs.k8s.io/kustomize/cmd/config v0.21.2 // indirect
 	sigs.k8s.io/kustomize/kustomize/v5 v5.8.2 // indirect
