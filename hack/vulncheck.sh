@@ -33,11 +33,20 @@ out=$(go tool -modfile=hack/tools/go.mod govulncheck -db "$GOVULNDB" ./... 2>&1)
 # The standard library is that of whoever builds. Releases take the Go that go.mod asks
 # for; a machine that may not fetch it is told, and can do no more.
 pinned=$(sed -n 's/^toolchain //p' go.mod) here=$(go env GOVERSION)
-older=$(printf '%s\n' "${here#go}" "${pinned#go}" | sort -V | head -n 1)
+
+# mended says whether all that was found is in the standard library, and not in that of
+# the Go that go.mod asks for.
+mended() {
+  grep -q '^  Module: \|Fixed in: N/A' <<<"$out" && return 1
+  local newest
+  newest=$(sed -n 's/^ *Fixed in: .*@go//p' <<<"$out" | sort -V | tail -n 1)
+  [ "$(printf '%s\n' "$newest" "${pinned#go}" | sort -V | tail -n 1)" = "${pinned#go}" ]
+}
+
 case $code in
 0) ;;
 3)
-  if ! grep -q '^  Module: ' <<<"$out" && [ "$here" != "$pinned" ] && [ "go$older" = "$here" ]; then
+  if [ "$here" != "$pinned" ] && mended; then
     echo "   none in what is built with $pinned, as go.mod asks; the standard library of $here, which is used here, has $(grep -c '^Vulnerability #' <<<"$out"):"
     sed -n 's/^Vulnerability #.*: /   /p' <<<"$out"
     exit 0
