@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,13 +22,12 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 	defer func() {
 		ctx := t.Context()
 		_ = fleet.Agents["compute-1"].Signal(syscall.SIGCONT)
-		for _, o := range []client.Object{
-			&v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}},
-			&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "team-host-status"}},
-		} {
-			if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, o)); err != nil {
-				t.Error(err)
-			}
+		node := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}
+		if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, node)); err != nil {
+			t.Error(err)
+		}
+		if err := client.IgnoreNotFound(kube.RbacV1().RoleBindings("team-a").Delete(ctx, "team-host-status", metav1.DeleteOptions{})); err != nil {
+			t.Error(err)
 		}
 		for _, name := range []string{"compute-2", "compute-3"} {
 			service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
