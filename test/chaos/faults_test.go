@@ -280,7 +280,10 @@ func slow(by time.Duration) func(context.Context, *world, *rand.Rand) error {
 // listStorm lets tenants read all servers of theirs, over and over.
 func listStorm(clients int, d time.Duration) func(context.Context, *world, *rand.Rand) error {
 	return func(ctx context.Context, w *world, _ *rand.Rand) error {
-		ctx, cancel := context.WithTimeout(ctx, d)
+		// Where another fault has taken the API server away, it goes on until one of them
+		// has got an answer.
+		end := time.Now().Add(d)
+		ctx, cancel := context.WithTimeout(ctx, d+recoveryLimit)
 		defer cancel()
 		const people = 20
 		var transports []http.RoundTripper
@@ -300,7 +303,7 @@ func listStorm(clients int, d time.Duration) func(context.Context, *world, *rand
 		url := w.fleet.Cluster.URL + "/apis/tenant.hoststatus.dev/v1alpha1/namespaces/" + tenant + "/servers"
 		for i := range clients {
 			running.Go(func() {
-				for ctx.Err() == nil {
+				for ctx.Err() == nil && (time.Now().Before(end) || answers.Load() == 0) {
 					request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 					if err != nil {
 						return
