@@ -53,17 +53,26 @@ func run(m *testing.M) int {
 		return 0
 	}
 	dir, err := os.MkdirTemp("", "hoststatus-chaos-")
+	code := 0
 	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
+		defer func() {
+			if code == 0 {
+				_ = os.RemoveAll(dir)
+				return
+			}
+			fmt.Println("What the processes logged is kept in", dir)
+		}()
 		testWorld, err = newWorld(context.Background(), dir, size{hosts: *hosts, serversPerHost: 5})
 	}
 	if err != nil {
 		fmt.Println(err)
-		return 1
+		code = 1
+		return code
 	}
-	code := m.Run()
+	code = m.Run()
 	testWorld.close()
-	return max(code, devfleet.ReportCrashes(os.Stdout, dir))
+	code = max(code, devfleet.ReportCrashes(os.Stdout, dir))
+	return code
 }
 
 const (
