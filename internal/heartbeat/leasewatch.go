@@ -68,7 +68,8 @@ func newLeaseWatch(m *Monitor, namespace string) *leaseWatch {
 // run lists and watches until ctx ends.
 func (w *leaseWatch) run(ctx context.Context) {
 	cache.NewReflectorWithOptions(w.source.ListWatch(), &coordinationv1.Lease{}, w, cache.ReflectorOptions{
-		Name: "heartbeats in " + w.namespace,
+		Name:    "heartbeats in " + w.namespace,
+		Backoff: steadywatch.Backoff(),
 	}).RunWithContext(ctx)
 }
 

@@ -210,7 +210,9 @@ func (s *sources) newInformer(from toolscache.ListerWatcher, obj runtime.Object,
 	s.mu.Lock()
 	s.all = append(s.all, source)
 	s.mu.Unlock()
-	return toolscache.NewSharedIndexInformer(source.ListWatch(), obj, resync, indexers)
+	informer := toolscache.NewSharedIndexInformer(source.ListWatch(), obj, resync, indexers)
+	source.Into(informer)
+	return informer
 }
 
 func (s *sources) reopen() {

@@ -29,6 +29,13 @@ import (
 // backoff is between tries, while nothing answers.
 var backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 5, Cap: 500 * time.Millisecond}
 
+// Backoff returns what a reflector should wait between its lists, so that it does not
+// wait for longer than its Source does.
+func Backoff() *wait.Backoff {
+	b := backoff
+	return &b
+}
+
 // silence is how long a watch may bring nothing before it is opened again.
 // kube-apiserver sends a bookmark about once a minute, even while nothing changes; a
 // watch that has stalled it would end after five to ten minutes only.
@@ -37,6 +44,7 @@ const silence = 90 * time.Second
 // Source is where a reflector or an informer gets its objects from.
 type Source struct {
 	inner    cache.ListerWatcherWithContext
+	into     Cache
 	silence  time.Duration
 	listing  trouble
 	watching trouble
@@ -119,14 +127,24 @@ func try(ctx context.Context, trouble *trouble, do func() error) error {
 	}
 }
 
-// isAnswer says whether err is what the API server has to say, and would say again.
+// isAnswer says whether err is what the API server has to say, and would say again,
+// so that whoever asked has to ask otherwise. That nobody may read, or that there is no
+// such resource, it also says for a moment after it has started: until it has read the
+// roles and the CustomResourceDefinitions. That it does not know the version asked for
+// yet, it says for good if its etcd was restored from a backup.
 func isAnswer(err error) bool {
+	if apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
+		return true
+	}
+	if apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) || apierrors.IsNotFound(err) || apierrors.IsTooManyRequests(err) {
+		return false
+	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
 		return false
 	}
 	code := status.Status().Code
-	return code >= http.StatusBadRequest && code < http.StatusInternalServerError && code != http.StatusTooManyRequests
+	return code >= http.StatusBadRequest && code < http.StatusInternalServerError
 }
 
 // stream is a watch that goes on when the one below it ends.
@@ -138,6 +156,9 @@ type stream struct {
 
 	// inner is the watch below. The source's lock guards it.
 	inner watch.Interface
+	// present are the keys that a watch which begins anew has shown, nil if none does.
+	present map[string]struct{}
+	last    sent
 }
 
 // ResultChan implements watch.Interface.
@@ -155,7 +176,7 @@ func (w *stream) run(ctx context.Context) {
 		opened := time.Now()
 		more := w.forward(ctx)
 		w.close()
-		if !more || !w.resumable() {
+		if !more || !w.resumable() && w.present == nil {
 			return
 		}
 		if time.Since(opened) > time.Second {
@@ -166,7 +187,11 @@ func (w *stream) run(ctx context.Context) {
 			return
 		case <-time.After(delay.Step()):
 		}
-		if err := w.reopen(ctx); err != nil {
+		err := w.reopen(ctx)
+		if err != nil && w.anew(err) {
+			err = w.reopen(ctx)
+		}
+		if err != nil {
 			status := apierrors.NewInternalError(err).Status()
 			var answer apierrors.APIStatus
 			if errors.As(err, &answer) {
@@ -217,14 +242,26 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 			if event.Type == watch.Error {
 				err := apierrors.FromObject(event.Object)
 				trouble.failed(ctx, err)
-				if !isAnswer(err) {
-					return true // The stream broke.
+				if !isAnswer(err) || w.anew(err) {
+					return true // The stream broke, or can begin anew.
 				}
 				w.send(ctx, event)
 				return false
 			}
+			if w.present != nil && !w.replay(event) {
+				continue
+			}
+			if w.present != nil && isWhole(event) {
+				if !w.bury(ctx) {
+					status := apierrors.NewResourceExpired("the cache does not take in what it is sent").Status()
+					w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
+					return false
+				}
+				w.present = nil
+			}
 			// First, since who takes the event may change the object.
 			w.note(event)
+			w.remember(event)
 			if w.resumable() && trouble.lasts() {
 				trouble.works(ctx)
 			}
@@ -242,12 +279,21 @@ func (w *stream) note(event watch.Event) {
 		return
 	}
 	if initial := ptr.Deref(w.options.SendInitialEvents, false); initial {
-		if event.Type != watch.Bookmark || object.GetAnnotations()[metav1.InitialEventsAnnotationKey] != "true" {
+		if !isWhole(event) {
 			return // Until all are there, whoever began has to begin anew.
 		}
 		w.options.SendInitialEvents, w.options.ResourceVersionMatch = nil, ""
 	}
 	w.options.ResourceVersion = object.GetResourceVersion()
+}
+
+// isWhole says whether event ends those of the objects that were there at first.
+func isWhole(event watch.Event) bool {
+	if event.Type != watch.Bookmark {
+		return false
+	}
+	object, err := meta.Accessor(event.Object)
+	return err == nil && object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
 func (w *stream) resumable() bool {
@@ -264,6 +310,7 @@ func (w *stream) send(ctx context.Context, event watch.Event) bool {
 }
 
 func (w *stream) reopen(ctx context.Context) error {
+	clear(w.present)
 	var inner watch.Interface
 	err := try(ctx, &w.source.watching, func() (err error) {
 		inner, err = w.source.inner.WatchWithContext(ctx, w.options)

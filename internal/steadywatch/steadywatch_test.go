@@ -5,7 +5,6 @@ package steadywatch
 import (
 	"context"
 	"errors"
-	"net/http"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
@@ -171,18 +171,36 @@ func TestWhatTheAPIServerSaysIsPassedOn(t *testing.T) {
 		}
 	})
 	t.Run("to a list", func(t *testing.T) {
-		forbidden := &apierrors.StatusError{ErrStatus: metav1.Status{Code: http.StatusForbidden, Reason: metav1.StatusReasonForbidden}}
-		s := &server{t: t, answers: []any{errRefused, apierrors.NewTooManyRequests("busy", 0), forbidden}}
-		if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); !apierrors.IsForbidden(err) {
+		s := &server{t: t, answers: []any{errRefused, apierrors.NewTooManyRequests("busy", 0), errGone}}
+		if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); !apierrors.IsResourceExpired(err) {
+			t.Error(err)
+		}
+	})
+	t.Run("to a list, after a backup was restored", func(t *testing.T) {
+		// As kube-apiserver says it.
+		tooLarge := apierrors.NewTimeoutError("Too large resource version: 9, current: 5", 1)
+		tooLarge.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
+		s := &server{t: t, answers: []any{tooLarge}}
+		if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); !apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 			t.Error(err)
 		}
 	})
 }
 
 func TestAListIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
-	s := &server{t: t, answers: []any{errRefused, errRefused, "a list"}}
-	if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); err != nil {
-		t.Error(err)
+	resource := schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
+	for name, starting := range map[string]error{
+		"the API server is away":                               errRefused,
+		"it has not read the roles yet":                        apierrors.NewForbidden(resource, "", errors.New("no role")),
+		"it has not read the CustomResourceDefinitions yet":    apierrors.NewNotFound(resource, ""),
+		"it does not know yet whom to ask who it is that asks": apierrors.NewUnauthorized(""),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &server{t: t, answers: []any{starting, starting, "a list"}}
+			if _, err := s.source().ListWatch().ListWithContext(t.Context(), metav1.ListOptions{}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// What a person copies from a page works as it stands, on the sample fleet.
+func TestTheCommandsOfThePagesWork(t *testing.T) {
+	t.Cleanup(func() {
+		ctx := context.Background()
+		out, err := fleet.Kubectl(ctx, "label", "clusterrole", "hoststatus-host-status-viewer", "rbac.authorization.k8s.io/aggregate-to-admin-").CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		out, err = fleet.Kubectl(ctx, "patch", "computeservice", "compute-2", "--type=merge", `-p={"spec":{"forcedDown":null}}`).CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	for _, page := range []struct {
+		name string
+		// skip are commands that another test runs, or that do not end.
+		skip []string
+		// want are parts of what commands print, by how these begin.
+		want map[string]string
+		// binds are the ClusterRoleBindings that it leaves behind.
+		binds []string
+	}{
+		{
+			name: "policy.md",
+			want: map[string]string{
+				"kubectl auth can-i get servers --subresource=status -n team-a --as=ana": "yes",
+				"kubectl get servers -n team-a --as=ana":                                 "HOST STATUS",
+			},
+			binds: []string{"support-servers", "support-host-status", "host-status-while-unknown"},
+		},
+		{name: "webhook.md", want: map[string]string{"kubectl patch computeservice compute-2": "patched"}},
+		{
+			name: "troubleshooting.md",
+			want: map[string]string{"kubectl get servers.compute -A -o custom-columns": "compute-1", "kubectl get apiservice": "True"},
+		},
+		{
+			name: "faq.md",
+			skip: []string{"kubectl get servers -n team-a --watch"},
+			want: map[string]string{"kubectl hosts show compute-1": "UP", "kubectl wait": "condition met"},
+		},
+		{name: "kubectl-hosts.md", skip: []string{"kubectl hosts"}, binds: []string{"on-call"}},
+	} {
+		t.Run(page.name, func(t *testing.T) {
+			t.Cleanup(func() {
+				ctx := context.Background()
+				for _, name := range page.binds {
+					binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}}
+					if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, binding)); err != nil {
+						t.Error(err)
+					}
+				}
+				binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "team-host-status"}}
+				if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, binding)); err != nil {
+					t.Error(err)
+				}
+			})
+			steps, err := fleet.RunPage(t.Context(), filepath.Join("docs", page.name), page.skip...)
+			must(t, err)
+			if len(steps) == 0 {
+				t.Error("no command was run")
+			}
+			for begin, want := range page.want {
+				found := false
+				for _, step := range steps {
+					if strings.HasPrefix(step.Command, begin) {
+						found = true
+						if !strings.Contains(step.Got, want) {
+							t.Errorf("$ %s does not print %q:\n%s", step.Command, want, step.Got)
+						}
+					}
+				}
+				if !found {
+					t.Errorf("the page has no command %s", begin)
+				}
+			}
+		})
+	}
+}
