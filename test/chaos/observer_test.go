@@ -153,7 +153,7 @@ func (o *observer) see(l *coordinationv1.Lease, onWatch bool) (isNew bool) {
 func (o *observer) service(s *v1alpha1.ComputeService) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.services[s.Name] = appendStatus(o.services[s.Name], s.Status.HostStatus, s.Status.HostStatusTransitionTime)
+	o.services[s.Name] = appendStatus(o.services[s.Name], s.Generation, s.Status.HostStatus, s.Status.HostStatusTransitionTime)
 }
 
 func (o *observer) server(s *v1alpha1.Server) {
@@ -166,15 +166,18 @@ func (o *observer) server(s *v1alpha1.Server) {
 		o.servers[key] = r
 		o.byHost[s.Spec.Host] = append(o.byHost[s.Spec.Host], key)
 	}
-	r.statuses = appendStatus(r.statuses, s.Status.HostStatus, s.Status.HostStatusTransitionTime)
+	r.statuses = appendStatus(r.statuses, s.Generation, s.Status.HostStatus, s.Status.HostStatusTransitionTime)
 }
 
-func appendStatus(list []judge.Status, value *v1alpha1.HostStatus, since *metav1.Time) []judge.Status {
-	s := judge.Status{Value: strings.Trim(devfleet.Show(value), `"`), At: time.Now()}
+func appendStatus(list []judge.Status, generation int64, value *v1alpha1.HostStatus, since *metav1.Time) []judge.Status {
+	s := judge.Status{Value: strings.Trim(devfleet.Show(value), `"`), At: time.Now(), Generation: generation}
 	if since != nil {
 		s.Since = since.Time
 	}
-	if n := len(list); n > 0 && list[n-1].Value == s.Value && list[n-1].Since.Equal(s.Since) || n == 0 && value == nil {
+	if n := len(list); n > 0 && list[n-1].Value == s.Value && list[n-1].Since.Equal(s.Since) {
+		list[n-1].Generation = generation
+		return list
+	} else if n == 0 && value == nil {
 		return list
 	}
 	return append(list, s)

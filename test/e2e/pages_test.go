@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
@@ -59,13 +58,11 @@ func TestTheCommandsOfThePagesWork(t *testing.T) {
 			t.Cleanup(func() {
 				ctx := context.Background()
 				for _, name := range page.binds {
-					binding := &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: name}}
-					if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, binding)); err != nil {
+					if err := kube.RbacV1().ClusterRoleBindings().Delete(ctx, name, metav1.DeleteOptions{}); err != nil {
 						t.Error(err)
 					}
 				}
-				binding := &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "team-host-status"}}
-				if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, binding)); err != nil {
+				if err := client.IgnoreNotFound(kube.RbacV1().RoleBindings("team-a").Delete(ctx, "team-host-status", metav1.DeleteOptions{})); err != nil {
 					t.Error(err)
 				}
 			})

@@ -48,6 +48,9 @@ type Status struct {
 	At time.Time
 	// Since is its hostStatusTransitionTime, in whole seconds.
 	Since time.Time
+	// Generation is that of the object when the status was last seen: it grows when
+	// somebody sets or clears a flag.
+	Generation int64
 }
 
 // decidedBy is the latest moment at which the status can have been decided.
@@ -145,7 +148,7 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 		case s.Value == Unknown && !h.silent(s, sight):
 			add(FalseUnknown, s.At, "UNKNOWN at %s, decided by %s, with a D of %v, although %s; nothing was to be seen %s",
 				s.At.Format(stamp), s.decidedBy().Format(stamp), h.Duration, h.lastBefore(s.decidedBy()), sight.lately(s.At))
-		case s.Value == before.Value && !s.Since.Equal(before.Since) && !h.silent(s, sight):
+		case s.Value == before.Value && !s.Since.Equal(before.Since) && s.Generation == before.Generation && !h.silent(s, sight):
 			add(FalseUnknown, s.At, "%s as before, but since %s: it was something else meanwhile", s.Value, s.Since.Format(stamp))
 		case s.Value == Up && before.Value == Unknown && !h.renewedBetween(earlier(before.At.Add(-race-sight.Latency), before.decidedBy().Add(-race)), s.At):
 			add(FalseState, s.At, "UP at %s after UNKNOWN at %s, decided by %s, without a renewal: %s",

@@ -70,6 +70,9 @@ func TestJudge(t *testing.T) {
 		"a host that was UNKNOWN while nobody looked": {
 			every(0, 100), []Status{up, seen(Up, 60)}, Sight{}, kinds{FalseUnknown},
 		},
+		"a host whose flag was set and cleared while nobody looked": {
+			every(0, 100), []Status{up, {Value: Up, At: at(60), Since: at(59), Generation: 3}}, Sight{}, nil,
+		},
 		"a host that renews between the verdict and the moment it is seen": {
 			append(every(0, 20), every(26.5, 100)...), []Status{up, seen(Unknown, 26.9), seen(Up, 27)}, Sight{}, nil,
 		},
