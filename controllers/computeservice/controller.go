@@ -80,8 +80,10 @@ func options() controller.Options {
 // Reconcile writes the status of one ComputeService, if it is not right.
 func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeService) (reconcile.Result, error) {
 	verdict, ok := r.monitor.Verdict(service.Name, service.UID)
-	if !ok || verdict.Generation != service.Generation {
-		// The monitor has not taken this spec in yet; it wakes us when it has.
+	if !ok || verdict.Version != service.ResourceVersion {
+		// The monitor has not taken in yet what the cache has: a new spec, or what another
+		// leader has written. Its word would be older than the object, and the object's
+		// version no guard. We are woken when it has.
 		return reconcile.Result{}, nil
 	}
 	now := r.clock.Now()

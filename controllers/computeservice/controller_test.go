@@ -39,15 +39,16 @@ import (
 // fakeMonitor says what it is told to say, and notes what it is told.
 type fakeMonitor struct {
 	word      heartbeat.Reporting
-	lagging   bool // It has taken in an older generation only.
-	tracked   map[string]int64
+	lagging   bool // It has taken in an older version only.
+	tracked   map[string]bool
+	version   func(name string) string // of what is there now
 	listeners heartbeat.Listeners
 	events    *[]string
 }
 
 func (m *fakeMonitor) Listen(l heartbeat.Listeners) { m.listeners = l }
 func (m *fakeMonitor) Track(s heartbeat.Subject) {
-	m.tracked[s.Name] = s.Generation
+	m.tracked[s.Name] = true
 	*m.events = append(*m.events, fmt.Sprintf("track %s %d", s.Name, s.Generation))
 }
 func (m *fakeMonitor) Forget(name string, uid types.UID) {
@@ -55,11 +56,11 @@ func (m *fakeMonitor) Forget(name string, uid types.UID) {
 	*m.events = append(*m.events, fmt.Sprintf("forget %s %s", name, uid))
 }
 func (m *fakeMonitor) Verdict(name string, _ types.UID) (heartbeat.Verdict, bool) {
-	g, ok := m.tracked[name]
+	verdict := heartbeat.Verdict{Reporting: m.word, Version: m.version(name), Duration: time.Minute, SinceRenewal: 5 * time.Second}
 	if m.lagging {
-		g--
+		verdict.Version = "older"
 	}
-	return heartbeat.Verdict{Reporting: m.word, Generation: g, Duration: time.Minute, SinceRenewal: 5 * time.Second}, ok
+	return verdict, m.tracked[name]
 }
 
 // fakeQueue notes what is added.
@@ -96,12 +97,12 @@ func newScheme(t *testing.T) *runtime.Scheme {
 func newWorld(t *testing.T, services ...*v1alpha1.ComputeService) *world {
 	t.Helper()
 	w := &world{T: t, clock: clocktesting.NewFakePassiveClock(now)}
-	w.monitor = &fakeMonitor{word: heartbeat.Reports, tracked: map[string]int64{}, events: &w.events}
+	w.monitor = &fakeMonitor{word: heartbeat.Reports, tracked: map[string]bool{}, events: &w.events}
 	w.queue = &fakeQueue{events: &w.events}
 	c := fake.NewClientBuilder().WithScheme(newScheme(t)).WithStatusSubresource(&v1alpha1.ComputeService{})
 	for _, s := range services {
 		c.WithObjects(s)
-		w.monitor.tracked[s.Name] = s.Generation
+		w.monitor.tracked[s.Name] = true
 	}
 	w.Client = c.WithInterceptorFuncs(interceptor.Funcs{
 		SubResourcePatch: func(ctx context.Context, c client.Client, name string, obj client.Object, patch client.Patch, opts ...client.SubResourcePatchOption) error {
@@ -112,6 +113,13 @@ func newWorld(t *testing.T, services ...*v1alpha1.ComputeService) *world {
 			return c.SubResource(name).Patch(ctx, obj, patch, opts...)
 		},
 	}).Build()
+	w.monitor.version = func(name string) string {
+		s := &v1alpha1.ComputeService{}
+		if err := w.Get(t.Context(), client.ObjectKey{Name: name}, s); err != nil {
+			t.Error(err)
+		}
+		return s.ResourceVersion
+	}
 	w.reconciler = NewReconciler(w.Client, w.monitor, w.clock)
 	return w
 }
@@ -192,8 +200,8 @@ func TestReconcileRepairsAStatusThatSomebodyElseWrote(t *testing.T) {
 
 func TestReconcileWaitsForTheMonitor(t *testing.T) {
 	for name, prepare := range map[string]func(*fakeMonitor){
-		"to take in the present spec": func(m *fakeMonitor) { m.lagging = true },
-		"to know the service":         func(m *fakeMonitor) { delete(m.tracked, "host-a") },
+		"to take in what is there now": func(m *fakeMonitor) { m.lagging = true },
+		"to know the service":          func(m *fakeMonitor) { delete(m.tracked, "host-a") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, serviceWith(generation(2), window(time.Hour, 0)))
@@ -211,7 +219,10 @@ func TestReconcileDecidesAgainAfterAConflict(t *testing.T) {
 	stale := w.read("host-a")
 	w.reconcile("host-a") // What the successor wrote.
 	w.monitor.word = heartbeat.Expired
+	now := w.monitor.version
+	w.monitor.version = func(string) string { return stale.ResourceVersion } // Both the cache and the monitor are behind.
 	result, err := w.reconciler.Reconcile(t.Context(), stale)
+	w.monitor.version = now
 	if err != nil || result.RequeueAfter != statuspatch.ConflictDelay {
 		t.Errorf("error %v, result %+v", err, result)
 	}

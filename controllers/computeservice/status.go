@@ -98,6 +98,7 @@ func subjectOf(service *v1alpha1.ComputeService) heartbeat.Subject {
 		Name:       service.Name,
 		UID:        service.UID,
 		Generation: service.Generation,
+		Version:    service.ResourceVersion,
 		Lease:      service.HeartbeatLease(),
 		Duration:   time.Duration(service.Spec.LeaseDurationSeconds) * time.Second,
 		Memory:     memoryOf(service.Status.Conditions),

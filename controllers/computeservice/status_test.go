@@ -72,7 +72,7 @@ func settled(word heartbeat.Reporting, t time.Time) modifier {
 
 // verdictOn is the monitor's word on a service, five seconds after a renewal.
 func verdictOn(s *v1alpha1.ComputeService, word heartbeat.Reporting) heartbeat.Verdict {
-	return heartbeat.Verdict{Reporting: word, Generation: s.Generation, Duration: time.Minute, SinceRenewal: 5 * time.Second}
+	return heartbeat.Verdict{Reporting: word, Version: s.ResourceVersion, Duration: time.Minute, SinceRenewal: 5 * time.Second}
 }
 
 func decideOn(s *v1alpha1.ComputeService, word heartbeat.Reporting, t time.Time) (v1alpha1.ComputeServiceStatus, bool) {
@@ -365,6 +365,7 @@ func TestSubjectOf(t *testing.T) {
 		"a duration is passed on":               {serviceWith(func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = 9 }), func(s *heartbeat.Subject) { s.Duration = 9 * time.Second }},
 		"what was written down is the memory":   {serviceWith(settled(heartbeat.Expired, now)), func(s *heartbeat.Subject) { s.Memory = heartbeat.Expired }},
 		"the generation is the one of the spec": {serviceWith(generation(4)), func(s *heartbeat.Subject) { s.Generation = 4 }},
+		"the version is the object's":           {serviceWith(func(s *v1alpha1.ComputeService) { s.ResourceVersion = "7" }), func(s *heartbeat.Subject) { s.Version = "7" }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := subject

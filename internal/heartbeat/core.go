@@ -37,6 +37,8 @@ type Subject struct {
 	Name       string
 	UID        types.UID
 	Generation int64
+	// Version is the resourceVersion of the ComputeService.
+	Version string
 	// Lease carries the heartbeats.
 	Lease types.NamespacedName
 	// Duration is D as the ComputeService sets it; zero leaves it to the Lease.
@@ -56,8 +58,9 @@ type Lease struct {
 // Verdict is the monitor's word on one host.
 type Verdict struct {
 	Reporting Reporting
-	// Generation of the ComputeService that the word is for.
-	Generation int64
+	// Version is the resourceVersion of the ComputeService as the monitor has last
+	// taken it in.
+	Version string
 	// Duration is the D in force.
 	Duration time.Duration
 	// SinceRenewal is how long ago the last renewal was seen; negative if none
@@ -192,6 +195,7 @@ type subject struct {
 	name       string
 	uid        types.UID
 	generation int64
+	version    string
 	watch      *namespace
 	lease      *lease
 	override   time.Duration
@@ -567,7 +571,7 @@ func (c *core) track(now time.Duration, in Subject) {
 		s = nil
 	}
 	if s == nil {
-		s = &subject{name: in.Name, uid: in.UID, generation: in.Generation, override: in.Duration, place: noPlace}
+		s = &subject{name: in.Name, uid: in.UID, generation: in.Generation, version: in.Version, override: in.Duration, place: noPlace}
 		c.subjects[in.Name] = s
 		c.attach(s, in.Lease)
 		c.begin(now, s, in.Memory)
@@ -577,6 +581,7 @@ func (c *core) track(now time.Duration, in Subject) {
 	if in.Generation < s.generation {
 		return
 	}
+	s.version = in.Version
 	if s.lease.name != in.Lease {
 		c.detach(s)
 		s.override = in.Duration
@@ -615,7 +620,7 @@ func (c *core) verdict(now time.Duration, name string, uid types.UID) (Verdict, 
 	if s == nil || s.uid != uid {
 		return Verdict{}, false
 	}
-	v := Verdict{Reporting: s.reporting, Generation: s.generation, Duration: s.duration, SinceRenewal: -1}
+	v := Verdict{Reporting: s.reporting, Version: s.version, Duration: s.duration, SinceRenewal: -1}
 	if s.lease.renewed {
 		v.SinceRenewal = now - s.lease.renewedAt
 	}

@@ -565,7 +565,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		in.Generation = 5
 		s.core.track(s.now, in)
 		s.track(time.Hour, NoWord, "a")
-		if v, _ := s.core.verdict(s.now, "a", "a"); v.Generation != 5 || v.Duration != d {
+		if v, _ := s.core.verdict(s.now, "a", "a"); s.core.subjects["a"].generation != 5 || v.Duration != d {
 			t.Fatalf("word is %+v", v)
 		}
 	})

@@ -12,12 +12,12 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/clock"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/steadywatch"
 )
 
 // canaries say whether host status is kept up to date: the manager renews a Lease
@@ -60,7 +60,7 @@ func (c *canaries) watch(ctx context.Context, client kubernetes.Interface, log l
 			cache.ReflectorOptions{
 				Logger:  &log,
 				Name:    "canary",
-				Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: maxReconnectDelay},
+				Backoff: steadywatch.Backoff(),
 			})
 		watching.Go(func() { reflector.RunWithContext(ctx) })
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -15,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
@@ -26,12 +24,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/steadywatch"
 )
 
-const (
-	resourceServers = "servers"
-	// maxReconnectDelay bounds how long the feed can be behind after the API server
-	// has come back.
-	maxReconnectDelay = 3 * time.Second
-)
+const resourceServers = "servers"
 
 // upstream reads the custom resources.
 type upstream struct {
@@ -105,7 +98,7 @@ func (u *upstream) watch(ctx context.Context, f *feed) {
 		cache.ReflectorOptions{
 			Logger:  &u.log,
 			Name:    "servers",
-			Backoff: &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 1, Steps: 6, Cap: maxReconnectDelay},
+			Backoff: steadywatch.Backoff(),
 		})
 	reflector.RunWithContext(klog.NewContext(ctx, u.log))
 }

@@ -315,6 +315,17 @@ func (o *observer) record(h *host) judge.Host {
 	return out
 }
 
+// serversOn are the statuses of the servers on a host.
+func (o *observer) serversOn(h *host) map[types.NamespacedName][]judge.Status {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := map[types.NamespacedName][]judge.Status{}
+	for _, key := range o.byHost[h.name] {
+		out[key] = slices.Clone(o.servers[key].statuses)
+	}
+	return out
+}
+
 // blind is when nothing was to be seen in a namespace on a watch, and when at all.
 // This process shares the machine with all others and may itself look late, so what
 // it takes for blind at best has to last twice as long.

@@ -176,6 +176,25 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 	return findings
 }
 
+// JudgeServer returns where a Server on h said UNKNOWN although neither its host was
+// silent then nor its ComputeService UNKNOWN, now or a moment before.
+func JudgeServer(name string, statuses []Status, h Host, sight Sight, begin, end time.Time) (findings []Finding) {
+	for _, s := range statuses {
+		if s.Value != Unknown || s.At.Before(begin) || s.At.After(end) || h.silent(s, sight) {
+			continue
+		}
+		from, to := s.decidedBy().Add(-race-sight.Latency), s.At.Add(race)
+		said := slices.ContainsFunc(h.Statuses, func(host Status) bool {
+			return host.Value == Unknown && host.At.After(from) && host.At.Before(to)
+		})
+		if value := h.At(from); value != Unknown && !said {
+			findings = append(findings, Finding{FalseUnknown, fmt.Sprintf("%s: UNKNOWN at %s, decided by %s, although its host was %s; %s",
+				name, s.At.Format(stamp), s.decidedBy().Format(stamp), value, h.lastBefore(s.decidedBy())), s.At})
+		}
+	}
+	return findings
+}
+
 const stamp = "15:04:05.000"
 
 // isWarning says whether a status tells an owner not to trust a silent host.

@@ -34,6 +34,32 @@ func seen(value string, s float64) Status {
 	return Status{Value: value, At: at(s), Since: at(s).Truncate(time.Second)}
 }
 
+// A host with a D of 6 s that dies at 20 and comes back at 40, and a Server on it.
+func TestJudgeServer(t *testing.T) {
+	host := Host{
+		Name: "a", Duration: 6 * time.Second, Renewals: append(every(0, 20), every(40, 100)...),
+		Statuses: []Status{seen(Up, 0), seen(Unknown, 26.1), seen(Up, 40.1)},
+	}
+	for name, c := range map[string]struct {
+		statuses []Status
+		want     int
+	}{
+		"follows":                             {[]Status{seen(Up, 0.1), seen(Unknown, 26.2), seen(Up, 40.2)}, 0},
+		"follows late":                        {[]Status{seen(Up, 0.1), seen(Unknown, 35), seen(Up, 45)}, 0},
+		"is seen a moment before its host":    {[]Status{seen(Up, 0.1), seen(Unknown, 25.9), seen(Up, 40.2)}, 0},
+		"is written just as the host is back": {[]Status{seen(Up, 0.1), seen(Unknown, 40.5), seen(Up, 40.9)}, 0},
+		"is UNKNOWN before its host":          {[]Status{seen(Up, 0.1), seen(Unknown, 23), seen(Up, 40.2)}, 1},
+		"is UNKNOWN long after its host":      {[]Status{seen(Up, 0.1), seen(Unknown, 26.2), seen(Up, 40.2), seen(Unknown, 43), seen(Up, 43.1)}, 1},
+		"says anything else":                  {[]Status{seen(Up, 0.1), seen("DOWN", 60)}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := JudgeServer("s", c.statuses, host, Sight{}, at(0), at(100)); len(got) != c.want {
+				t.Errorf("found %v, want %d", got, c.want)
+			}
+		})
+	}
+}
+
 func span(from, to float64) Span { return Span{at(from), at(to)} }
 
 // A host with a D of 6 s that was UP from the start, in a record of 100 s.
