@@ -148,6 +148,9 @@ type namespace struct {
 
 	// synced: the first list has arrived.
 	synced bool
+	// current: a canary of our own has come back since this process leads. What comes
+	// before that may have waited in a watch that brought nothing, and is old.
+	current bool
 	// seen is the last canary that the watch showed, and lastEcho when.
 	seen     token
 	lastEcho time.Duration
@@ -299,9 +302,14 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 	}
 }
 
-// renewed moves the deadline of s, and that is all while s reports anyway.
+// renewed moves the deadline of s, and that is all while s reports anyway. A leader
+// that has just taken over does not contradict the last one by it: the renewal may
+// be older than what that one said.
 func (c *core) renewed(at time.Duration, s *subject) {
-	s.from, s.witnessed = at, c.leader
+	if c.leader && !s.watch.current && s.reporting.silent() {
+		return
+	}
+	s.from, s.witnessed = at, c.leader && s.watch.current
 	s.watch.deadlines.set(s, at+s.duration)
 	c.say(s, Reports)
 }
@@ -335,6 +343,7 @@ func (c *core) setSkewed(w *namespace, l *lease, skew time.Duration, skewed bool
 func (c *core) lead(now time.Duration) {
 	c.leader = true
 	for _, w := range c.watches {
+		w.current = false
 		if !w.synced {
 			w.lastEcho, w.checkAt = now, now+w.blindAfter(c.defaultDuration)
 		}
@@ -356,6 +365,7 @@ func (c *core) echoed(now time.Duration, namespace string, canary token) {
 		c.hooks.echo(namespace, now-sentAt)
 	}
 	if ours && c.leader {
+		w.current = true
 		c.declare(w, sentAt)
 	}
 }

@@ -431,6 +431,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	rule(t, "a Lease that was deleted and made again is a renewal, even with the same renewTime", func(t *testing.T) {
 		s := newSim(t, "a")
 		s.track(d, Expired, "a")
+		s.run(time.Second)
 		s.core.deleted(space, "a")
 		s.want("a", Expired)
 		s.core.observe(s.now, s.wall(), space, "a", s.leases["a"])
@@ -540,14 +541,33 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	rule(t, "a leader does not take its own written word for news", func(t *testing.T) {
 		s := newSim(t)
 		s.track(d, NoWord, "a")
+		s.run(time.Second)
 		s.host("a", interval)
 		s.track(d, Expired, "a")
 		s.want("a", Reports)
+	})
+	rule(t, "what a new leader is shown before it sees may be older than the last leader's word, and does not contradict it", func(t *testing.T) {
+		s := newSim(t, "dead", "back", "known")
+		s.track(d, Expired, "dead", "back")
+		s.track(d, Reports, "known")
+		for i, name := range []string{"dead", "back", "known"} { // From a watch that brought nothing for a while.
+			s.core.observe(s.now, s.wall(), space, name, Lease{RenewTime: epoch.Add(-time.Duration(i+1) * time.Minute)})
+		}
+		s.want("dead", Expired)
+		s.want("back", Expired)
+		s.track(d, Expired, "known") // What the last leader said of it, late.
+		s.want("known", Expired)
+		s.run(time.Second)
+		s.want("dead", Expired)
+		s.host("back", interval)
+		s.want("back", Reports)
+		s.never("dead", Reports, 2*d)
 	})
 	rule(t, "the last leader's word is followed although it comes after the takeover, unless we know better", func(t *testing.T) {
 		s := newSim(t, "back", "gone", "seen")
 		s.track(d, Expired, "back")
 		s.track(d, Reports, "gone", "seen")
+		s.run(time.Second)
 		s.host("seen", interval)
 		s.track(d, Reports, "back")
 		s.track(d, Expired, "gone", "seen")

@@ -5,6 +5,7 @@ package manager
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -79,10 +80,23 @@ func (f *fence) leads() bool {
 }
 
 // fencedClient is a client whose status writes need leadership. Others get a
-// Conflict, since somebody else may decide by now.
+// Conflict, since somebody else may decide by now. What it reads from the cache is no
+// older than this process's leadership: until that is so, reading waits.
 type fencedClient struct {
 	client.Client
 	leads func() bool
+	// fresh is closed once the cache is.
+	fresh chan struct{}
+}
+
+// Get reads one object.
+func (c fencedClient) Get(ctx context.Context, key client.ObjectKey, obj client.Object, options ...client.GetOption) error {
+	select {
+	case <-c.fresh:
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for what there is now: %w", ctx.Err())
+	}
+	return c.Client.Get(ctx, key, obj, options...)
 }
 
 // Status returns the writer of statuses.

@@ -101,3 +101,23 @@ func TestOnlyALeaderWritesStatuses(t *testing.T) {
 		t.Errorf("with leadership: %v, %d writes", err, inner.n)
 	}
 }
+
+// objects is a client that has everything.
+type objects struct{ client.Client }
+
+func (objects) Get(context.Context, client.ObjectKey, client.Object, ...client.GetOption) error {
+	return nil
+}
+
+func TestALeaderReadsOnlyWhatIsAsNewAsItsLeadership(t *testing.T) {
+	c := fencedClient{Client: objects{}, fresh: make(chan struct{})}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Get(ended, client.ObjectKey{}, &v1alpha1.Server{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("before: %v", err)
+	}
+	close(c.fresh)
+	if err := c.Get(t.Context(), client.ObjectKey{}, &v1alpha1.Server{}); err != nil {
+		t.Errorf("after: %v", err)
+	}
+}

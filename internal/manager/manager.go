@@ -106,7 +106,10 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		Clock:           clock.RealClock{},
 		Logger:          log.WithName("heartbeat"),
 	})
-	fenced := fencedClient{Client: mgr.GetClient(), leads: fence.leads}
+	fenced := fencedClient{Client: mgr.GetClient(), leads: fence.leads, fresh: make(chan struct{})}
+	if err := mgr.Add(takeover{watches: &watches, fresh: fenced.fresh}); err != nil {
+		return fmt.Errorf("adding what comes before the first write: %w", err)
+	}
 	if err := computeservice.NewReconciler(fenced, monitor, clock.RealClock{}).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of ComputeServices: %w", err)
 	}
@@ -201,14 +204,18 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 
 // sources are where the caches get their objects from.
 type sources struct {
-	mu  sync.Mutex
-	all []*steadywatch.Source
+	mu       sync.Mutex
+	all      []*steadywatch.Source
+	services *steadywatch.Source
 }
 
 func (s *sources) newInformer(from toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
 	source := steadywatch.New(from).Of(reflect.Indirect(reflect.ValueOf(obj)).Type().Name())
 	s.mu.Lock()
 	s.all = append(s.all, source)
+	if _, ok := obj.(*v1alpha1.ComputeService); ok {
+		s.services = source
+	}
 	s.mu.Unlock()
 	informer := toolscache.NewSharedIndexInformer(source.ListWatch(), obj, resync, indexers)
 	source.Into(informer)
@@ -222,6 +229,40 @@ func (s *sources) reopen() {
 		source.Reopen()
 	}
 }
+
+// renew returns once the ComputeServices are as they are now. A standby's watches may
+// have brought nothing for a minute, unnoticed, and would then bring what happened
+// meanwhile one after the other, as if it happened now. A Server that is behind is no
+// harm: writing it fails.
+func (s *sources) renew(ctx context.Context) error {
+	s.reopen()
+	s.mu.Lock()
+	services := s.services
+	s.mu.Unlock()
+	select {
+	case <-services.Renew():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// takeover is what a new leader does before it reads or writes anything.
+type takeover struct {
+	watches *sources
+	fresh   chan struct{}
+}
+
+// Start implements manager.Runnable.
+func (t takeover) Start(ctx context.Context) error {
+	if t.watches.renew(ctx) == nil {
+		close(t.fresh)
+	}
+	return nil
+}
+
+// NeedLeaderElection implements manager.LeaderElectionRunnable.
+func (takeover) NeedLeaderElection() bool { return true }
 
 // staticMapper knows the kinds that the controllers use. Without discovery the
 // process starts also while the API server is away, and is warm when it is back.

@@ -41,11 +41,66 @@ func (w *stream) anew(err error) bool {
 	if w.source.into == nil || !w.resumable() || !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		return false
 	}
+	w.begin()
+	return true
+}
+
+// begin makes the next watch begin with all objects. Without a version it shows what
+// there is when it is opened, no matter which API server answers.
+func (w *stream) begin() {
 	w.options.SendInitialEvents = ptr.To(true)
 	w.options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
+	w.options.ResourceVersion = ""
 	w.options.AllowWatchBookmarks = true
 	w.present = map[string]struct{}{}
-	return true
+}
+
+// Renew lets the cache of s have what there is now, without what was in between, also
+// if a watch brings nothing any more. The channel is closed once it has. Without a cache,
+// or with an API server that cannot do that, s does not promise so much.
+func (s *Source) Renew() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.into == nil {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	if s.renewal == nil {
+		s.renewal = make(chan struct{})
+	}
+	for w := range s.open {
+		if w.continues {
+			w.inner.Stop()
+		}
+	}
+	return s.renewal
+}
+
+// renewed ends the renewal that a watch was opened for, if any.
+func (s *Source) renewed(renewal chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if renewal != nil && renewal == s.renewal {
+		close(renewal)
+		s.renewal = nil
+	}
+}
+
+func (s *Source) abandonRenewal() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.renewal != nil {
+		close(s.renewal)
+		s.renewal = nil
+	}
+}
+
+// due says whether a watch that could go on has to begin with all objects instead.
+func (w *stream) due() bool {
+	w.source.mu.Lock()
+	defer w.source.mu.Unlock()
+	return w.source.renewal != nil && w.resumable()
 }
 
 // replay takes an event of a watch that begins with all objects, and says whether it is

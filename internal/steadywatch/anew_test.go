@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
@@ -126,7 +127,7 @@ func TestAWatchThatCannotBeContinuedBeginsAnew(t *testing.T) {
 				t.Errorf("passed on (-want +got):\n%s", diff)
 			}
 			last := s.asked[len(s.asked)-1]
-			if !ptr.Deref(last.SendInitialEvents, false) || last.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan || last.ResourceVersion != "5" {
+			if !ptr.Deref(last.SendInitialEvents, false) || last.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan || last.ResourceVersion != "" {
 				t.Errorf("began anew with %v", last)
 			}
 			w.Stop()
@@ -198,5 +199,81 @@ func TestWhatIsGoneIsLookedForOnceTheCacheHasTakenInAll(t *testing.T) {
 			<-w.ResultChan()
 			want(t, w, 0, -1)
 		})
+	})
+}
+
+func TestARenewalEndsOnceTheCacheHasWhatThereIsNow(t *testing.T) {
+	options := metav1.ListOptions{ResourceVersion: "4", AllowWatchBookmarks: true}
+	ended := func(done <-chan struct{}) bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	}
+	open := func(t *testing.T, options metav1.ListOptions, answers ...any) (stored, *Source, watch.Interface) {
+		t.Helper()
+		into := stored{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+		if err := into.Add(named("gone", 2)); err != nil {
+			t.Fatal(err)
+		}
+		source := (&server{t: t, answers: answers}).source().Into(into)
+		w, err := source.ListWatch().WatchWithContext(t.Context(), options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(w.Stop)
+		return into, source, w
+	}
+	t.Run("of a watch that brings nothing", func(t *testing.T) {
+		second := fake()
+		into, source, w := open(t, options, fake(), second)
+		done := source.Renew()
+		second.Add(named("new", 8))
+		if got := into.take(t, w); got != "ADDED new 8" || ended(done) {
+			t.Errorf("got %s, ended is %v", got, ended(done))
+		}
+		second.Action(watch.Bookmark, whole(9))
+		if got := into.take(t, w); got != "DELETED gone 2" {
+			t.Errorf("got %s", got)
+		}
+		<-done
+	})
+	t.Run("of one that begins anew already, which it does again", func(t *testing.T) {
+		first, second, third := fake(), fake(), fake()
+		into, source, w := open(t, options, first, second, third)
+		first.Error(statusOf(errGone))
+		second.Add(named("older", 8))
+		into.take(t, w)
+		done := source.Renew()
+		third.Action(watch.Bookmark, whole(9))
+		into.take(t, w)
+		into.take(t, w)
+		<-done
+	})
+	t.Run("asked for while the reflector has its first objects, after those", func(t *testing.T) {
+		first, second := fake(), fake()
+		whileListing := metav1.ListOptions{SendInitialEvents: ptr.To(true), ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan}
+		into, source, w := open(t, whileListing, first, second)
+		done := source.Renew()
+		first.Action(watch.Bookmark, whole(5))
+		if got := into.take(t, w); got != "BOOKMARK  5" || ended(done) {
+			t.Errorf("got %s, ended is %v", got, ended(done))
+		}
+		second.Action(watch.Bookmark, whole(9))
+		if got := into.take(t, w); got != "DELETED gone 2" {
+			t.Errorf("got %s", got)
+		}
+		<-done
+	})
+	t.Run("if the API server cannot begin with all objects, when the reflector is told", func(t *testing.T) {
+		_, source, w := open(t, options, fake(), errRefused, apierrors.NewBadRequest("sendInitialEvents is forbidden"))
+		done := source.Renew()
+		want(t, w, 0, -1)
+		<-done
+	})
+	t.Run("without a cache at once", func(t *testing.T) {
+		<-(&server{t: t}).source().Renew()
 	})
 }

@@ -51,6 +51,8 @@ type Source struct {
 
 	mu   sync.Mutex
 	open map[*stream]struct{}
+	// renewal is closed when the cache is renewed, nil if nobody waits for that.
+	renewal chan struct{}
 }
 
 // New returns a source that gets them from inner. It logs, to the logger in the
@@ -154,11 +156,15 @@ type stream struct {
 	cancel  context.CancelFunc
 	events  chan watch.Event
 
-	// inner is the watch below. The source's lock guards it.
-	inner watch.Interface
+	// inner is the watch below, and continues whether one that ends is followed by
+	// another. The source's lock guards them.
+	inner     watch.Interface
+	continues bool
 	// present are the keys that a watch which begins anew has shown, nil if none does.
 	present map[string]struct{}
 	last    sent
+	// renewal is the source's, as it was when the watch below was opened.
+	renewal chan struct{}
 }
 
 // ResultChan implements watch.Interface.
@@ -179,6 +185,9 @@ func (w *stream) run(ctx context.Context) {
 		if !more || !w.resumable() && w.present == nil {
 			return
 		}
+		if w.due() {
+			w.begin()
+		}
 		if time.Since(opened) > time.Second {
 			delay = backoff
 		}
@@ -192,6 +201,9 @@ func (w *stream) run(ctx context.Context) {
 			err = w.reopen(ctx)
 		}
 		if err != nil {
+			if w.present != nil {
+				w.source.abandonRenewal() // The reflector lists, which is the best that there is.
+			}
 			status := apierrors.NewInternalError(err).Status()
 			var answer apierrors.APIStatus
 			if errors.As(err, &answer) {
@@ -206,6 +218,9 @@ func (w *stream) run(ctx context.Context) {
 // forward passes on what the watch below brings, and says whether another one may
 // follow it.
 func (w *stream) forward(ctx context.Context) (more bool) {
+	if w.due() {
+		return true
+	}
 	trouble := &w.source.watching
 	var lasts <-chan time.Time
 	if trouble.lasts() {
@@ -258,6 +273,7 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 					return false
 				}
 				w.present = nil
+				w.source.renewed(w.renewal)
 			}
 			// First, since who takes the event may change the object.
 			w.note(event)
@@ -267,6 +283,9 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 			}
 			if !w.send(ctx, event) {
 				return false
+			}
+			if isWhole(event) && w.due() {
+				return true
 			}
 		}
 	}
@@ -322,6 +341,8 @@ func (w *stream) reopen(ctx context.Context) error {
 	w.source.mu.Lock()
 	defer w.source.mu.Unlock()
 	w.inner = inner
+	w.continues = w.resumable() || w.present != nil
+	w.renewal = w.source.renewal
 	w.source.open[w] = struct{}{}
 	return nil
 }
