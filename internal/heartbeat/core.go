@@ -431,12 +431,12 @@ func (c *core) declare(w *namespace, until time.Duration) {
 }
 
 // advance does what is due, and returns the canaries to write and the
-// namespaces whose watch delivers nothing although canaries are written.
+// namespaces whose watch delivers nothing although canaries are written, or should be.
 func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite, stalled []string) {
 	// Nothing can be proven, nor needs to be, of a Lease that we do not read.
 	c.declare(c.unreadable, now)
 	if !c.leader {
-		return nil, nil
+		return nil, c.unseenLeader(now)
 	}
 	c.compareClocks(now, wall)
 	for _, w := range c.watches {
@@ -468,6 +468,19 @@ func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite,
 		}
 	}
 	return writes, stalled
+}
+
+// unseenLeader returns the namespaces in which a standby has seen no canary for too
+// long. Either nobody leads, or their watch brings nothing, and whoever takes over then
+// knows nothing of what happened meanwhile.
+func (c *core) unseenLeader(now time.Duration) (stalled []string) {
+	for _, w := range c.watches {
+		if w.synced && now > w.checkAt {
+			w.checkAt = now + w.blindAfter(c.defaultDuration)
+			stalled = append(stalled, w.name)
+		}
+	}
+	return stalled
 }
 
 // compareClocks notices that the wall clock was set, or that it has drifted.
@@ -510,14 +523,13 @@ func (c *core) next() (time.Duration, bool) {
 	if s := c.unreadable.deadlines.first(); s != nil {
 		earlier(s.deadline)
 	}
-	if !c.leader {
-		return next, found
-	}
 	for _, w := range c.watches {
-		if at, ok := w.canaryDue(c.defaultDuration); ok && w.synced {
+		if at, ok := w.canaryDue(c.defaultDuration); ok && w.synced && c.leader {
 			earlier(at)
 		}
-		earlier(w.checkAt + 1)
+		if w.synced || c.leader {
+			earlier(w.checkAt + 1)
+		}
 	}
 	return next, found
 }

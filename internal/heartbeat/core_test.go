@@ -527,6 +527,23 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.want("alive", Reports)
 		s.want("silent", Expired)
 	})
+	rule(t, "a standby that sees no canary opens its watches again, over and over", func(t *testing.T) {
+		s := unsyncedSim(t)
+		s.list()
+		s.track(d, NoWord, "a")
+		for range 60 {
+			s.run(time.Second)
+			s.canary = s.core.newToken(s.wall())
+			s.core.echoed(s.now, space, s.canary)
+		}
+		if s.reopened > 0 {
+			t.Fatalf("opened %d times while a leader was to be seen", s.reopened)
+		}
+		s.run(d)
+		if s.reopened != 3 {
+			t.Fatalf("opened %d times in %s", s.reopened, d)
+		}
+	})
 	rule(t, "a standby follows the leader's word and a renewal after it", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()

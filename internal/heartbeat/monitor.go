@@ -130,7 +130,11 @@ func (m *Monitor) Start(ctx context.Context) error {
 			running.Go(func() { m.writeCanary(ctx, w) })
 		}
 		for _, namespace := range stalled {
-			m.options.Logger.Info("Watch of the heartbeats delivers nothing although canaries are written; opening it again", "namespace", namespace)
+			if elected == nil {
+				m.options.Logger.Info("Watch of the heartbeats delivers nothing although canaries are written; opening it again", "namespace", namespace)
+			} else {
+				m.options.Logger.V(1).Info("No canary of a leader is to be seen; opening the watch again, in case it has stalled", "namespace", namespace)
+			}
 			m.watches[namespace].source.Reopen()
 		}
 		if len(stalled) > 0 && m.options.Stalled != nil {
