@@ -27,6 +27,8 @@ type Options struct {
 	Identity string
 	// Elected is closed when this process becomes the leader.
 	Elected <-chan struct{}
+	// Leads says, after that, whether no other process can lead yet; nil is always.
+	Leads func() bool
 	// Stalled is called when a watch delivers nothing although canaries are written.
 	// What has stalled that one may have stalled others.
 	Stalled func()
@@ -208,9 +210,15 @@ func (m *Monitor) Verdict(name string, uid types.UID) (v Verdict, ok bool) {
 	return m.core.verdict(m.now(), name, uid)
 }
 
-// writeCanary writes one canary and tells the core how that ended.
+var errNotLeading = errors.New("this manager does not lead any more")
+
+// writeCanary writes one canary and tells the core how that ended. A canary tells all
+// who look that somebody judges, so one who may not write verdicts writes none.
 func (m *Monitor) writeCanary(ctx context.Context, w canaryWrite) {
-	err := m.watches[w.namespace].writeCanary(ctx, w.token)
+	err := errNotLeading
+	if m.options.Leads == nil || m.options.Leads() {
+		err = m.watches[w.namespace].writeCanary(ctx, w.token)
+	}
 	canaryWrites.WithLabelValues(w.namespace, resultLabel(err)).Inc()
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -102,6 +102,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		DefaultDuration: options.DefaultLeaseDuration,
 		Identity:        identity,
 		Elected:         mgr.Elected(),
+		Leads:           fence.leads,
 		Stalled:         watches.reopen,
 		Clock:           clock.RealClock{},
 		Logger:          log.WithName("heartbeat"),
