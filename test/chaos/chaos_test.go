@@ -196,7 +196,7 @@ func (w *world) judge(out *result, begin, over, end time.Time, latency time.Dura
 			record := w.seen.record(h)
 			out.findings = append(out.findings, judge.Judge(record, sight, begin, end)...)
 			for key, statuses := range w.seen.serversOn(h) {
-				out.findings = append(out.findings, judge.JudgeServer(key.String(), statuses, record, sight, begin, end)...)
+				out.findings = append(out.findings, judge.OfServer(key.String(), statuses, record, sight, begin, end)...)
 			}
 			for _, s := range record.Statuses {
 				if !s.At.Before(begin) {

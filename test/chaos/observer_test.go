@@ -150,6 +150,13 @@ func (o *observer) see(l *coordinationv1.Lease, onWatch bool) (isNew bool) {
 	return onWatch && o.echoes[l.Namespace].see(l)
 }
 
+// forget lets the next glimpse of a canary count as one of a new one.
+func (o *observer) forget(namespace string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.glimpses[namespace].last = 0
+}
+
 func (o *observer) service(s *v1alpha1.ComputeService) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -245,11 +252,21 @@ func (o *observer) look(ctx context.Context, eye kubernetes.Interface, namespace
 	}
 }
 
-// glance reads the canary over and over.
+// glance reads the canary over and over. The first look after one that failed counts,
+// although the canary is not new: a manager that lists then may not have seen it.
 func (o *observer) glance(ctx context.Context, eye kubernetes.Interface, namespace string) {
+	failed := false
 	for ctx.Err() == nil {
-		if l, err := eye.CoordinationV1().Leases(namespace).Get(ctx, v1alpha1.CanaryLeaseName, metav1.GetOptions{}); err == nil {
+		l, err := eye.CoordinationV1().Leases(namespace).Get(ctx, v1alpha1.CanaryLeaseName, metav1.GetOptions{})
+		switch {
+		case err != nil:
+			failed = true
+		case failed:
+			o.forget(namespace)
+			fallthrough
+		default:
 			o.see(l, false)
+			failed = false
 		}
 		time.Sleep(200 * time.Millisecond)
 	}

@@ -176,9 +176,9 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 	return findings
 }
 
-// JudgeServer returns where a Server on h said UNKNOWN although neither its host was
+// OfServer returns where a Server on h said UNKNOWN although neither its host was
 // silent then nor its ComputeService UNKNOWN, now or a moment before.
-func JudgeServer(name string, statuses []Status, h Host, sight Sight, begin, end time.Time) (findings []Finding) {
+func OfServer(name string, statuses []Status, h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 	for _, s := range statuses {
 		if s.Value != Unknown || s.At.Before(begin) || s.At.After(end) || h.silent(s, sight) {
 			continue
@@ -218,7 +218,8 @@ func (h Host) silent(s Status, sight Sight) bool {
 		if until.Before(from) {
 			continue
 		}
-		if sight.sighted(r.Sent, until, h.Duration) >= h.Duration-tolerance {
+		// Who looks at the canaries by requests sees them later by what those take.
+		if sight.sighted(r.Sent, until, h.Duration) >= h.Duration-tolerance-sight.Latency {
 			return true
 		}
 	}

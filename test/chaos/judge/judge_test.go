@@ -35,7 +35,7 @@ func seen(value string, s float64) Status {
 }
 
 // A host with a D of 6 s that dies at 20 and comes back at 40, and a Server on it.
-func TestJudgeServer(t *testing.T) {
+func TestOfServer(t *testing.T) {
 	host := Host{
 		Name: "a", Duration: 6 * time.Second, Renewals: append(every(0, 20), every(40, 100)...),
 		Statuses: []Status{seen(Up, 0), seen(Unknown, 26.1), seen(Up, 40.1)},
@@ -53,7 +53,7 @@ func TestJudgeServer(t *testing.T) {
 		"says anything else":                  {[]Status{seen(Up, 0.1), seen("DOWN", 60)}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := JudgeServer("s", c.statuses, host, Sight{}, at(0), at(100)); len(got) != c.want {
+			if got := OfServer("s", c.statuses, host, Sight{}, at(0), at(100)); len(got) != c.want {
 				t.Errorf("found %v, want %d", got, c.want)
 			}
 		})
