@@ -343,7 +343,6 @@ func (c *core) setSkewed(w *namespace, l *lease, skew time.Duration, skewed bool
 func (c *core) lead(now time.Duration) {
 	c.leader = true
 	for _, w := range c.watches {
-		w.current = false
 		if !w.synced {
 			w.lastEcho, w.checkAt = now, now+w.blindAfter(c.defaultDuration)
 		}

@@ -4,7 +4,6 @@ package manager
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/heartbeat"
 )
 
 // fence knows until when this process leads for certain. A process that was
@@ -109,12 +109,10 @@ type fencedWriter struct {
 	leads func() bool
 }
 
-var errNotLeading = errors.New("this manager does not lead any more")
-
 // Patch is the only way in which the controllers write.
 func (w fencedWriter) Patch(ctx context.Context, obj client.Object, patch client.Patch, options ...client.SubResourcePatchOption) error {
 	if !w.leads() {
-		return apierrors.NewConflict(schema.GroupResource{Group: v1alpha1.SchemeGroupVersion.Group}, obj.GetName(), errNotLeading)
+		return apierrors.NewConflict(schema.GroupResource{Group: v1alpha1.SchemeGroupVersion.Group}, obj.GetName(), heartbeat.ErrNotLeading)
 	}
 	return w.SubResourceWriter.Patch(ctx, obj, patch, options...)
 }

@@ -236,12 +236,13 @@ func (s *sources) reopen() {
 // meanwhile one after the other, as if it happened now. A Server that is behind is no
 // harm: writing it fails.
 func (s *sources) renew(ctx context.Context) error {
-	s.reopen()
 	s.mu.Lock()
 	services := s.services
 	s.mu.Unlock()
+	renewed := services.Renew()
+	s.reopen()
 	select {
-	case <-services.Renew():
+	case <-renewed:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -87,15 +87,6 @@ func (s *Source) renewed(renewal chan struct{}) {
 	}
 }
 
-func (s *Source) abandonRenewal() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.renewal != nil {
-		close(s.renewal)
-		s.renewal = nil
-	}
-}
-
 // due says whether a watch that could go on has to begin with all objects instead.
 func (w *stream) due() bool {
 	w.source.mu.Lock()

@@ -160,7 +160,9 @@ func TestAWatchThatHasBegunAnewGoesOnFromThere(t *testing.T) {
 
 // What the cache has not taken in yet when all are shown, and is not among them, must go.
 func TestWhatIsGoneIsLookedForOnceTheCacheHasTakenInAll(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	// brief has come, is gone when the watch begins anew, and is not in the cache yet.
+	brief := func(t *testing.T) (stored, watch.Interface, watch.Event) {
+		t.Helper()
 		first, second := fake(), fake()
 		into := stored{cache.NewStore(cache.MetaNamespaceKeyFunc)}
 		s := &server{t: t, answers: []any{first, second}}
@@ -171,7 +173,10 @@ func TestWhatIsGoneIsLookedForOnceTheCacheHasTakenInAll(t *testing.T) {
 		first.Add(named("brief", 5))
 		first.Error(statusOf(errGone))
 		second.Action(watch.Bookmark, whole(9))
-		late := <-w.ResultChan()
+		return into, w, <-w.ResultChan()
+	}
+	synctest.Test(t, func(t *testing.T) {
+		into, w, late := brief(t)
 		time.Sleep(time.Second)
 		if err := into.Add(late.Object); err != nil {
 			t.Fatal(err)
@@ -186,17 +191,7 @@ func TestWhatIsGoneIsLookedForOnceTheCacheHasTakenInAll(t *testing.T) {
 	})
 	t.Run("and if it never does, the reflector lists", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			first, second := fake(), fake()
-			into := stored{cache.NewStore(cache.MetaNamespaceKeyFunc)}
-			s := &server{t: t, answers: []any{first, second}}
-			w, err := s.source().Into(into).ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "4"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			first.Add(named("brief", 5))
-			first.Error(statusOf(errGone))
-			second.Action(watch.Bookmark, whole(9))
-			<-w.ResultChan()
+			_, w, _ := brief(t)
 			want(t, w, 0, -1)
 		})
 	})

@@ -163,7 +163,7 @@ type stream struct {
 	// present are the keys that a watch which begins anew has shown, nil if none does.
 	present map[string]struct{}
 	last    sent
-	// renewal is the source's, as it was when the watch below was opened.
+	// renewal is the source's, as it was before the watch below was asked for.
 	renewal chan struct{}
 }
 
@@ -202,7 +202,7 @@ func (w *stream) run(ctx context.Context) {
 		}
 		if err != nil {
 			if w.present != nil {
-				w.source.abandonRenewal() // The reflector lists, which is the best that there is.
+				w.source.renewed(w.renewal) // The reflector lists, which is the best that there is.
 			}
 			status := apierrors.NewInternalError(err).Status()
 			var answer apierrors.APIStatus
@@ -330,6 +330,9 @@ func (w *stream) send(ctx context.Context, event watch.Event) bool {
 
 func (w *stream) reopen(ctx context.Context) error {
 	clear(w.present)
+	w.source.mu.Lock()
+	w.renewal = w.source.renewal
+	w.source.mu.Unlock()
 	var inner watch.Interface
 	err := try(ctx, &w.source.watching, func() (err error) {
 		inner, err = w.source.inner.WatchWithContext(ctx, w.options)
@@ -342,7 +345,6 @@ func (w *stream) reopen(ctx context.Context) error {
 	defer w.source.mu.Unlock()
 	w.inner = inner
 	w.continues = w.resumable() || w.present != nil
-	w.renewal = w.source.renewal
 	w.source.open[w] = struct{}{}
 	return nil
 }

@@ -258,16 +258,13 @@ func (o *observer) glance(ctx context.Context, eye kubernetes.Interface, namespa
 	failed := false
 	for ctx.Err() == nil {
 		l, err := eye.CoordinationV1().Leases(namespace).Get(ctx, v1alpha1.CanaryLeaseName, metav1.GetOptions{})
-		switch {
-		case err != nil:
-			failed = true
-		case failed:
-			o.forget(namespace)
-			fallthrough
-		default:
+		if err == nil {
+			if failed {
+				o.forget(namespace)
+			}
 			o.see(l, false)
-			failed = false
 		}
+		failed = err != nil
 		time.Sleep(200 * time.Millisecond)
 	}
 }
