@@ -106,7 +106,7 @@ func fromDocs(t *testing.T, page, command, chart string) (args []string) {
 	t.Helper()
 	content, err := os.ReadFile(sources(t, "docs", page))
 	must(t, err)
-	_, line, found := strings.Cut(string(content), "$ helm "+command+" ")
+	_, line, found := strings.Cut(strings.ReplaceAll(string(content), "\n$ ", "\n"), "\nhelm "+command+" ")
 	if !found {
 		t.Fatalf("docs/%s has no helm %s", page, command)
 	}

@@ -95,6 +95,16 @@ func expectLines(t *testing.T, from chan string, want ...string) {
 	}
 }
 
+// watchedLines is what a watch prints of these changes; the documentation shows some.
+var watchedLines = []string{
+	"2026-10-01T12:00:01Z  compute-1  UP  ->  UNKNOWN  LeaseExpired  (reporting: True -> False)",
+	"2026-10-01T12:00:02Z  compute-1  UNKNOWN  ->  DOWN  ForcedDown",
+	"2026-10-01T12:00:03Z  compute-2  UP  ->  MAINTENANCE  Disabled",
+	"2026-10-01T12:00:04Z  compute-2  MAINTENANCE  Disabled  (reporting: True -> False)",
+	"2026-10-01T12:00:00Z  compute-2  MAINTENANCE  WindowOpen",
+	"2026-10-01T12:00:00Z  compute-2  deleted, was  MAINTENANCE",
+}
+
 func TestWatchTellsEachChange(t *testing.T) {
 	up("compute-1").make(t)
 	up("compute-2").make(t)
@@ -106,14 +116,7 @@ func TestWatchTellsEachChange(t *testing.T) {
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled, metav1.ConditionFalse, 4*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonWindowOpen, metav1.ConditionFalse, 3*time.Second)
 	must(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
-	expectLines(t, w.lines,
-		"2026-10-01T12:00:01Z  compute-1  UP  ->  UNKNOWN  LeaseExpired  (reporting: True -> False)",
-		"2026-10-01T12:00:02Z  compute-1  UNKNOWN  ->  DOWN  ForcedDown",
-		"2026-10-01T12:00:03Z  compute-2  UP  ->  MAINTENANCE  Disabled",
-		"2026-10-01T12:00:04Z  compute-2  MAINTENANCE  Disabled  (reporting: True -> False)",
-		"2026-10-01T12:00:00Z  compute-2  MAINTENANCE  WindowOpen",
-		"2026-10-01T12:00:00Z  compute-2  deleted, was  MAINTENANCE",
-	)
+	expectLines(t, w.lines, watchedLines...)
 	if code := w.stop(); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
 	}
