@@ -22,8 +22,13 @@ type Cache interface {
 	GetStore() cache.Store
 }
 
-// settleLimit is how long a cache may take for what it was sent.
-const settleLimit = 10 * time.Second
+const (
+	// settleLimit is how long a cache may take for what it was sent.
+	settleLimit = 10 * time.Second
+	// beginLimit is for how long the API server may answer a watch that is to begin with
+	// all objects with errors, before the reflector is told to list them.
+	beginLimit = 5 * time.Second
+)
 
 // Into tells s where its objects end up. With that, a watch that the API server
 // cannot continue begins anew by itself: kube-apiserver says so (410 Gone) of nearly
@@ -52,46 +57,7 @@ func (w *stream) begin() {
 	w.options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	w.options.ResourceVersion = ""
 	w.options.AllowWatchBookmarks = true
-	w.present = map[string]struct{}{}
-}
-
-// Renew lets the cache of s have what there is now, without what was in between, also
-// if a watch brings nothing any more. The channel is closed once it has. Without a cache,
-// or with an API server that cannot do that, s does not promise so much.
-func (s *Source) Renew() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.into == nil {
-		done := make(chan struct{})
-		close(done)
-		return done
-	}
-	if s.renewal == nil {
-		s.renewal = make(chan struct{})
-	}
-	for w := range s.open {
-		if w.continues {
-			w.inner.Stop()
-		}
-	}
-	return s.renewal
-}
-
-// renewed ends the renewal that a watch was opened for, if any.
-func (s *Source) renewed(renewal chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if renewal != nil && renewal == s.renewal {
-		close(renewal)
-		s.renewal = nil
-	}
-}
-
-// due says whether a watch that could go on has to begin with all objects instead.
-func (w *stream) due() bool {
-	w.source.mu.Lock()
-	defer w.source.mu.Unlock()
-	return w.source.renewal != nil && w.resumable()
+	w.present, w.refused = map[string]struct{}{}, time.Time{}
 }
 
 // replay takes an event of a watch that begins with all objects, and says whether it is
@@ -113,8 +79,27 @@ func (w *stream) replay(event watch.Event) (news bool) {
 // bury passes on as deleted what the cache has and a beginning has not shown. It fails
 // if the cache does not take in what it was sent before.
 func (w *stream) bury(ctx context.Context) bool {
+	if !w.source.settles(ctx, w.last.in) {
+		return false
+	}
 	store := w.source.into.GetStore()
-	for end := time.Now().Add(settleLimit); !w.source.into.HasSynced() || !w.hasLast(store); {
+	for _, key := range store.ListKeys() {
+		if _, ok := w.present[key]; ok {
+			continue
+		}
+		gone, exists, err := store.GetByKey(key)
+		// A copy, since who takes it may change it.
+		if object, ok := gone.(runtime.Object); ok && exists && err == nil && !w.send(ctx, watch.Event{Type: watch.Deleted, Object: object.DeepCopyObject()}) {
+			return false
+		}
+	}
+	return true
+}
+
+// settles waits until the cache is as done says.
+func (s *Source) settles(ctx context.Context, done func(cache.Store) bool) bool {
+	store := s.into.GetStore()
+	for end := time.Now().Add(settleLimit); !s.into.HasSynced() || !done(store); {
 		if time.Now().After(end) {
 			return false
 		}
@@ -122,15 +107,6 @@ func (w *stream) bury(ctx context.Context) bool {
 		case <-ctx.Done():
 			return false
 		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	for _, key := range store.ListKeys() {
-		if _, ok := w.present[key]; ok {
-			continue
-		}
-		gone, exists, err := store.GetByKey(key)
-		if object, ok := gone.(runtime.Object); ok && exists && err == nil && !w.send(ctx, watch.Event{Type: watch.Deleted, Object: object}) {
-			return false
 		}
 	}
 	return true
@@ -159,15 +135,16 @@ func (w *stream) remember(event watch.Event) {
 	}
 }
 
-func (w *stream) hasLast(store cache.Store) bool {
-	if w.last.Name == "" {
+// in says whether store has taken it in.
+func (l sent) in(store cache.Store) bool {
+	if l.Name == "" {
 		return true
 	}
-	have, exists, err := store.GetByKey(w.last.String())
+	have, exists, err := store.GetByKey(l.String())
 	if err != nil || !exists {
-		return err == nil && w.last.version == ""
+		return err == nil && l.version == ""
 	}
-	return versionOf(have) == w.last.version
+	return versionOf(have) == l.version
 }
 
 func versionOf(object any) string {

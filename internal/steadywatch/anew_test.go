@@ -3,6 +3,7 @@
 package steadywatch
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"testing"
@@ -262,13 +263,118 @@ func TestARenewalEndsOnceTheCacheHasWhatThereIsNow(t *testing.T) {
 		}
 		<-done
 	})
-	t.Run("if the API server cannot begin with all objects, when the reflector is told", func(t *testing.T) {
-		_, source, w := open(t, options, fake(), errRefused, apierrors.NewBadRequest("sendInitialEvents is forbidden"))
+	t.Run("if the API server cannot begin with all objects, once the reflector has listed them", func(t *testing.T) {
+		into, source, w := open(t, options, fake(), errRefused, apierrors.NewBadRequest("sendInitialEvents is forbidden"), &coordinationv1.LeaseList{}, fake())
 		done := source.Renew()
 		want(t, w, 0, -1)
+		if _, err := source.ListWatch().ListWithContext(t.Context(), options); err != nil || ended(done) {
+			t.Errorf("%v, ended is %v", err, ended(done))
+		}
+		if err := into.Delete(named("gone", 2)); err != nil {
+			t.Fatal(err)
+		}
+		if w, err := source.ListWatch().WatchWithContext(t.Context(), options); err != nil {
+			t.Error(err)
+		} else {
+			w.Stop()
+		}
 		<-done
 	})
 	t.Run("without a cache at once", func(t *testing.T) {
 		<-(&server{t: t}).source().Renew()
 	})
+}
+
+// An API server may answer such a watch with errors only, within the stream.
+func TestAWatchThatNeverBeginsLetsTheReflectorList(t *testing.T) {
+	disabled := apierrors.NewInternalError(errors.New("a feature of the storage is disabled"))
+	tooLarge := apierrors.NewTimeoutError("Too large resource version", 1)
+	tooLarge.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge}}
+	for name, refusal := range map[string]*apierrors.StatusError{"disabled": disabled, "behind": tooLarge} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				into := stored{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+				s := &server{t: t, answers: []any{fake()}}
+				for range 100 {
+					refused := fake()
+					refused.Error(statusOf(refusal))
+					s.answers = append(s.answers, refused)
+				}
+				source := s.source().Into(into)
+				listWatch := source.ListWatch()
+				w, err := listWatch.WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "4", AllowWatchBookmarks: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				done := source.Renew()
+				begun := time.Now()
+				event := <-w.ResultChan()
+				if status, ok := event.Object.(*metav1.Status); !ok || status.Reason != metav1.StatusReasonExpired {
+					t.Errorf("the reflector is sent %v", event)
+				}
+				if after := time.Since(begun); after > 2*beginLimit {
+					t.Errorf("it is sent after %s", after)
+				}
+				want(t, w, -1)
+
+				// What a reflector does then: it lists, hands that on, and watches from there.
+				s.mu.Lock()
+				s.answers = []any{&coordinationv1.LeaseList{Items: []coordinationv1.Lease{*named("a", 5), *named("b", 6)}}, fake()}
+				s.mu.Unlock()
+				if _, err := listWatch.ListWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "4"}); err != nil {
+					t.Fatal(err)
+				}
+				if asked := s.versions(); asked[len(asked)-1] != "" {
+					t.Errorf("listed what there was at %s, not what there is", asked[len(asked)-1])
+				}
+				go func() {
+					time.Sleep(time.Second)
+					select {
+					case <-done:
+						t.Error("the renewal has ended before the cache has the list")
+					default:
+					}
+					for _, l := range []*coordinationv1.Lease{named("a", 5), named("b", 6)} {
+						if err := into.Add(l); err != nil {
+							t.Error(err)
+						}
+					}
+				}()
+				w, err = listWatch.WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "6", AllowWatchBookmarks: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				<-done
+				w.Stop()
+				want(t, w, -1)
+			})
+		})
+	}
+}
+
+func TestReopenLeavesAWatchAloneThatShowsAllObjects(t *testing.T) {
+	first, second, third := fake(), fake(), fake()
+	into := stored{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+	s := &server{t: t, answers: []any{first, second, third}}
+	source := s.source().Into(into)
+	w, err := source.ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "4", AllowWatchBookmarks: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Error(statusOf(errGone))
+	second.Add(named("a", 5))
+	into.take(t, w)
+	source.Reopen()
+	second.Add(named("b", 6))
+	if got := into.take(t, w); got != "ADDED b 6" {
+		t.Errorf("got %s", got)
+	}
+	source.Reopen()
+	source.Reopen() // Nothing has come since.
+	third.Add(named("a", 5))
+	third.Add(named("c", 7))
+	if got := into.take(t, w); got != "ADDED c 7" {
+		t.Errorf("got %s", got)
+	}
+	w.Stop()
 }

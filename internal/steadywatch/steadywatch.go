@@ -11,8 +11,10 @@ package steadywatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -36,10 +38,17 @@ func Backoff() *wait.Backoff {
 	return &b
 }
 
-// silence is how long a watch may bring nothing before it is opened again.
-// kube-apiserver sends a bookmark about once a minute, even while nothing changes; a
-// watch that has stalled it would end after five to ten minutes only.
-const silence = 90 * time.Second
+const (
+	// silence is how long a watch may bring nothing before it is opened again.
+	// kube-apiserver sends a bookmark about once a minute, even while nothing changes; a
+	// watch that has stalled it would end after five to ten minutes only.
+	silence = 90 * time.Second
+	// openLimit is how long a watch may take to be opened. kube-apiserver's priority and
+	// fairness lets a request wait for 15 s at most.
+	openLimit = 20 * time.Second
+	// listLimit is how long a list may take, which kube-apiserver itself ends after 60 s.
+	listLimit = 70 * time.Second
+)
 
 // Source is where a reflector or an informer gets its objects from.
 type Source struct {
@@ -53,6 +62,8 @@ type Source struct {
 	open map[*stream]struct{}
 	// renewal is closed when the cache is renewed, nil if nobody waits for that.
 	renewal chan struct{}
+	// listed is the last list that was asked for because of it.
+	listed *listed
 }
 
 // New returns a source that gets them from inner. It logs, to the logger in the
@@ -80,27 +91,40 @@ func (s *Source) ListWatch() *cache.ListWatch {
 }
 
 // Reopen ends the watches that are open below; each goes on from where it stands.
-// It is for a watch that is open and delivers nothing.
+// It is for a watch that is open and delivers nothing. One that shows all objects, and
+// has brought some since the last time, would only have to start over: it is left alone.
 func (s *Source) Reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for w := range s.open {
+		if w.begins && w.heard.Swap(false) {
+			continue
+		}
 		w.inner.Stop()
 	}
 }
 
 func (s *Source) list(ctx context.Context, options metav1.ListOptions) (out runtime.Object, err error) {
+	renewal := s.pending()
+	if renewal != nil {
+		// What there is now, and not what there was when the cache heard last.
+		options.ResourceVersion, options.ResourceVersionMatch = "", ""
+	}
 	err = try(ctx, &s.listing, func() error {
+		ctx, cancel := context.WithTimeout(ctx, listLimit)
+		defer cancel()
 		out, err = s.inner.ListWithContext(ctx, options)
 		return err
 	})
 	if err == nil {
 		s.listing.works(ctx)
+		s.noteList(renewal, out, options.Continue == "")
 	}
 	return out, err
 }
 
 func (s *Source) watch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	s.settleList(ctx)
 	ctx, cancel := context.WithCancel(ctx)
 	w := &stream{source: s, options: options, cancel: cancel, events: make(chan watch.Event)}
 	if err := w.reopen(ctx); err != nil {
@@ -156,12 +180,16 @@ type stream struct {
 	cancel  context.CancelFunc
 	events  chan watch.Event
 
-	// inner is the watch below, and continues whether one that ends is followed by
-	// another. The source's lock guards them.
-	inner     watch.Interface
-	continues bool
+	// inner is the watch below, continues whether one that ends is followed by another,
+	// and begins whether it has to show all objects yet. The source's lock guards them.
+	inner             watch.Interface
+	continues, begins bool
+	// heard says that the watch below has brought something since it was last asked.
+	heard atomic.Bool
 	// present are the keys that a watch which begins anew has shown, nil if none does.
 	present map[string]struct{}
+	// refused is since when the API server has answered such a watch with errors only.
+	refused time.Time
 	last    sent
 	// renewal is the source's, as it was before the watch below was asked for.
 	renewal chan struct{}
@@ -188,6 +216,11 @@ func (w *stream) run(ctx context.Context) {
 		if w.due() {
 			w.begin()
 		}
+		if !w.refused.IsZero() && time.Since(w.refused) > beginLimit {
+			status := apierrors.NewResourceExpired("the API server does not show all objects on a watch").Status()
+			w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
+			return
+		}
 		if time.Since(opened) > time.Second {
 			delay = backoff
 		}
@@ -201,9 +234,6 @@ func (w *stream) run(ctx context.Context) {
 			err = w.reopen(ctx)
 		}
 		if err != nil {
-			if w.present != nil {
-				w.source.renewed(w.renewal) // The reflector lists, which is the best that there is.
-			}
 			status := apierrors.NewInternalError(err).Status()
 			var answer apierrors.APIStatus
 			if errors.As(err, &answer) {
@@ -230,41 +260,48 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 		defer timer.Stop()
 		lasts = timer.C
 	}
-	var quiet <-chan time.Time
-	heard := false
-	if w.options.AllowWatchBookmarks {
-		ticker := time.NewTicker(w.source.silence)
-		defer ticker.Stop()
-		quiet = ticker.C
-	}
+	quiet := time.NewTimer(w.source.silence)
+	defer quiet.Stop()
+	heard := time.Now()
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-lasts:
 			trouble.works(ctx)
-		case <-quiet:
-			if !heard {
+		case <-quiet.C:
+			left := w.source.silence - time.Since(heard)
+			if !w.options.AllowWatchBookmarks {
+				left = w.source.silence
+			}
+			if left <= 0 {
 				klog.FromContext(ctx).Info("A watch brings nothing, not even a bookmark; opening it again", trouble.values...)
 				return true
 			}
-			heard = false
+			quiet.Reset(left)
 		case event, ok := <-w.inner.ResultChan():
 			if !ok {
 				return true
 			}
-			heard = true
+			heard = time.Now()
 			if event.Type == watch.Error {
 				err := apierrors.FromObject(event.Object)
 				trouble.failed(ctx, err)
-				if !isAnswer(err) || w.anew(err) {
+				if w.present != nil && w.refused.IsZero() {
+					w.refused = heard
+				}
+				if w.present != nil || !isAnswer(err) || w.anew(err) {
 					return true // The stream broke, or can begin anew.
 				}
 				w.send(ctx, event)
 				return false
 			}
-			if w.present != nil && !w.replay(event) {
-				continue
+			w.heard.Store(true)
+			if w.present != nil {
+				w.refused = time.Time{}
+				if !w.replay(event) {
+					continue
+				}
 			}
 			if w.present != nil && isWhole(event) {
 				if !w.bury(ctx) {
@@ -302,6 +339,9 @@ func (w *stream) note(event watch.Event) {
 			return // Until all are there, whoever began has to begin anew.
 		}
 		w.options.SendInitialEvents, w.options.ResourceVersionMatch = nil, ""
+		w.source.mu.Lock()
+		w.begins = false
+		w.source.mu.Unlock()
 	}
 	w.options.ResourceVersion = object.GetResourceVersion()
 }
@@ -330,12 +370,13 @@ func (w *stream) send(ctx context.Context, event watch.Event) bool {
 
 func (w *stream) reopen(ctx context.Context) error {
 	clear(w.present)
+	w.heard.Store(false)
 	w.source.mu.Lock()
 	w.renewal = w.source.renewal
 	w.source.mu.Unlock()
 	var inner watch.Interface
 	err := try(ctx, &w.source.watching, func() (err error) {
-		inner, err = w.source.inner.WatchWithContext(ctx, w.options)
+		inner, err = w.source.openWatch(ctx, w.options)
 		return err
 	})
 	if err != nil {
@@ -344,9 +385,38 @@ func (w *stream) reopen(ctx context.Context) error {
 	w.source.mu.Lock()
 	defer w.source.mu.Unlock()
 	w.inner = inner
-	w.continues = w.resumable() || w.present != nil
+	w.continues, w.begins = w.resumable() || w.present != nil, !w.resumable()
 	w.source.open[w] = struct{}{}
 	return nil
+}
+
+// openWatch opens a watch whose request ends when it is stopped.
+func (s *Source) openWatch(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	timer := time.AfterFunc(openLimit, cancel)
+	inner, err := s.inner.WatchWithContext(ctx, options)
+	if !timer.Stop() {
+		if err == nil {
+			inner.Stop()
+		}
+		err = fmt.Errorf("the API server has not opened a watch within %s", openLimit)
+	}
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &request{inner, cancel}, nil
+}
+
+type request struct {
+	watch.Interface
+	cancel context.CancelFunc
+}
+
+// Stop implements watch.Interface.
+func (r *request) Stop() {
+	r.Interface.Stop()
+	r.cancel()
 }
 
 func (w *stream) close() {

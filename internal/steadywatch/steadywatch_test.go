@@ -30,9 +30,12 @@ import (
 type server struct {
 	t       *testing.T
 	mu      sync.Mutex
-	answers []any // error, or *watch.FakeWatcher
+	answers []any // error, *watch.FakeWatcher, or hang
 	asked   []metav1.ListOptions
 }
+
+// hang is no answer, until who asked gives up.
+type hang struct{}
 
 func (s *server) next(options metav1.ListOptions) any {
 	s.mu.Lock()
@@ -53,12 +56,17 @@ func (s *server) source() *Source {
 			switch a := s.next(options).(type) {
 			case error:
 				return nil, a
+			case *coordinationv1.LeaseList:
+				return a, nil
 			default:
 				return &coordinationv1.LeaseList{}, nil
 			}
 		},
-		WatchFuncWithContext: func(_ context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			switch a := s.next(options).(type) {
+			case hang:
+				<-ctx.Done()
+				return nil, ctx.Err()
 			case error:
 				return nil, a
 			case watch.Interface:
@@ -234,6 +242,20 @@ func TestAWatchThatIsToBeginWithAllObjectsIsContinuedOnlyOnceTheyWereThere(t *te
 		if last := s.asked[1]; last.SendInitialEvents != nil || last.ResourceVersionMatch != "" || last.ResourceVersion != "3" {
 			t.Errorf("went on with %v", last)
 		}
+		w.Stop()
+		want(t, w, -1)
+	})
+}
+
+func TestAWatchThatIsNotOpenedIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		second := fake()
+		w, err := (&server{t: t, answers: []any{hang{}, second}}).source().ListWatch().WatchWithContext(t.Context(), metav1.ListOptions{ResourceVersion: "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		second.Add(lease(2))
+		want(t, w, 2)
 		w.Stop()
 		want(t, w, -1)
 	})
