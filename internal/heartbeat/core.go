@@ -347,6 +347,13 @@ func (c *core) lead(now time.Duration) {
 			w.lastEcho, w.checkAt = now, now+w.blindAfter(c.defaultDuration)
 		}
 	}
+	// What a standby takes for a renewal may be one from before its leader's last word,
+	// if its watches had brought nothing for a while: they have no order among them.
+	for _, s := range c.subjects {
+		if s.memory.silent() {
+			c.recall(now, s, s.memory)
+		}
+	}
 }
 
 // echoed takes the canary as the watch shows it. Any new one shows that we see;
@@ -664,6 +671,9 @@ func (c *core) begin(now time.Duration, s *subject, memory Reporting) {
 
 // recall follows the word of another process that leads.
 func (c *core) recall(now time.Duration, s *subject, memory Reporting) {
+	if memory == NotReadable && s.watch.readable {
+		memory = NeverReported
+	}
 	if memory == NoWord || memory == s.reporting {
 		return
 	}

@@ -555,6 +555,29 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.track(d, Expired, "a") // The same word again is no news.
 		s.want("a", Reports)
 	})
+	rule(t, "a standby that takes over does not contradict the last word by what it was shown, which may be older", func(t *testing.T) {
+		s := unsyncedSim(t)
+		s.list()
+		s.track(d, Expired, "dead", "back")
+		for i, name := range []string{"dead", "back"} { // From a watch that brought nothing for a while.
+			s.core.observe(s.now, s.wall(), space, name, Lease{RenewTime: epoch.Add(-time.Duration(i+1) * time.Minute)})
+			s.want(name, Reports)
+		}
+		s.core.lead(s.now)
+		s.want("dead", Expired)
+		s.want("back", Expired)
+		s.run(time.Second)
+		s.host("back", interval)
+		s.want("back", Reports)
+		s.never("dead", Reports, 2*d)
+	})
+	rule(t, "that a namespace cannot be read is no news from another leader to who can read it", func(t *testing.T) {
+		s := unsyncedSim(t)
+		s.list()
+		s.track(d, NoWord, "a")
+		s.track(d, NotReadable, "a")
+		s.want("a", NeverReported)
+	})
 	rule(t, "a leader does not take its own written word for news", func(t *testing.T) {
 		s := newSim(t)
 		s.track(d, NoWord, "a")
