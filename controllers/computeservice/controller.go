@@ -48,14 +48,15 @@ type Monitor interface {
 
 // Reconciler keeps the status of ComputeServices.
 type Reconciler struct {
-	client  client.Client
-	monitor Monitor
-	clock   clock.PassiveClock
+	client    client.Client
+	monitor   Monitor
+	clock     clock.PassiveClock
+	conflicts statuspatch.Limiter
 }
 
 // NewReconciler returns a Reconciler.
 func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, monitor: monitor, clock: clk}
+	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: statuspatch.RetryLimiter()}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -93,14 +94,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 	if !next.IsZero() {
 		result.RequeueAfter = next.Sub(now)
 	}
+	request := requestFor(service.Name)
 	if !changed {
+		r.conflicts.Forget(request)
 		return result, nil
 	}
 	err := statuspatch.Apply(ctx, r.client, service, fieldsOf(&after))
-	switch {
-	case apierrors.IsConflict(err):
-		return reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}, nil
-	case err != nil:
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: r.conflicts.When(request)}, nil
+	}
+	r.conflicts.Forget(request)
+	if err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
 	}
 	r.measure(&before, &after, verdict, now)

@@ -34,13 +34,14 @@ const workers = 16
 
 // Reconciler keeps the host fields of Servers.
 type Reconciler struct {
-	client client.Client
-	clock  clock.PassiveClock
+	client    client.Client
+	clock     clock.PassiveClock
+	conflicts statuspatch.Limiter
 }
 
 // NewReconciler returns a Reconciler. The client should read from a cache.
 func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, clock: clk}
+	return &Reconciler{client: c, clock: clk, conflicts: statuspatch.RetryLimiter()}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -76,14 +77,17 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 	}
 	before := server.Status
 	fields, changed := decide(server, want, r.clock.Now())
+	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(server)}
 	if !changed {
+		r.conflicts.Forget(request)
 		return reconcile.Result{}, nil
 	}
 	err = statuspatch.Apply(ctx, r.client, server, fields)
-	switch {
-	case apierrors.IsConflict(err):
-		return reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}, nil
-	case err != nil:
+	if apierrors.IsConflict(err) {
+		return reconcile.Result{RequeueAfter: r.conflicts.When(request)}, nil
+	}
+	r.conflicts.Forget(request)
+	if err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
 	}
 	if hoststatus.SameStatus(before.HostStatus, want.Status) && before.HostStatusReason == want.Reason {

@@ -18,22 +18,26 @@ import (
 const (
 	// FieldOwner is the field manager under which the controllers write.
 	FieldOwner = "hoststatus-manager"
-	// ConflictDelay is how long to wait before deciding again after a Conflict:
-	// the cache has to catch up with the write that came in between.
+	// ConflictDelay is how long to wait before deciding again after a Conflict, at first:
+	// the cache has to catch up with the write that came in between. If its watch brings
+	// nothing, that takes longer, and RetryLimiter says how long.
 	ConflictDelay = 20 * time.Millisecond
 )
+
+// Limiter is what controllers wait between tries.
+type Limiter = workqueue.TypedRateLimiter[reconcile.Request]
 
 // RetryLimiter is between tries of a write that failed. By default controller-runtime
 // waits for up to 1000 s: after an outage of some minutes, a host would keep a wrong
 // status for as long again. A second is enough to spare an API server that refuses,
 // whose priority and fairness is the limit for the rest.
-func RetryLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
+func RetryLimiter() Limiter {
 	return RetryLimiterUpTo(time.Second)
 }
 
 // RetryLimiterUpTo is one whose longest wait is longest, for writes that nobody waits
 // for.
-func RetryLimiterUpTo(longest time.Duration) workqueue.TypedRateLimiter[reconcile.Request] {
+func RetryLimiterUpTo(longest time.Duration) Limiter {
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](ConflictDelay, longest)
 }
 
