@@ -164,7 +164,7 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 	if f.Installation == nil {
 		f.Installation = shipped{root}
 		f.say("Building hoststatus")
-		if err := f.build(ctx, root); err != nil {
+		if err := devcluster.BuildCommands(ctx, f.path("bin")); err != nil {
 			return nil, err
 		}
 	}
@@ -284,15 +284,6 @@ func (f *Fleet) path(elements ...string) string {
 
 func (f *Fleet) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(f.Log, "- "+format+"\n", args...)
-}
-
-func (f *Fleet) build(ctx context.Context, root string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", f.path("bin")+string(filepath.Separator), "./cmd/...")
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("building hoststatus: %w\n%s", err, out)
-	}
-	return nil
 }
 
 func (f *Fleet) connect() error {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -295,16 +294,10 @@ func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 
 // startManagerOn starts a manager on a synthetic source. It ends with the trial.
 func (t *trial) startManagerOn(ctx context.Context, dir, url string) (*managerProcess, error) {
-	root, err := devcluster.RepositoryRoot()
-	if err != nil {
-		return nil, err
-	}
 	binary := filepath.Join(dir, "manager")
-	build := exec.CommandContext(ctx, "go", "build", "-o", binary, "./cmd/manager")
-	build.Dir = root
 	if _, err := os.Stat(binary); err != nil {
-		if out, err := build.CombinedOutput(); err != nil {
-			return nil, fmt.Errorf("building the manager: %w\n%s", err, out)
+		if err := devcluster.BuildCommands(ctx, dir, "manager"); err != nil {
+			return nil, err
 		}
 	}
 	kubeconfig := filepath.Join(dir, "manager.kubeconfig")

@@ -85,10 +85,8 @@ func start(ctx context.Context) (err error) {
 	if env.root, err = devcluster.RepositoryRoot(); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(env.dir, "bin")+string(filepath.Separator), "./cmd/kubectl-hosts", "./cmd/manager")
-	build.Dir = env.root
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building: %w\n%s", err, out)
+	if err := devcluster.BuildCommands(ctx, filepath.Join(env.dir, "bin"), "kubectl-hosts", "manager"); err != nil {
+		return err
 	}
 	if env.cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stderr}); err != nil {
 		return err

@@ -79,10 +79,8 @@ func (e *environment) start(ctx context.Context) (err error) {
 	if e.root, err = devcluster.RepositoryRoot(); err != nil {
 		return err
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", e.dir+string(filepath.Separator), "./cmd/tenant-apiserver", "./cmd/manager")
-	build.Dir = e.root
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("building: %w\n%s", err, out)
+	if err := devcluster.BuildCommands(ctx, e.dir, "tenant-apiserver", "manager"); err != nil {
+		return err
 	}
 	if e.cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: filepath.Join(e.dir, "cluster"), Log: os.Stderr}); err != nil {
 		return err
