@@ -64,6 +64,25 @@ var faults = []fault{
 		}
 		return pause(ctx, m.process, between(r, 5*time.Second, 20*time.Second))
 	}},
+	{name: "standby paused 10-20 s, then the leader killed", target: onManagers, run: func(ctx context.Context, w *world, r *rand.Rand) error {
+		leader, err := w.leader(ctx)
+		if err != nil {
+			return err
+		}
+		for _, m := range w.managers {
+			if m != leader {
+				// Long enough for the hosts that died to be declared, which it does not see.
+				if err := pause(ctx, m.process, between(r, 10*time.Second, 20*time.Second)); err != nil {
+					return err
+				}
+			}
+		}
+		if err := letPass(ctx, between(r, 0, 2*time.Second)); err != nil {
+			return err
+		}
+		leader.process.Kill()
+		return letPass(ctx, between(r, 2*time.Second, 8*time.Second))
+	}},
 	{name: "both managers paused 5-20 s", target: onManagers, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		return pauseBoth(ctx, w, between(r, 5*time.Second, 20*time.Second))
 	}},
