@@ -65,6 +65,7 @@ bench: ## Measure everything, for the better part of an hour, into docs/performa
 	$(GO) run ./hack/ensure-controlplane
 	$(GO) build -o bin/bench ./test/bench
 	bin/bench -out docs/performance $(BENCH)
+	bin/bench -page docs/performance.md
 	$(MAKE) bench-pictures
 
 .PHONY: bench-short

@@ -69,8 +69,12 @@ func cpuOf(pid int) (time.Duration, error) {
 }
 
 // peakOf returns the largest resident memory that a process has had, in bytes.
-func peakOf(pid int) (float64, error) {
-	kib, err := strconv.ParseFloat(strings.TrimSuffix(field(fmt.Sprintf("/proc/%d/status", pid), "VmHWM"), " kB"), 64)
+func peakOf(pid int) (float64, error) { return memoryOf(pid, "VmHWM") }
+
+// memoryOf returns what the kernel says of the memory of a process in bytes: VmRSS
+// now, or VmHWM, its peak.
+func memoryOf(pid int, kind string) (float64, error) {
+	kib, err := strconv.ParseFloat(strings.TrimSuffix(field(fmt.Sprintf("/proc/%d/status", pid), kind), " kB"), 64)
 	if err != nil {
 		return 0, fmt.Errorf("reading the memory of process %d: %w", pid, err)
 	}

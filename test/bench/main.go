@@ -60,7 +60,7 @@ func run() int {
 	defer stop()
 
 	var o options
-	var names, sizes, role, tables string
+	var names, sizes, role, page string
 	var short bool
 	flag.StringVar(&names, "scenarios", "", "Which to run, separated by commas; all by default: "+strings.Join(scenarioNames(), ", "))
 	flag.StringVar(&sizes, "sizes", "", "Sizes to measure instead of a scenario's own, separated by commas")
@@ -70,7 +70,7 @@ func run() int {
 	flag.StringVar(&o.out, "out", "", "Folder for the results as JSON; none by default")
 	flag.BoolVar(&o.add, "add", false, "Add to the results that -out has already, for sizes that are measured one by one")
 	flag.StringVar(&o.profiles, "profiles", "", "Folder for profiles of the manager; none by default")
-	flag.StringVar(&tables, "tables", "", "Measure nothing: print the results in this folder as Markdown")
+	flag.StringVar(&page, "page", "", "Measure nothing: write the results, from the folder beside this Markdown page that has its name, into its section Figures")
 	flag.BoolVar(&short, "short", false, "Measure for less than two minutes and fail where a ratio is far from what it should be")
 	flag.StringVar(&role, "role", "", "For the benchmark's own processes")
 	flag.Parse()
@@ -87,11 +87,16 @@ func run() int {
 			return fail(fmt.Errorf("-scenarios: there is no %q; there are %s", name, strings.Join(scenarioNames(), ", ")))
 		}
 	}
+	if o.profiles != "" {
+		if err := os.MkdirAll(o.profiles, 0o755); err != nil {
+			return fail(fmt.Errorf("-profiles: %w; name a folder that can be made", err))
+		}
+	}
 	switch {
 	case role != "":
 		return fail(playRole(ctx, role, flag.Args()))
-	case tables != "":
-		return fail(printTables(os.Stdout, tables))
+	case page != "":
+		return fail(writePage(page))
 	case short:
 		return fail(runShort(ctx, o))
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -135,7 +136,7 @@ func (r *result) picture(p picture) { r.Pictures = append(r.Pictures, p) }
 func (r *result) rows() [][]string {
 	rows := [][]string{{"size", "figure", "measured", "beside", "ratio", "target", ""}}
 	for _, f := range r.Figures {
-		row := []string{f.Size, f.Name, number(f.Value) + " " + f.Unit, "", "", f.Target, ""}
+		row := []string{f.Size, f.Name, strings.TrimSpace(number(f.Value) + " " + f.Unit), "", "", f.Target, ""}
 		if f.Reference != nil {
 			row[3] = fmt.Sprintf("%s %s (%s)", number(*f.Reference), f.Unit, f.ReferenceName)
 			if ratio := f.ratio(); !math.IsNaN(ratio) {
@@ -179,8 +180,8 @@ func (r *result) print(w io.Writer) {
 	}
 }
 
-// markdown writes the result for a page.
-func (r *result) markdown(w io.Writer) {
+// markdown writes the result for a page that has the pictures in a folder beside it.
+func (r *result) markdown(w io.Writer, pictures string) {
 	_, _ = fmt.Fprintf(w, "### %s\n\n", r.Title)
 	if r.DidNotRun != "" {
 		_, _ = fmt.Fprintf(w, "Did not run: %s\n\n", r.DidNotRun)
@@ -192,9 +193,12 @@ func (r *result) markdown(w io.Writer) {
 			_, _ = fmt.Fprintf(w, "%s|\n", strings.Repeat("|---", len(row)))
 		}
 	}
-	_, _ = fmt.Fprintf(w, "\n%s.\n", r.conditions())
+	_, _ = fmt.Fprintf(w, "\n_%s._\n", r.conditions())
 	for _, n := range r.Notes {
-		_, _ = fmt.Fprintf(w, "%s\n", n)
+		_, _ = fmt.Fprintf(w, "\n%s\n", n)
+	}
+	for _, p := range r.Pictures {
+		_, _ = fmt.Fprintf(w, "\n![%s](%s/%s.svg)\n", p.File, pictures, p.File)
 	}
 	_, _ = fmt.Fprintln(w)
 }
@@ -276,25 +280,49 @@ func (r *result) save(dir string, add bool) error {
 	return nil
 }
 
-// printTables writes what dir has of each scenario as Markdown.
-func printTables(w io.Writer, dir string) error {
+// writePage brings the section Figures of a page up to date.
+func writePage(path string) error {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return fmt.Errorf("-page: %w", err)
+	}
+	updated, err := withFigures(string(content), strings.TrimSuffix(path, ".md"))
+	if err != nil {
+		return fmt.Errorf("-page: %s: %w", path, err)
+	}
+	if err := os.WriteFile(path, []byte(updated), 0o644); err != nil {
+		return fmt.Errorf("-page: %w", err)
+	}
+	return nil
+}
+
+// withFigures returns the page with what the folder dir has of each scenario in its
+// section Figures.
+func withFigures(page, dir string) (string, error) {
+	const section = "\n## Figures\n"
+	before, rest, found := strings.Cut(page, section)
+	_, after, ends := strings.Cut(rest, "\n## ")
+	if !found || !ends {
+		return "", errors.New("it has no section Figures with another behind it")
+	}
+	var figures strings.Builder
 	for _, s := range scenarios {
 		found := false
 		for _, suffix := range []string{"", noFsync} {
 			r, err := load(dir, s.name+suffix)
 			if err != nil {
-				return err
+				return "", err
 			}
 			if r != nil {
-				r.markdown(w)
+				r.markdown(&figures, filepath.Base(dir))
 				found = true
 			}
 		}
 		if !found {
-			(&result{Title: s.title, DidNotRun: "there is no result in " + dir}).markdown(w)
+			(&result{Title: s.title, DidNotRun: "there is no result"}).markdown(&figures, "")
 		}
 	}
-	return nil
+	return before + section + "\n" + strings.TrimSuffix(figures.String(), "\n") + "\n## " + after, nil
 }
 
 // number writes three digits that matter.

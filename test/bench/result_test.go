@@ -3,6 +3,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -93,5 +94,20 @@ func TestSizesMeasuredOneByOneAreOneResult(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestThePageShowsWhatWasMeasured(t *testing.T) {
+	const dir = "../../docs/performance"
+	page, err := os.ReadFile(dir + ".md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := withFigures(string(page), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, string(page)); diff != "" {
+		t.Errorf("bin/bench -page docs/performance.md changes it (-want +got):\n%s", diff)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 )
 
 var shortScenario = scenario{
@@ -50,7 +51,9 @@ var limits = []limit{
 func runShort(ctx context.Context, o options) error {
 	t := &trial{options: o, scenario: shortScenario, short: true, result: newResult(shortScenario, o)}
 	t.result.Sizes, t.result.Repeats = t.scenario.sizes, t.scenario.repeats
+	begin := time.Now()
 	err := t.runShort(ctx)
+	t.result.Seconds = time.Since(begin).Round(time.Second).Seconds()
 	t.close()
 	if err != nil {
 		return err

@@ -53,6 +53,10 @@ func runTenantAPI(ctx context.Context, t *trial) error {
 		if err := w.settled(ctx, all...); err != nil {
 			return err
 		}
+		size := count(n, "servers")
+		if err := w.viewMemory(size, "resident memory, nobody asking", "VmRSS"); err != nil {
+			return err
+		}
 		if i == 0 {
 			if err := w.race(ctx, "get", n, false); err != nil {
 				return err
@@ -64,6 +68,9 @@ func runTenantAPI(ctx context.Context, t *trial) error {
 		if err := w.race(ctx, "list", n, i > 0); err != nil {
 			return err
 		}
+		if err := w.viewMemory(size, fmt.Sprintf("peak of the resident memory, %d clients listing all at once", manyClients), "VmHWM"); err != nil {
+			return err
+		}
 	}
 	t.result.note("Requests go through the aggregation layer, in turn with the administrator's for the custom resource; times are medians of one request. With %d clients each has a connection, and all ask at the same time. Larger lists have fewer rounds.", manyClients)
 	t.result.note("A list of up to %d servers is of one namespace, a larger one of all namespaces. Gets ask for one server after the other in random order, so that no answer of the authorizer about one server serves twice.", serversPerNamespace)
@@ -72,6 +79,15 @@ func runTenantAPI(ctx context.Context, t *trial) error {
 		t.result.note("The administrator's requests are exempt from priority and fairness. Those of %d at once kept the manager from renewing its leader's Lease for 5 s, so that it ended, as it must; nobody started it again here.", manyClients)
 	default:
 	}
+	return nil
+}
+
+func (w *world) viewMemory(size, name, kind string) error {
+	used, err := memoryOf(w.fleet.TenantAPI.Pid(), kind)
+	if err != nil {
+		return err
+	}
+	w.trial.result.add(size, name, used/(1<<20), "MiB")
 	return nil
 }
 
