@@ -161,7 +161,7 @@ func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
 	for name, all := range map[string][]*unstructured.Unstructured{
 		"chart": chart(t),
 		"chart with everything": chart(t, "--set=agent.enabled=true,nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true,certificates.certManager=true",
-			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
+			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/28",
 			"--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m30s",
 			"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus,metrics.dashboard.enabled=true,metrics.dashboard.labels.team=a",
 			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--default-lease-duration=30s},manager.podAnnotations.a=b,agent.maxUnavailable=1"),

@@ -122,6 +122,30 @@ func TestScrapesComeThrough(t *testing.T) {
 	}
 }
 
+func TestOnlyWhoIsNamedReachesTheWebhook(t *testing.T) {
+	for name, test := range map[string]struct {
+		values []string
+		want   []networkingv1.NetworkPolicyPeer
+	}{
+		"by default":       {nil, nil},
+		"with webhookFrom": {[]string{"--set=networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/28"}, []networkingv1.NetworkPolicyPeer{{IPBlock: &networkingv1.IPBlock{CIDR: "10.0.0.0/28"}}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := chart(t, test.values...)
+			i := slices.IndexFunc(all, func(obj *unstructured.Unstructured) bool {
+				return obj.GetKind() == "Service" && obj.GetName() == "hoststatus-webhook"
+			})
+			if i < 0 {
+				t.Fatal("there is no Service of the webhook")
+			}
+			service := fromUnstructured(t, all[i], &corev1.Service{})
+			if diff := cmp.Diff(test.want, admitted(t, all, service, service.Spec.Ports[0])); diff != "" {
+				t.Errorf("peers (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // scraped returns the Service that a ServiceMonitor finds, and its port.
 func scraped(t *testing.T, all []*unstructured.Unstructured, monitor *unstructured.Unstructured) (*corev1.Service, corev1.ServicePort) {
 	t.Helper()
