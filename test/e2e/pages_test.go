@@ -37,10 +37,10 @@ func TestTheCommandsOfThePagesWork(t *testing.T) {
 		{
 			name: "policy.md",
 			want: map[string]string{
-				"kubectl auth can-i get servers --subresource=status -n team-a --as=ana": "yes",
-				"kubectl get servers -n team-a --as=ana":                                 "HOST STATUS",
+				"kubectl auth can-i get servers.tenant.hoststatus.dev --subresource=status -n team-a --as=ana --as-group=team-a": "yes",
+				"kubectl get servers -n team-a --as=ana": "HOST STATUS",
 			},
-			binds: []string{"support-servers", "support-host-status", "host-status-while-unknown"},
+			binds: []string{"support-servers", "support-host-status", "host-status-while-unknown", "vm-platform"},
 		},
 		{name: "webhook.md", want: map[string]string{"kubectl patch computeservice compute-2": "patched"}},
 		{

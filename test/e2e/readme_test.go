@@ -48,7 +48,7 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 		"kubectl get servers.compute -A --field-selector status.hostStatus=UNKNOWN": "compute-1",
 		"kubectl hosts show compute-1":                                              "UNKNOWN",
 		"kubectl hosts show compute-2":                                              "DOWN",
-		"kubectl auth can-i get servers --subresource=status -n team-a --as=ana":    "yes",
+		"kubectl auth can-i get servers.tenant.hoststatus.dev --subresource=status -n team-a --as=ana --as-group=team-a": "yes",
 	} {
 		found := false
 		for _, step := range steps {
