@@ -38,10 +38,14 @@ else
   echo "!! SKIPPED: without Prometheus neither the alerts nor the dashboard are tested"
 fi
 
-echo "== end-to-end tests, on a real control plane"
-# One package after the other: each looks at how long things take. The tests build
-# our binaries with the same flags, and look for data races in their logs.
-GOFLAGS="$(go env GOFLAGS) $race" go test -p 1 -timeout 20m $(go list ./test/... | grep -v /test/leaks)
+# The tests on a real control plane build our binaries with the same flags, and look for
+# data races in their logs.
+echo "== installation, the plugin and Nodes as hosts, two packages at a time"
+together="./test/gitops ./test/install ./test/kubectlhosts ./test/nodemirror"
+GOFLAGS="$(go env GOFLAGS) $race" go test -p 2 -timeout 20m $together
+
+echo "== the other end-to-end tests, one package after the other: they look at how long things take"
+GOFLAGS="$(go env GOFLAGS) $race" go test -p 1 -timeout 20m $(go list ./test/... | grep -vxF "$(go list ./test/leaks $together)")
 
 echo "== goroutines that are left"
 # Without the race detector: it would find a race within k8s.io/apiserver, which

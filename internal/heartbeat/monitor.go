@@ -53,6 +53,8 @@ type Monitor struct {
 	mu        sync.Mutex
 	core      *core
 	listeners Listeners
+	// refused is why the last canary of each namespace was not written, nil if it was.
+	refused map[string]error
 }
 
 // Listeners are told of changes. They are called while the monitor is locked:
@@ -74,6 +76,7 @@ func NewMonitor(options Options) *Monitor {
 		watches: map[string]*leaseWatch{},
 		wake:    make(chan struct{}, 1),
 		alive:   make(chan chan struct{}),
+		refused: map[string]error{},
 	}
 	m.core = newCore(options.Namespaces, options.DefaultDuration, hooks{
 		changed: func(name string) {
@@ -154,7 +157,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 		case <-elected:
 			elected = nil
 			m.mu.Lock()
-			m.core.lead(m.now())
+			m.takeOver()
 			m.mu.Unlock()
 		case answer := <-m.alive:
 			close(answer)
@@ -207,7 +210,20 @@ func (m *Monitor) Forget(name string, uid types.UID) {
 func (m *Monitor) Verdict(name string, uid types.UID) (v Verdict, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.takeOver()
 	return m.core.verdict(m.now(), name, uid)
+}
+
+// takeOver makes the core lead if this process does. A verdict may be asked for before
+// the loop has come round to it, and must not be a standby's.
+func (m *Monitor) takeOver() {
+	select {
+	case <-m.options.Elected:
+		if !m.core.leader {
+			m.core.lead(m.now())
+		}
+	default:
+	}
 }
 
 // ErrNotLeading is why something is not written by a process that led.
@@ -223,6 +239,7 @@ func (m *Monitor) writeCanary(ctx context.Context, w canaryWrite) {
 	canaryWrites.WithLabelValues(w.namespace, resultLabel(err)).Inc()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.refused[w.namespace] = err
 	m.core.canaryDone(m.now(), w.namespace, w.token, err)
 	m.poke()
 }
@@ -240,6 +257,9 @@ func (m *Monitor) poke() {
 func (m *Monitor) reportBlindness(namespace string, blind bool, lasted time.Duration) {
 	log := m.options.Logger.WithValues("namespace", namespace)
 	if blind {
+		if err := m.refused[namespace]; err != nil {
+			log = log.WithValues("canary", err.Error())
+		}
 		log.Info("Blind: no canary comes back on the watch of the heartbeats; no host is declared silent until one does")
 		return
 	}

@@ -3,10 +3,15 @@
 package heartbeat
 
 import (
+	"errors"
+	"strings"
 	"testing"
 
+	"github.com/go-logr/logr/funcr"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/fake"
+	clienttesting "k8s.io/client-go/testing"
 	"k8s.io/utils/clock"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -24,5 +29,41 @@ func TestWhoDoesNotLeadAnyMoreWritesNoCanary(t *testing.T) {
 		if written := err == nil; written != leads {
 			t.Errorf("leads is %v, and a canary was written is %v", leads, written)
 		}
+	}
+}
+
+func TestAVerdictOfALeaderIsNoStandbysAlthoughTheLoopHasNotComeRound(t *testing.T) {
+	elected := make(chan struct{})
+	m := NewMonitor(Options{
+		Leases: fake.NewClientset().CoordinationV1(), Namespaces: []string{space}, DefaultDuration: d, Clock: clock.RealClock{}, Elected: elected,
+	})
+	m.core.replaced(m.now(), epoch, space, nil, 0)
+	m.Track(subjectNamed("dead", d, Expired))
+	m.core.observe(m.now(), epoch, space, "dead", Lease{RenewTime: epoch}) // From a watch that brought nothing for a while.
+	if v, _ := m.Verdict("dead", "dead"); v.Reporting != Reports {
+		t.Fatalf("a standby's word is %v", v.Reporting)
+	}
+	close(elected)
+	if v, _ := m.Verdict("dead", "dead"); v.Reporting != Expired {
+		t.Errorf("the leader's word is %v", v.Reporting)
+	}
+}
+
+func TestTheLineOfABlindManagerSaysWhyNoCanaryIsWritten(t *testing.T) {
+	client := fake.NewClientset()
+	client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, errors.New("no rights") })
+	var said string
+	m := NewMonitor(Options{
+		Leases: client.CoordinationV1(), Namespaces: []string{space}, Clock: clock.RealClock{},
+		Logger: funcr.New(func(_, args string) { said = args }, funcr.Options{}),
+	})
+	m.reportBlindness(space, true, 0)
+	if strings.Contains(said, "canary\"=") {
+		t.Errorf("said %s", said)
+	}
+	m.writeCanary(t.Context(), canaryWrite{namespace: space, token: 1})
+	m.reportBlindness(space, true, 0)
+	if !strings.Contains(said, "no rights") {
+		t.Errorf("said %s", said)
 	}
 }
