@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -17,6 +18,7 @@ import (
 // it. It is asked about protected ones only; the configuration sees to that.
 type deletionProtection struct {
 	serversOn func(host string) (int, error)
+	live      client.Reader
 }
 
 var _ admission.Validator[*v1alpha1.ComputeService] = &deletionProtection{}
@@ -32,15 +34,30 @@ func (*deletionProtection) ValidateUpdate(_ context.Context, _, _ *v1alpha1.Comp
 }
 
 // ValidateDelete implements admission.Validator.
-func (v *deletionProtection) ValidateDelete(_ context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
+func (v *deletionProtection) ValidateDelete(ctx context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
 	if !protected(service) {
 		return nil, nil
 	}
 	servers, err := v.serversOn(service.Name)
+	if err == nil && servers == 0 {
+		servers, err = v.listed(ctx, service.Name)
+	}
 	if err != nil {
 		return nil, apierrors.NewInternalError(fmt.Errorf("counting the Servers on the host: %w; try again in a moment, or remove the annotation %s", err, v1alpha1.AnnotationDeletionProtection))
 	}
 	return nil, refuseDelete(service, servers)
+}
+
+// listed asks the API server itself how many Servers are on a host, some hundreds at
+// most: a replica that is cut off from it may not have heard of them.
+func (v *deletionProtection) listed(ctx context.Context, host string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	var servers v1alpha1.ServerList
+	if err := v.live.List(ctx, &servers, client.MatchingFields{v1alpha1.ServerHostField: host}, client.Limit(500)); err != nil {
+		return 0, fmt.Errorf("listing them: %w", err)
+	}
+	return len(servers.Items), nil
 }
 
 func protected(service *v1alpha1.ComputeService) bool {

@@ -61,7 +61,7 @@ type Registrar interface {
 func Register(server Registrar, o Options) {
 	server.Register(pathComputeServices, advisory(admission.WithValidator(o.Scheme, &computeServiceWarnings{o})))
 	server.Register(pathServers, advisory(admission.WithValidator(o.Scheme, &serverWarnings{o})))
-	server.Register(pathDeletionProtection, admission.WithValidator(o.Scheme, &deletionProtection{o.ServersOn}))
+	server.Register(pathDeletionProtection, admission.WithValidator(o.Scheme, &deletionProtection{o.ServersOn, o.Live}))
 }
 
 // advisory makes a webhook that may warn and never refuses, whatever goes wrong in

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -244,8 +245,14 @@ func (s source) Get(_ context.Context, key client.ObjectKey, _ client.Object, _ 
 	return apierrors.NewNotFound(schema.GroupResource{Resource: "computeservices"}, key.Name)
 }
 
-func (s source) List(context.Context, client.ObjectList, ...client.ListOption) error {
-	panic("nothing is listed")
+func (s source) List(_ context.Context, list client.ObjectList, options ...client.ListOption) error {
+	asked := client.ListOptions{}
+	asked.ApplyOptions(options)
+	if asked.FieldSelector.String() != v1alpha1.ServerHostField+"=compute-1" {
+		return fmt.Errorf("asked for %v", asked.FieldSelector)
+	}
+	list.(*v1alpha1.ServerList).Items = make([]v1alpha1.Server, s.servers)
+	return s.err
 }
 
 func (s source) serversOn(string) (int, error) { return s.servers, s.err }
@@ -322,12 +329,14 @@ func TestWhatTheRulesAnswer(t *testing.T) {
 		"nonsense":                     {path: pathComputeServices, operation: admissionv1.Update, old: csvc(), now: "nonsense"},
 		"an operation of another time": {path: pathServers, operation: "PATCH", now: server("none")},
 
-		"a protected deletion":                 {path: pathDeletionProtection, cache: source{servers: 1}, operation: admissionv1.Delete, old: csvc(protection("true")), refused: "1 Server still names"},
-		"a protected deletion without servers": {path: pathDeletionProtection, operation: admissionv1.Delete, old: csvc(protection("true"))},
-		"a protected deletion without a cache": {path: pathDeletionProtection, cache: source{err: away}, operation: admissionv1.Delete, old: csvc(protection("true")), refused: "try again in a moment, or remove the annotation"},
-		"an unprotected one that came here":    {path: pathDeletionProtection, cache: source{servers: 1, err: away}, operation: admissionv1.Delete, old: csvc()},
-		"a creation that came here":            {path: pathDeletionProtection, operation: admissionv1.Create, now: csvc(protection("true"))},
-		"an update that came here":             {path: pathDeletionProtection, operation: admissionv1.Update, old: csvc(protection("true")), now: csvc()},
+		"a protected deletion":                      {path: pathDeletionProtection, cache: source{servers: 1}, operation: admissionv1.Delete, old: csvc(protection("true")), refused: "1 Server still names"},
+		"a protected deletion without servers":      {path: pathDeletionProtection, operation: admissionv1.Delete, old: csvc(protection("true"))},
+		"one, and only the API server knows of any": {path: pathDeletionProtection, live: source{servers: 2}, operation: admissionv1.Delete, old: csvc(protection("true")), refused: "2 Servers still name"},
+		"one, and the API server is away":           {path: pathDeletionProtection, live: source{err: away}, operation: admissionv1.Delete, old: csvc(protection("true")), refused: "try again in a moment, or remove the annotation"},
+		"a protected deletion without a cache":      {path: pathDeletionProtection, cache: source{err: away}, operation: admissionv1.Delete, old: csvc(protection("true")), refused: "try again in a moment, or remove the annotation"},
+		"an unprotected one that came here":         {path: pathDeletionProtection, cache: source{servers: 1, err: away}, operation: admissionv1.Delete, old: csvc()},
+		"a creation that came here":                 {path: pathDeletionProtection, operation: admissionv1.Create, now: csvc(protection("true"))},
+		"an update that came here":                  {path: pathDeletionProtection, operation: admissionv1.Update, old: csvc(protection("true")), now: csvc()},
 
 		"a server on an unknown host":                   {path: pathServers, operation: admissionv1.Create, now: server("new"), warned: `no ComputeService "new"`},
 		"a server on a known host":                      {path: pathServers, cache: source{hosts: []string{"new"}}, operation: admissionv1.Create, now: server("new")},

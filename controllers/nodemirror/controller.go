@@ -163,7 +163,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	case applyFields:
 		err = r.apply(ctx, service, d.fields)
 	case remove:
-		return r.remove(ctx, service, d.say)
+		result, kept, err := r.remove(ctx, service, d.say)
+		if !kept || d.fields == nil {
+			return result, err
+		}
+		// What the old machine was said to be must not hold for the new one meanwhile.
+		if err := r.apply(ctx, service, d.fields); err != nil {
+			return r.outcome(ctx, request.Name, err)
+		}
+		return result, nil
 	}
 	if err == nil {
 		r.say(ctx, request.Name, d.say)
@@ -232,7 +240,9 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ComputeService
 }
 
 func (r *Reconciler) applyOnce(ctx context.Context, service *v1alpha1.ComputeService, fields values) error {
-	return r.client.Apply(ctx, fields.configuration(service.Name).WithResourceVersion(service.ResourceVersion), client.FieldOwner(FieldOwner))
+	// The UID, since applying what is not there any more would make it anew.
+	on := fields.configuration(service.Name).WithUID(service.UID).WithResourceVersion(service.ResourceVersion)
+	return r.client.Apply(ctx, on, client.FieldOwner(FieldOwner))
 }
 
 // inDispute returns the fields that somebody else applies with other values.
@@ -255,27 +265,28 @@ func inDispute(err error) (fields []string) {
 }
 
 // remove deletes the ComputeService of a Node that is gone, and tells how many Servers
-// lose their host status by that.
-func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeService, why string) (reconcile.Result, error) {
+// lose their host status by that. One that is protected is kept.
+func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeService, why string) (result reconcile.Result, kept bool, err error) {
 	servers, err := r.serversOn(service.Name)
 	if err != nil {
-		return reconcile.Result{}, fmt.Errorf("counting the Servers on the host: %w", err)
+		return reconcile.Result{}, false, fmt.Errorf("counting the Servers on the host: %w", err)
 	}
 	err = r.client.Delete(ctx, service, client.Preconditions{UID: &service.UID, ResourceVersion: &service.ResourceVersion})
 	switch {
 	case apierrors.IsNotFound(err):
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, false, nil
 	case apierrors.IsConflict(err):
-		return r.outcome(ctx, service.Name, err)
-	case err != nil && service.Annotations[v1alpha1.AnnotationDeletionProtection] == "true":
+		result, err = r.outcome(ctx, service.Name, err)
+		return result, false, err
+	case (apierrors.IsForbidden(err) || apierrors.IsInternalError(err)) && service.Annotations[v1alpha1.AnnotationDeletionProtection] == "true":
 		r.say(ctx, service.Name, why+", but its ComputeService is protected; trying again until that is lifted: "+err.Error())
-		return reconcile.Result{RequeueAfter: refusedRetry}, nil
+		return reconcile.Result{RequeueAfter: refusedRetry}, true, nil
 	case err != nil:
-		return reconcile.Result{}, fmt.Errorf("deleting the ComputeService: %w", err)
+		return reconcile.Result{}, false, fmt.Errorf("deleting the ComputeService: %w", err)
 	}
 	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", why, "serversThatNameIt", servers)
 	r.say(ctx, service.Name, "")
-	return reconcile.Result{}, nil
+	return reconcile.Result{}, false, nil
 }
 
 // say logs what is to be said of a name, once for as long as it holds; "" is nothing.

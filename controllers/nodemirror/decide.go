@@ -23,7 +23,7 @@ const (
 // decision is what is to be done about a Node and the ComputeService of its name.
 type decision struct {
 	action action
-	// fields are what is created or applied.
+	// fields are what is created or applied; also where what is to be deleted is kept.
 	fields values
 	// say is for people: why it is so, where that may surprise them.
 	say string
@@ -60,11 +60,13 @@ func decide(node *corev1.Node, selected bool, service *v1alpha1.ComputeService) 
 		return decision{action: leave, say: sayNeverOurs}
 	case node == nil:
 		return decision{action: remove, say: "The Node is gone"}
-	case owned[nodeUID] && have[nodeUID] != string(node.UID):
-		return decision{action: remove, say: "The Node is another one of the same name"}
 	}
 	d := decision{action: leave}
 	want := identity(node)
+	another := owned[nodeUID] && have[nodeUID] != string(node.UID)
+	if another {
+		want[nodeUID] = have[nodeUID] // So that it is still to be removed.
+	}
 	if selected {
 		maps.Copy(want, flagsOf(node))
 	} else {
@@ -73,6 +75,9 @@ func decide(node *corev1.Node, selected bool, service *v1alpha1.ComputeService) 
 	want = mine(want, have, owned)
 	if differs(want, have, owned) {
 		d.action, d.fields = applyFields, want
+	}
+	if another {
+		d.action, d.say = remove, "The Node is another one of the same name"
 	}
 	return d
 }

@@ -87,7 +87,7 @@ func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Hear
 		Interval:         options.RenewInterval,
 		Clock:            clock.RealClock{},
 		Logger:           log.WithName("heartbeat"),
-		OnTransportError: dialer.CloseAll,
+		OnConnectionFailure: dialer.CloseAll,
 	}, nil
 }
 

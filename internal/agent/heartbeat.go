@@ -44,9 +44,10 @@ type Heartbeat struct {
 	Clock clock.Clock
 	// Logger takes a line when renewing begins to fail and when it works again.
 	Logger logr.Logger
-	// OnTransportError, if set, is called after a request that got no answer, so
-	// that the next one can use a fresh connection.
-	OnTransportError func()
+	// OnConnectionFailure, if set, is called after a request that got no answer, and
+	// after one that was refused like the one before, so that the next one can use a
+	// fresh connection.
+	OnConnectionFailure func()
 
 	last     *coordinationv1.Lease
 	lastTime time.Time
@@ -142,8 +143,11 @@ func (h *Heartbeat) stamp(lease *coordinationv1.Lease) {
 
 // report logs the edges, not each failure.
 func (h *Heartbeat) report(err error) {
-	if err != nil && !isAnswer(err) && h.OnTransportError != nil {
-		h.OnTransportError()
+	// A second refusal in a row may be that of one API server among several, behind a
+	// balancer that has put the connection there.
+	again := h.failing && !apierrors.IsConflict(err)
+	if err != nil && (!isAnswer(err) || again) && h.OnConnectionFailure != nil {
+		h.OnConnectionFailure()
 	}
 	switch {
 	case err != nil && !h.failing:

@@ -52,7 +52,7 @@ func newBeating(t *testing.T, lease ...runtime.Object) *beating {
 	b := &beating{T: t, client: fake.NewSimpleClientset(lease...), clock: clocktesting.NewFakeClock(now), log: newLogBook()}
 	b.Heartbeat = &Heartbeat{
 		Leases: b.client.CoordinationV1().Leases("leases"), Name: "host-a", Duration: d, Interval: interval,
-		Clock: b.clock, Logger: b.log.Logger, OnTransportError: func() { b.dropped.Add(1) },
+		Clock: b.clock, Logger: b.log.Logger, OnConnectionFailure: func() { b.dropped.Add(1) },
 	}
 	b.client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) {
 		if len(b.answers) == 0 {
@@ -294,7 +294,7 @@ func TestHeartbeatRetriesWithinATenthOfTheDurationAndLogsTheEdges(t *testing.T) 
 	})
 }
 
-func TestHeartbeatDropsItsConnectionsAfterErrorsOfTheTransportOnly(t *testing.T) {
+func TestHeartbeatDropsItsConnectionsAfterOneErrorOfTheTransport(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer error
 		want   int
@@ -318,6 +318,20 @@ func TestHeartbeatDropsItsConnectionsAfterErrorsOfTheTransportOnly(t *testing.T)
 			})
 		})
 	}
+}
+
+// Another API server behind the same address may accept what one refuses.
+func TestHeartbeatDropsItsConnectionsWhenItIsRefusedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBeating(t)
+		refusal := apierrors.NewUnauthorized("who are you?")
+		b.answers = []error{refusal, refusal}
+		b.run()
+		b.step(d)
+		if got := b.dropped.Load(); got != 1 {
+			t.Errorf("dropped %d times, want once, after the second", got)
+		}
+	})
 }
 
 // hanging is an API server that takes requests and does not answer.

@@ -53,6 +53,7 @@ func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.
 	if err := c.apply(&p.after.Spec, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", service.Name, err)
 	}
+	p.warning = c.ownerWarning(p.before, p.after)
 	if equality.Semantic.DeepEqual(p.before.Spec, p.after.Spec) {
 		p.outcome = c.already(&service.Spec)
 		return p, nil
@@ -65,10 +66,28 @@ func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.
 	if c.detail != nil {
 		p.outcome += c.detail(&p.after.Spec)
 	}
-	if o := owner(service.ManagedFields, "spec", c.flag); o.applies && o.name != fieldManager {
-		p.warning = fmt.Sprintf("%s: spec.%s is applied by %s, which may set it again", service.Name, c.flag, o.name)
-	}
 	return p, nil
+}
+
+// ownerWarning tells of somebody else who applies the flag, and has a say in how long it
+// stays: one that is set already stays theirs.
+func (c *change) ownerWarning(before, after *v1alpha1.ComputeService) string {
+	o := owner(before.ManagedFields, "spec", c.flag)
+	if !o.applies || o.name == fieldManager {
+		return ""
+	}
+	set := map[string]func(*v1alpha1.ComputeServiceSpec) *bool{
+		"forcedDown": func(s *v1alpha1.ComputeServiceSpec) *bool { return s.ForcedDown },
+		"disabled":   func(s *v1alpha1.ComputeServiceSpec) *bool { return s.Disabled },
+	}[c.flag]
+	switch {
+	case set != nil && isTrue(set(&before.Spec)) && isTrue(set(&after.Spec)):
+		return fmt.Sprintf("%s: spec.%s was set by %s, and goes when that takes it back", before.Name, c.flag, o.name)
+	case equality.Semantic.DeepEqual(before.Spec, after.Spec):
+		return ""
+	default:
+		return fmt.Sprintf("%s: spec.%s is applied by %s, which may set it again", before.Name, c.flag, o.name)
+	}
 }
 
 // stillReports says by what a host shows that it is not off, or "". Either the

@@ -195,16 +195,23 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 		return err
 	}
 	var failed []error
+	written := false
 	for _, plan := range plans {
 		done, err := w.carryOut(ctx, cluster, plan, c)
 		if err == nil {
+			written = written || done.needed && w.dryRun == "none"
 			err = w.say(done, c, printer)
 		}
 		if err != nil {
 			failed = append(failed, err)
 		}
 	}
-	return joined(failed)
+	err = joined(failed)
+	if err != nil && written {
+		// The other codes promise that nothing was.
+		return exitError{fmt.Errorf("some hosts were changed, and not all: %w", err), ExitError}
+	}
+	return err
 }
 
 // joined keeps the exit code where all failed alike.
@@ -321,13 +328,16 @@ func listed(names []string) string {
 	return fmt.Sprintf("%d hosts (%s)", len(names), strings.Join(names, ", "))
 }
 
+// unconfirmed is of the hosts that the question was about: all, before anything is written.
+const unconfirmed = "not confirmed, and nothing was changed"
+
 // ask asks a person; where there is none, it refuses and says why.
 func (w *writer) ask(ctx context.Context, question, refusal string) error {
 	if w.yes {
 		return nil
 	}
 	if !w.InTerminal {
-		return exitError{errors.New("not confirmed, and nothing was changed: " + refusal), ExitNotConfirmed}
+		return exitError{errors.New(unconfirmed + ": " + refusal), ExitNotConfirmed}
 	}
 	_, _ = fmt.Fprintf(w.ErrOut, "%s [y/N] ", question)
 	answer := make(chan string, 1)
@@ -343,7 +353,7 @@ func (w *writer) ask(ctx context.Context, question, refusal string) error {
 	case <-ctx.Done():
 		_, _ = fmt.Fprintln(w.ErrOut)
 	}
-	return exitError{errors.New("not confirmed, and nothing was changed"), ExitNotConfirmed}
+	return exitError{errors.New(unconfirmed), ExitNotConfirmed}
 }
 
 // carryOut writes one change, on condition that the host is still as it was when
@@ -374,13 +384,16 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 		if err != nil {
 			return nil, err
 		}
+		if service.UID != p.before.UID {
+			return nil, fmt.Errorf("%s: another host of that name has taken its place since it was looked at, and was not changed; run this again if you mean that one", service.Name)
+		}
 		again, err := w.planFor(ctx, cluster, service, c)
 		if err != nil {
 			return nil, err
 		}
 		if again.stillReports != "" && p.stillReports == "" {
 			if err := w.confirm(ctx, []*plan{again}, c); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("%s: %w", service.Name, err)
 			}
 		}
 		p = again

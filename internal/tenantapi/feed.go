@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"sync"
@@ -18,10 +19,15 @@ import (
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// historyLength is how many changes a watcher may be behind. Twice 5,000 servers
-// can change at once, and each watcher still gets every change; 16,384 changes of
-// servers of 1 KiB are 16 MiB.
-const historyLength = 1 << 14
+const (
+	// historyLength is how many changes a watcher may be behind. Twice 5,000 servers
+	// can change at once, and each watcher still gets every change; 16,384 changes of
+	// servers of 1 KiB are 16 MiB.
+	historyLength = 1 << 14
+	// historySize bounds the bytes of the old versions in it, about: a server can have
+	// a thousand addresses.
+	historySize = 64 << 20
+)
 
 // feedPatience is how long the watch of the servers may bring nothing before answers
 // carry a warning. kube-apiserver sends a bookmark about once a minute, even while nothing
@@ -58,16 +64,17 @@ type feed struct {
 	mu     sync.Mutex
 	synced bool
 	// heard is when the watch last brought something.
-	heard   time.Time
-	current map[key]*record
-	// perNamespace counts the servers of each namespace that has any.
-	perNamespace map[string]int
+	heard time.Time
+	// current has the servers of each namespace that has any, by name.
+	current map[string]map[string]*record
 	// versions are the current versions and those in the history, by their
 	// resourceVersion: no two writes have the same one.
 	versions map[uint64]*record
 	// history holds every change after the resourceVersion start, in order.
 	history []change
 	start   uint64
+	// size is about how many bytes the old versions in it take.
+	size int
 	// latest is the resourceVersion up to which everything is known.
 	latest uint64
 	// sequence is the number of history[0], counted since the feed was made; epoch
@@ -79,14 +86,13 @@ type feed struct {
 
 func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
 	return &feed{
-		projector:    p,
-		clock:        c,
-		log:          log,
-		heard:        c.Now(),
-		current:      map[key]*record{},
-		perNamespace: map[string]int{},
-		versions:     map[uint64]*record{},
-		wake:         make(chan struct{}),
+		projector: p,
+		clock:     c,
+		log:       log,
+		heard:     c.Now(),
+		current:   map[string]map[string]*record{},
+		versions:  map[uint64]*record{},
+		wake:      make(chan struct{}),
 	}
 }
 
@@ -157,15 +163,12 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 	defer f.mu.Unlock()
 	f.heard = f.clock.Now()
 	f.sequence += uint64(len(f.history))
-	f.history = nil
+	f.history, f.size = nil, 0
 	f.epoch++
 	clear(f.current)
-	clear(f.perNamespace)
 	clear(f.versions)
 	for _, r := range records {
-		f.current[r.known] = r
-		f.perNamespace[r.known.namespace]++
-		f.versions[r.rv] = r
+		f.set(r)
 	}
 	f.start, f.latest, f.synced = rv, rv, true
 	f.broadcast()
@@ -182,7 +185,7 @@ func (f *feed) read(obj any) (*record, error) {
 
 // apply adds the step of k to version r, nil if it went, to the history.
 func (f *feed) apply(rv uint64, k key, r *record) {
-	old := f.current[k]
+	old := f.current[k.namespace][k.name]
 	if rv <= f.start || (old == nil && r == nil) || (old != nil && rv <= old.rv) {
 		return // Told again after the connection broke.
 	}
@@ -191,29 +194,38 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 		c.base, c.host = !sameBase(old, r), !old.host.equal(r.host)
 	}
 	if r == nil {
-		delete(f.current, k)
-		if f.perNamespace[k.namespace]--; f.perNamespace[k.namespace] == 0 {
-			delete(f.perNamespace, k.namespace)
+		delete(f.current[k.namespace], k.name)
+		if len(f.current[k.namespace]) == 0 {
+			delete(f.current, k.namespace)
 		}
 	} else {
-		if old == nil {
-			f.perNamespace[k.namespace]++
-		}
-		f.current[k], f.versions[rv] = r, r
+		f.set(r)
 	}
 	f.history = append(f.history, c)
+	f.size += old.size()
 	f.latest = max(f.latest, rv)
-	if len(f.history) > historyLength {
-		f.trim(len(f.history) - historyLength*7/8)
+	if len(f.history) > historyLength || f.size > historySize {
+		f.trim()
 	}
 	f.broadcast()
 }
 
-// trim forgets the oldest n changes.
-func (f *feed) trim(n int) {
-	for _, c := range f.history[:n] {
-		if c.old != nil {
-			delete(f.versions, c.old.rv)
+func (f *feed) set(r *record) {
+	servers := f.current[r.known.namespace]
+	if servers == nil {
+		servers = map[string]*record{}
+		f.current[r.known.namespace] = servers
+	}
+	servers[r.known.name], f.versions[r.rv] = r, r
+}
+
+// trim forgets the oldest changes, an eighth of what there may be.
+func (f *feed) trim() {
+	n := 0
+	for ; len(f.history)-n > historyLength*7/8 || n < len(f.history) && f.size > historySize*7/8; n++ {
+		if old := f.history[n].old; old != nil {
+			delete(f.versions, old.rv)
+			f.size -= old.size()
 		}
 	}
 	f.start = f.history[n-1].rv
@@ -249,29 +261,38 @@ func (f *feed) hasSynced() bool {
 func (f *feed) namespaces() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	names := make([]string, 0, len(f.perNamespace))
-	for namespace := range f.perNamespace {
-		names = append(names, namespace)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(f.current))
+}
+
+// version returns the resourceVersion up to which everything is known.
+func (f *feed) version() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.latest
 }
 
 // list returns the servers of namespace, or of all if it is "", in order, and the
 // resourceVersion that they are of.
 func (f *feed) list(namespace string) ([]*record, uint64) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.listLocked(namespace), f.latest
+	records, latest := f.listLocked(namespace), f.latest
+	f.mu.Unlock()
+	return inOrder(records), latest
 }
 
+// listLocked returns the servers of namespace, or of all if it is "", in no order.
 func (f *feed) listLocked(namespace string) []*record {
-	records := make([]*record, 0, len(f.current))
-	for _, r := range f.current {
-		if namespace == "" || r.known.namespace == namespace {
-			records = append(records, r)
-		}
+	if namespace != "" {
+		return slices.Collect(maps.Values(f.current[namespace]))
 	}
+	var records []*record
+	for _, servers := range f.current {
+		records = slices.AppendSeq(records, maps.Values(servers))
+	}
+	return records
+}
+
+func inOrder(records []*record) []*record {
 	slices.SortFunc(records, func(a, b *record) int { return a.known.compare(b.known) })
 	return records
 }
@@ -350,11 +371,13 @@ func (f *feed) next(c *cursor) (read, error) {
 // more to read first.
 func (f *feed) at(c cursor, namespace string) (records []*record, latest uint64, ok bool) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	if c.epoch != f.epoch || c.next != f.sequence+uint64(len(f.history)) {
+		f.mu.Unlock()
 		return nil, 0, false
 	}
-	return f.listLocked(namespace), f.latest, true
+	records, latest = f.listLocked(namespace), f.latest
+	f.mu.Unlock()
+	return inOrder(records), latest, true
 }
 
 func (k key) compare(other key) int {

@@ -220,6 +220,28 @@ func TestAWatchFromBeforeTheHistoryIsGone(t *testing.T) {
 	}
 }
 
+func TestTheHistoryOfLargeServersIsShorter(t *testing.T) {
+	large := func(s *computev1alpha1.Server) {
+		for range 32 {
+			s.Status.Networks = append(s.Status.Networks, computev1alpha1.ServerNetwork{Addresses: make([]string, 32)})
+		}
+	}
+	f := newTestFeed(t)
+	for rv := range 4000 {
+		check(t, f.Update(server(rv+11, "ns", "web", large)))
+		if f.size > historySize {
+			t.Fatalf("%d bytes are kept", f.size)
+		}
+	}
+	kept := 0
+	for _, c := range f.history {
+		kept += c.old.size()
+	}
+	if len(f.history) < 100 || len(f.versions) > len(f.history)+2 || kept != f.size {
+		t.Errorf("%d changes and %d versions are kept, of %d bytes, not %d", len(f.history), len(f.versions), f.size, kept)
+	}
+}
+
 func TestAWatcherThatFallsBehindOrSeesTheHistoryBeginAnewStartsOver(t *testing.T) {
 	f := newTestFeed(t)
 	c, err := f.open(10)

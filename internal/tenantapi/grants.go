@@ -4,6 +4,7 @@ package tenantapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,8 +30,10 @@ const (
 	// maxQuestions is how many questions of one request the authorizer is asked at
 	// once. A list of all namespaces asks one or two for each.
 	maxQuestions = 64
-	// maxVerdicts bounds the memory of answers, which lapse by themselves.
-	maxVerdicts = 100_000
+	// maxVerdicts bounds the memory of answers. Those that have lapsed are dropped every
+	// sweepInterval.
+	maxVerdicts   = 100_000
+	sweepInterval = 10 * time.Second
 )
 
 // grant says how much of the host a caller sees of a server.
@@ -64,11 +67,17 @@ type grants struct {
 
 	mu       sync.Mutex
 	verdicts map[question]*verdict
+	// swept is when those that have lapsed were dropped last.
+	swept time.Time
 }
 
 // question is what the authorizer is asked: may this user `get` this subresource
 // of a server, or with no name, of every server; of a namespace, or of all.
-type question struct{ user, subresource, namespace, name string }
+type question struct {
+	// user is the hash of an identity: those of people in many groups are long.
+	user                         [sha256.Size]byte
+	subresource, namespace, name string
+}
 
 // verdict is an answer, or one that is on its way.
 type verdict struct {
@@ -84,37 +93,32 @@ func newGrants(a authorizer.Authorizer, c clock.PassiveClock) *grants {
 
 // of returns the grant of u in namespace, "" for all of them together, on the
 // server called name, "" for every server. With an error the grant is what is
-// certain: an answer that did not come counts as no.
+// certain: an answer that did not come counts as no. What is asked depends on the caller
+// alone, never on the server, or the time that it takes would tell of it.
 func (g *grants) of(ctx context.Context, u user.Info, namespace, name string) (grant, error) {
-	full, fullErr := g.full(ctx, u, namespace, name)
+	// One server is asked about only for who was refused for all of them: a question
+	// without a name means every server, and many requests share its answer.
+	full, fullErr := g.allowed(ctx, u, v1alpha1.SubresourceStatus, namespace, "")
 	if full {
 		return grantFull, nil
 	}
-	unknown, err := g.unknown(ctx, u, namespace, name)
-	if unknown {
+	var asking sync.WaitGroup
+	if name != "" {
+		asking.Go(func() { full, fullErr = g.allowed(ctx, u, v1alpha1.SubresourceStatus, namespace, name) })
+	}
+	unknown, err := g.allowed(ctx, u, v1alpha1.SubresourceUnknownStatus, namespace, "")
+	if name != "" && !unknown {
+		unknown, err = g.allowed(ctx, u, v1alpha1.SubresourceUnknownStatus, namespace, name)
+	}
+	asking.Wait()
+	switch {
+	case full:
+		return grantFull, nil
+	case unknown:
 		return grantUnknown, fullErr
+	default:
+		return grantNone, errors.Join(fullErr, err)
 	}
-	return grantNone, errors.Join(fullErr, err)
-}
-
-// full says whether u sees host status.
-func (g *grants) full(ctx context.Context, u user.Info, namespace, name string) (bool, error) {
-	return g.namelessFirst(ctx, u, v1alpha1.SubresourceStatus, namespace, name)
-}
-
-// unknown says whether u sees host status while it is UNKNOWN.
-func (g *grants) unknown(ctx context.Context, u user.Info, namespace, name string) (bool, error) {
-	return g.namelessFirst(ctx, u, v1alpha1.SubresourceUnknownStatus, namespace, name)
-}
-
-// namelessFirst asks about one server only who was refused for all of them: a
-// question without a name means every server, and many requests share its answer.
-func (g *grants) namelessFirst(ctx context.Context, u user.Info, subresource, namespace, name string) (bool, error) {
-	allowed, err := g.allowed(ctx, u, subresource, namespace, "")
-	if allowed || name == "" {
-		return allowed, err
-	}
-	return g.allowed(ctx, u, subresource, namespace, name)
 }
 
 // ofNamespaces returns the grant in each namespace, asked at the same time.
@@ -144,7 +148,7 @@ func (g *grants) ofNamespaces(ctx context.Context, u user.Info, namespaces []str
 }
 
 func (g *grants) allowed(ctx context.Context, u user.Info, subresource, namespace, name string) (bool, error) {
-	q := question{identity(u), subresource, namespace, name}
+	q := question{sha256.Sum256([]byte(identity(u))), subresource, namespace, name}
 	v, mine := g.lookup(q)
 	if mine {
 		// The answer is for everybody who waits, so one caller that hangs up must not
@@ -175,12 +179,9 @@ func (g *grants) lookup(q question) (v *verdict, mine bool) {
 	if v, ok := g.verdicts[q]; ok && now.Sub(v.asked) < verdictTTL {
 		return v, false
 	}
-	if len(g.verdicts) >= maxVerdicts {
-		for old, v := range g.verdicts {
-			if now.Sub(v.asked) >= verdictTTL {
-				delete(g.verdicts, old)
-			}
-		}
+	if full := len(g.verdicts) >= maxVerdicts; full || now.Sub(g.swept) >= sweepInterval {
+		g.swept = now
+		maps.DeleteFunc(g.verdicts, func(_ question, v *verdict) bool { return now.Sub(v.asked) >= verdictTTL })
 		if len(g.verdicts) >= maxVerdicts {
 			clear(g.verdicts)
 		}

@@ -4,9 +4,9 @@ package tenantapi
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -218,7 +218,7 @@ func TestTheMemoryOfVerdictsIsBounded(t *testing.T) {
 	c := testingclock.NewFakePassiveClock(instant)
 	g := newGrants(f, c)
 	for i := range maxVerdicts {
-		g.verdicts[question{user: strings.Repeat("x", i%7), namespace: fmt.Sprint(i)}] = &verdict{asked: instant}
+		g.verdicts[question{user: sha256.Sum256([]byte{byte(i % 7)}), namespace: fmt.Sprint(i)}] = &verdict{asked: instant}
 	}
 	c.SetTime(instant.Add(time.Hour))
 	if _, err := g.of(t.Context(), ann, "ns", ""); err != nil {
@@ -226,5 +226,17 @@ func TestTheMemoryOfVerdictsIsBounded(t *testing.T) {
 	}
 	if len(g.verdicts) > 2 {
 		t.Errorf("%d verdicts are remembered an hour later", len(g.verdicts))
+	}
+	for i := range 1000 { // Names that nobody asks for again.
+		if _, err := g.of(t.Context(), ann, "ns", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.SetTime(instant.Add(time.Hour + sweepInterval))
+	if _, err := g.of(t.Context(), ann, "ns", ""); err != nil {
+		t.Fatal(err)
+	}
+	if len(g.verdicts) > 2 {
+		t.Errorf("%d verdicts are remembered %s later", len(g.verdicts), sweepInterval)
 	}
 }

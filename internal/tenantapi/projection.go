@@ -40,6 +40,22 @@ type record struct {
 	known key
 }
 
+// size is about how many bytes a version takes, none if there is none.
+func (r *record) size() int {
+	if r == nil {
+		return 0
+	}
+	const (
+		fixed = 1 << 10
+		each  = 96 // A text of usual length, with its header.
+	)
+	texts := 2 * len(r.base.Labels)
+	for i := range r.base.Status.Networks {
+		texts += 1 + len(r.base.Status.Networks[i].Addresses)
+	}
+	return fixed + each*texts
+}
+
 // key is what a server is known by.
 type key struct{ namespace, name string }
 

@@ -5,8 +5,10 @@ package tenantapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
@@ -95,10 +98,10 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if err != nil {
 		return nil, err
 	}
-	var full bool
-	var fullErr error
+	var granted grant
+	var grantErr error
 	var asking sync.WaitGroup
-	asking.Go(func() { full, fullErr = s.grants.full(ctx, u, namespace, name) })
+	asking.Go(func() { granted, grantErr = s.grants.of(ctx, u, namespace, name) })
 	var resourceVersion string
 	if options != nil {
 		resourceVersion = options.ResourceVersion
@@ -112,38 +115,21 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
-	unknown := func(ctx context.Context) bool {
-		unknown, err := s.grants.unknown(ctx, u, namespace, name)
-		if err != nil {
-			s.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
-		}
-		return unknown
+	decided("get", granted, grantErr)
+	if grantErr != nil {
+		s.log.Error(grantErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
 	}
-	v := &view{hostColumn: full}
-	granted := grantNone
-	switch {
-	case full:
-		granted = grantFull
-	case grantUnknown.shows(r.host.status):
-		if unknown(ctx) {
-			granted, v.hostColumn = grantUnknown, true
-		}
-	default:
-		// The weaker grant changes nothing in this object. Whether the caller has it
-		// only a table needs to know, so only then it is asked. Its empty cell says that
-		// the host is not UNKNOWN, which may be out of date, too.
+	shown := granted.shows(r.host.status)
+	v := &view{Server: r.project(granted), hostColumn: shown}
+	if granted == grantUnknown && !shown {
+		// The weaker grant changes nothing in this object, but a table has an empty cell,
+		// which says that the host is not UNKNOWN, and that may be out of date, too.
 		v.lateHostColumn = func(ctx context.Context) bool {
-			shown := unknown(ctx)
-			s.warn(ctx, shown)
-			return shown
+			s.warn(ctx, true)
+			return true
 		}
 	}
-	decided("get", granted, fullErr)
-	if fullErr != nil {
-		s.log.Error(fullErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
-	}
-	v.Server = r.project(granted)
-	s.warn(ctx, granted != grantNone)
+	s.warn(ctx, shown)
 	return v, nil
 }
 
@@ -257,7 +243,7 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 			return apierrors.NewInternalError(err)
 		}
 	case options.ResourceVersion == "0":
-		_, w.rv = s.feed.list(w.namespace)
+		w.rv = s.feed.version()
 	default:
 		rv, err := parseResourceVersion(options.ResourceVersion)
 		if err != nil {
@@ -334,6 +320,12 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 	patience, cancel := context.WithTimeout(ctx, cachePatience)
 	found := s.feed.find(patience, versions)
 	cancel()
+	for i, r := range found {
+		// Versions are used again where etcd was restored: never hand out another server.
+		if item := &list.Items[i]; r != nil && (r.known != key{item.Namespace, item.Name} || r.base.UID != item.UID) {
+			found[i] = nil
+		}
+	}
 	if !slices.Contains(found, nil) {
 		return found, nil
 	}
@@ -402,7 +394,12 @@ func caller(ctx context.Context) (user.Info, string, error) {
 	if !ok {
 		return nil, "", apierrors.NewInternalError(errors.New("the request has no user"))
 	}
-	return u, request.NamespaceValue(ctx), nil
+	namespace := request.NamespaceValue(ctx)
+	if problems := validation.IsDNS1123Label(namespace); namespace != "" && len(problems) > 0 {
+		// Such as "..", which would be another path on the way to the custom resources.
+		return nil, "", apierrors.NewBadRequest(fmt.Sprintf("the namespace %q cannot be: %s", namespace, strings.Join(problems, "; ")))
+	}
+	return u, namespace, nil
 }
 
 // nameOf returns the name of the one server that a request is for, as Kubernetes

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -47,7 +48,8 @@ const (
 	staleServers    = "servers may be out of date"
 )
 
-// testStorage answers ann, of what an API server has that has the server web, UP.
+// testStorage answers ann, of what an API server has that has the servers web, UP, and
+// off, UNKNOWN.
 type testStorage struct {
 	*storage
 	authorizer *fakeAuthorizer
@@ -58,11 +60,21 @@ func newTestStorage(t *testing.T) testStorage {
 	t.Helper()
 	apiServer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var answer runtime.Object
-		if strings.HasSuffix(r.URL.Path, "/servers/web") {
-			web := server(8, "ns", "web")
-			web.SetGroupVersionKind(computev1alpha1.SchemeGroupVersion.WithKind("Server"))
+		web, off := server(8, "ns", "web"), server(8, "ns", "off", host(computev1alpha1.HostStatusUnknown))
+		for _, s := range []*computev1alpha1.Server{web, off} {
+			s.SetGroupVersionKind(computev1alpha1.SchemeGroupVersion.WithKind("Server"))
+		}
+		switch {
+		case strings.HasSuffix(r.URL.Path, "/servers/web"):
 			answer = web
-		} else {
+		case strings.HasSuffix(r.URL.Path, "/servers/off"):
+			answer = off
+		case !strings.Contains(r.Header.Get("Accept"), "PartialObjectMetadataList"):
+			answer = &computev1alpha1.ServerList{
+				TypeMeta: metav1.TypeMeta{APIVersion: computev1alpha1.SchemeGroupVersion.String(), Kind: "ServerList"},
+				Items:    []computev1alpha1.Server{*off},
+			}
+		default:
 			answer = &metav1.PartialObjectMetadataList{
 				TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"},
 				ListMeta: metav1.ListMeta{ResourceVersion: "10"},
@@ -125,6 +137,57 @@ func TestAGetWarnsOfOldHostStatusWhoIsToldOfIt(t *testing.T) {
 			check(t, err)
 			warned.expect(t, "the table", c.asTable...)
 		})
+	}
+}
+
+// The time that an answer takes tells how many questions it needed.
+func TestWhatAGetAsksOfTheAuthorizerDoesNotDependOnTheHostStatus(t *testing.T) {
+	for name, allow := range map[string][]string{
+		"no grant":             nil,
+		"full":                 {"status/ns/"},
+		"full, of this one":    {"status/ns/web", "status/ns/off"},
+		"unknown only":         {"unknownstatus/ns/"},
+		"unknown, of this one": {"unknownstatus/ns/web", "unknownstatus/ns/off"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := map[string]int{}
+			for _, server := range []string{"web", "off"} { // UP and UNKNOWN.
+				s := newTestStorage(t)
+				s.authorizer.set(allow...)
+				ctx, _ := s.request(t)
+				object, err := s.Get(ctx, server, &metav1.GetOptions{})
+				check(t, err)
+				_, err = s.ConvertToTable(ctx, object, nil)
+				check(t, err)
+				asked[server] = s.authorizer.count()
+			}
+			if asked["web"] != asked["off"] || asked["web"] == 0 {
+				t.Errorf("questions: %v", asked)
+			}
+		})
+	}
+}
+
+// An API server whose etcd was restored uses versions again.
+func TestAListNeverHandsOutAnotherServerOfTheSameVersion(t *testing.T) {
+	s := newTestStorage(t)
+	s.authorizer.set("status/ns/")
+	other := &metav1.PartialObjectMetadataList{Items: []metav1.PartialObjectMetadata{
+		{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "off", UID: "ns/off", ResourceVersion: "8"}}, // web's, in the feed.
+	}}
+	ctx, _ := s.request(t)
+	records, err := s.bodies(ctx, "ns", other, metav1.ListOptions{})
+	check(t, err)
+	if len(records) != 1 || records[0].known.name != "off" {
+		t.Errorf("got %v", records)
+	}
+}
+
+func TestANamespaceThatCannotBeIsRefused(t *testing.T) {
+	s := newTestStorage(t)
+	ctx := request.WithUser(request.WithNamespace(t.Context(), ".."), ann)
+	if _, err := s.List(ctx, &metainternalversion.ListOptions{}); !apierrors.IsBadRequest(err) {
+		t.Errorf("error %v", err)
 	}
 }
 

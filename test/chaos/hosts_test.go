@@ -96,7 +96,7 @@ func newRenewer(config *rest.Config, namespace, name string, duration, interval 
 		heartbeat: agent.Heartbeat{
 			Leases: &witness{client.CoordinationV1().Leases(namespace), namespace, seen},
 			Name:   name, Duration: duration, Interval: interval,
-			Clock: c, Logger: logr.Discard(), OnTransportError: dialer.CloseAll,
+			Clock: c, Logger: logr.Discard(), OnConnectionFailure: dialer.CloseAll,
 		},
 	}, nil
 }

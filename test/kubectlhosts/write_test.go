@@ -220,6 +220,28 @@ func TestWhatWasConfirmedIsWhatIsWritten(t *testing.T) {
 	s.golden(t)
 }
 
+func TestWhatIsNotAsItWasConfirmedIsNotWritten(t *testing.T) {
+	for _, name := range []string{"compute-1", "compute-2"} {
+		h := silent(name)
+		h.labels = map[string]string{"rack": "r13"}
+		h.make(t)
+	}
+	s := newSession()
+	s.terminal = true
+	// Meanwhile compute-2 is replaced: what was said of the old one is not said of the new.
+	s.answers = &whileAsked{do: []func(){func() {
+		must(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
+		must(t, env.admin.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-2"}}))
+	}}}
+	if code := s.run(t.Context(), "force-down", "-l", "rack=r13", "--reason", "no power"); code != 1 {
+		t.Errorf("ends with %d", code)
+	}
+	if f := read(t, "compute-2").Spec.ForcedDown; f != nil {
+		t.Error("another host was forced down")
+	}
+	s.golden(t)
+}
+
 func TestWhoAppliesAFieldIsNamed(t *testing.T) {
 	obj := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-1"}}
 	must(t, env.admin.Patch(t.Context(), obj, client.RawPatch(types.ApplyPatchType, []byte(
@@ -227,6 +249,8 @@ func TestWhoAppliesAFieldIsNamed(t *testing.T) {
 		client.FieldOwner("argocd-controller")))
 	t.Cleanup(func() { must(t, env.admin.Delete(context.Background(), obj)) })
 	s := newSession()
+	s.run(t.Context(), "disable", "compute-1", "--reason", "new memory")
+	s.run(t.Context(), "disable", "compute-1", "--reason", "new memory")
 	s.run(t.Context(), "enable", "compute-1")
 	s.golden(t)
 }

@@ -4,6 +4,7 @@ package nodemirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -271,6 +272,37 @@ func TestAProtectedComputeServiceOutlivesItsNodeUntilItIsNotNeeded(t *testing.T)
 	must(t, refused())
 	kubectl(t, "annotate", "csvc", name, v1alpha1.AnnotationDeletionProtection+"-")
 	eventually(t, gone(name, before))
+}
+
+func TestAProtectedComputeServiceSaysNothingOfAMachineThatWasReplaced(t *testing.T) {
+	const name = "protected-replaced"
+	newNode(t, name)
+	eventually(t, exists(name))
+	newServer(t, "on-"+name, name)
+	kubectl(t, "annotate", "csvc", name, v1alpha1.AnnotationDeletionProtection+"=true")
+	kubectl(t, "taint", "nodes", name, taint)
+	eventually(t, says(name, "", "", "true", taintReason))
+	before, err := get(name)
+	must(t, err)
+	deleteNode(t, name)
+	newNode(t, name)
+	eventually(t, says(name, "", "", "", ""))
+	kubectl(t, "cordon", name)
+	eventually(t, says(name, "true", cordonReason, "", ""))
+	after, err := get(name)
+	must(t, err)
+	if before.UID != after.UID {
+		t.Error("it was deleted although it is protected")
+	}
+	kubectl(t, "annotate", "csvc", name, v1alpha1.AnnotationDeletionProtection+"-")
+	eventually(t, func() error {
+		now, err := get(name)
+		if err == nil && now.UID == before.UID {
+			return errors.New("it is still that of the old machine")
+		}
+		return err
+	})
+	eventually(t, says(name, "true", cordonReason, "", ""))
 }
 
 func TestANodeThatIsNotSelectedAnyMoreKeepsItsComputeService(t *testing.T) {
