@@ -81,12 +81,12 @@ func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Hear
 		return nil, fmt.Errorf("making the client for heartbeats: %w", err)
 	}
 	return &Heartbeat{
-		Leases:           client.CoordinationV1().Leases(options.LeaseNamespace),
-		Name:             options.HostName,
-		Duration:         options.LeaseDuration,
-		Interval:         options.RenewInterval,
-		Clock:            clock.RealClock{},
-		Logger:           log.WithName("heartbeat"),
+		Leases:              client.CoordinationV1().Leases(options.LeaseNamespace),
+		Name:                options.HostName,
+		Duration:            options.LeaseDuration,
+		Interval:            options.RenewInterval,
+		Clock:               clock.RealClock{},
+		Logger:              log.WithName("heartbeat"),
 		OnConnectionFailure: dialer.CloseAll,
 	}, nil
 }
