@@ -163,15 +163,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	case applyFields:
 		err = r.apply(ctx, service, d.fields)
 	case remove:
-		result, kept, err := r.remove(ctx, service, d.say)
-		if !kept || d.fields == nil {
-			return result, err
-		}
-		// What the old machine was said to be must not hold for the new one meanwhile.
-		if err := r.apply(ctx, service, d.fields); err != nil {
-			return r.outcome(ctx, request.Name, err)
-		}
-		return result, nil
+		return r.remove(ctx, service, d)
 	}
 	if err == nil {
 		r.say(ctx, request.Name, d.say)
@@ -265,28 +257,33 @@ func inDispute(err error) (fields []string) {
 }
 
 // remove deletes the ComputeService of a Node that is gone, and tells how many Servers
-// lose their host status by that. One that is protected is kept.
-func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeService, why string) (result reconcile.Result, kept bool, err error) {
+// lose their host status by that. One that is protected stays, and says what d has for it.
+func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeService, d decision) (reconcile.Result, error) {
 	servers, err := r.serversOn(service.Name)
 	if err != nil {
-		return reconcile.Result{}, false, fmt.Errorf("counting the Servers on the host: %w", err)
+		return reconcile.Result{}, fmt.Errorf("counting the Servers on the host: %w", err)
 	}
 	err = r.client.Delete(ctx, service, client.Preconditions{UID: &service.UID, ResourceVersion: &service.ResourceVersion})
 	switch {
 	case apierrors.IsNotFound(err):
-		return reconcile.Result{}, false, nil
+		return reconcile.Result{}, nil
 	case apierrors.IsConflict(err):
-		result, err = r.outcome(ctx, service.Name, err)
-		return result, false, err
+		return r.outcome(ctx, service.Name, err)
 	case (apierrors.IsForbidden(err) || apierrors.IsInternalError(err)) && service.Annotations[v1alpha1.AnnotationDeletionProtection] == "true":
-		r.say(ctx, service.Name, why+", but its ComputeService is protected; trying again until that is lifted: "+err.Error())
-		return reconcile.Result{RequeueAfter: refusedRetry}, true, nil
+		r.say(ctx, service.Name, d.say+", but its ComputeService is protected; trying again until that is lifted: "+err.Error())
+		if d.fields != nil {
+			// What the old machine was said to be must not hold for the new one meanwhile.
+			if err := r.apply(ctx, service, d.fields); err != nil {
+				return r.outcome(ctx, service.Name, err)
+			}
+		}
+		return reconcile.Result{RequeueAfter: refusedRetry}, nil
 	case err != nil:
-		return reconcile.Result{}, false, fmt.Errorf("deleting the ComputeService: %w", err)
+		return reconcile.Result{}, fmt.Errorf("deleting the ComputeService: %w", err)
 	}
-	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", why, "serversThatNameIt", servers)
+	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", d.say, "serversThatNameIt", servers)
 	r.say(ctx, service.Name, "")
-	return reconcile.Result{}, false, nil
+	return reconcile.Result{}, nil
 }
 
 // say logs what is to be said of a name, once for as long as it holds; "" is nothing.

@@ -260,25 +260,25 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 		defer timer.Stop()
 		lasts = timer.C
 	}
-	quiet := time.NewTimer(w.source.silence)
-	defer quiet.Stop()
-	heard := time.Now()
+	heard, timer := time.Now(), time.NewTimer(w.source.silence)
+	defer timer.Stop()
+	quiet := timer.C
+	if !w.options.AllowWatchBookmarks {
+		quiet = nil
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return false
 		case <-lasts:
 			trouble.works(ctx)
-		case <-quiet.C:
+		case <-quiet:
 			left := w.source.silence - time.Since(heard)
-			if !w.options.AllowWatchBookmarks {
-				left = w.source.silence
-			}
 			if left <= 0 {
 				klog.FromContext(ctx).Info("A watch brings nothing, not even a bookmark; opening it again", trouble.values...)
 				return true
 			}
-			quiet.Reset(left)
+			timer.Reset(left)
 		case event, ok := <-w.inner.ResultChan():
 			if !ok {
 				return true

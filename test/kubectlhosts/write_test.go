@@ -183,6 +183,16 @@ func (w *whileAsked) Read(p []byte) (int, error) {
 	return copy(p, "y\n"), nil
 }
 
+// silentRack makes silent hosts with the label of a rack.
+func silentRack(t *testing.T, rack string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		h := silent(name)
+		h.labels = map[string]string{"rack": rack}
+		h.make(t)
+	}
+}
+
 func TestWhatWasConfirmedIsWhatIsWritten(t *testing.T) {
 	patch := func(name, body string) {
 		obj := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -195,11 +205,7 @@ func TestWhatWasConfirmedIsWhatIsWritten(t *testing.T) {
 			must(t, env.admin.Status().Update(t.Context(), s))
 		}
 	}
-	for _, name := range []string{"compute-1", "compute-2"} {
-		h := silent(name)
-		h.labels = map[string]string{"rack": "r12"}
-		h.make(t)
-	}
+	silentRack(t, "r12", "compute-1", "compute-2")
 	s := newSession()
 	s.terminal = true
 	// Meanwhile compute-1 comes back, which is a new question, and the label of
@@ -221,11 +227,7 @@ func TestWhatWasConfirmedIsWhatIsWritten(t *testing.T) {
 }
 
 func TestWhatIsNotAsItWasConfirmedIsNotWritten(t *testing.T) {
-	for _, name := range []string{"compute-1", "compute-2"} {
-		h := silent(name)
-		h.labels = map[string]string{"rack": "r13"}
-		h.make(t)
-	}
+	silentRack(t, "r13", "compute-1", "compute-2")
 	s := newSession()
 	s.terminal = true
 	// Meanwhile compute-2 is replaced: what was said of the old one is not said of the new.
