@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	goruntime "runtime"
 	"sync"
 	"time"
 
@@ -166,6 +167,10 @@ func newServer(options *Options, client kubernetes.Interface, s *storage, cert d
 	config := genericapiserver.NewConfig(codecs)
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
 	config.EnableProfiling = false
+	lists := newTurns(turnsPerCPU*goruntime.GOMAXPROCS(0), clock.RealClock{}, codecs)
+	config.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
+		return genericapiserver.DefaultBuildHandlerChain(lists.handler(api), c)
+	}
 	config.ShutdownDelayDuration = options.ShutdownDelay
 	describe(config, scheme)
 

@@ -43,6 +43,9 @@ type observer struct {
 	services  map[string][]judge.Status
 	servers   map[types.NamespacedName]*serverRecord
 	byHost    map[string][]types.NamespacedName
+	// bare are a bare client's verdicts, and bareError is why it gave up last.
+	bare      []judge.Span
+	bareError error
 }
 
 type renewals struct {
@@ -219,6 +222,7 @@ func (o *observer) run(ctx context.Context, direct, proxied *rest.Config, namesp
 	}
 	follow(ctx, "ComputeServices", &v1alpha1.ComputeService{}, listWatch(c, &v1alpha1.ComputeServiceList{}), o.service)
 	follow(ctx, "Servers", &v1alpha1.Server{}, listWatch(c, &v1alpha1.ServerList{}), o.server)
+	go o.compare(ctx, kube, c)
 	return nil
 }
 

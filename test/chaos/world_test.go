@@ -224,7 +224,7 @@ func (w *world) createFleet(ctx context.Context) error {
 	if err := inParallel(objects, func(o client.Object) error { return w.fleet.Client.Create(ctx, o) }); err != nil {
 		return fmt.Errorf("creating the fleet: %w", err)
 	}
-	return nil
+	return createBareObjects(ctx, w.kube, w.fleet.Client)
 }
 
 // measure returns how many statuses of Servers a bare client writes in a second.
@@ -456,7 +456,7 @@ func (u *unsettled) Error() string {
 
 // sight is what a leader can have seen of a lease namespace.
 func (w *world) sight(namespace string, end time.Time, latency time.Duration) judge.Sight {
-	s := judge.Sight{Latency: latency}
+	s := judge.Sight{Latency: latency, Bare: w.seen.bareVerdicts()}
 	s.Blind, s.BlindAtBest = w.seen.blind(namespace, blindAfter, w.begin, end)
 	w.seen.mu.Lock()
 	defer w.seen.mu.Unlock()

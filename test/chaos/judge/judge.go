@@ -88,6 +88,10 @@ type Sight struct {
 	Takeovers []Takeover
 	// Latency is what a write takes more than usual.
 	Latency time.Duration
+	// Bare are the verdicts of a bare client: the two writes that the proof and the
+	// status of a silent host are, each seen on a watch, by a user to whom the API
+	// server gives precedence over all.
+	Bare []Span
 }
 
 // Host is what is known of one host.
@@ -122,10 +126,13 @@ const (
 	FalseState
 	// LateServer: a Server that does not follow its host in time.
 	LateServer
+	// LateAsAll: declared UNKNOWN later than it should be, but no later than what a
+	// bare client's verdict took longer than usual then. No fault of the managers.
+	LateAsAll
 )
 
 func (k Kind) String() string {
-	return [...]string{"false UNKNOWN", "late or missed", "false state", "late server"}[k]
+	return [...]string{"false UNKNOWN", "late or missed", "false state", "late server", "late as a bare client"}[k]
 }
 
 // Judge returns what is wrong with the statuses of a host, from the moment begin
@@ -165,12 +172,15 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 			continue
 		}
 		if value, since := h.at(due); !isWarning(value) {
-			declared := "never"
+			kind, declared, more := Late, "never", sight.bareExcess(due)
 			if at, ok := h.declaredAfter(due); ok {
 				declared = fmt.Sprintf("%v too late", at.Sub(due).Round(time.Millisecond))
+				if !at.After(due.Add(more)) {
+					kind = LateAsAll
+				}
 			}
-			add(Late, due, "silent from %s to %s at %s, but %s since %s; UNKNOWN was due at %s and came %s",
-				r.Confirmed.Format(stamp), next, until.Format(stamp), value, since.Format(stamp), due.Format(stamp), declared)
+			add(kind, due, "silent from %s to %s at %s, but %s since %s; UNKNOWN was due at %s and came %s, while a bare client took %v longer than usual",
+				r.Confirmed.Format(stamp), next, until.Format(stamp), value, since.Format(stamp), due.Format(stamp), declared, more.Round(time.Millisecond))
 		}
 	}
 	return findings
@@ -302,6 +312,33 @@ func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
 		due = due.Add(b.To.Sub(later(b.From, t)) + d/2)
 	}
 	return due
+}
+
+// bareExcess returns how much longer than usual a bare client's verdict took at
+// most, in the time that the managers have for one that is due. What it had waited
+// before that does not count.
+func (s Sight) bareExcess(due time.Time) (longest time.Duration) {
+	deadline := due.Add(-Grace - proofAndVerdict*s.Latency)
+	usual := Usual(s.Bare)
+	for _, b := range s.Bare {
+		if b.To.After(deadline) && b.From.Before(due) {
+			longest = max(longest, b.To.Sub(later(b.From, deadline))-usual)
+		}
+	}
+	return longest
+}
+
+// Usual returns the median length of spans; 0 for none.
+func Usual(spans []Span) time.Duration {
+	if len(spans) == 0 {
+		return 0
+	}
+	lengths := make([]time.Duration, len(spans))
+	for i, s := range spans {
+		lengths[i] = s.length()
+	}
+	slices.Sort(lengths)
+	return lengths[len(lengths)/2]
 }
 
 // sighted returns how much of the time from one moment to another was sighted, at

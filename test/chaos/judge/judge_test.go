@@ -62,6 +62,16 @@ func TestOfServer(t *testing.T) {
 
 func span(from, to float64) Span { return Span{at(from), at(to)} }
 
+// bareVerdicts are usual ones of 50 ms each second, and one from from to to.
+func bareVerdicts(from, to float64) (out []Span) {
+	for s := 0.0; s < 100; s++ {
+		if s+0.05 < from || s > to {
+			out = append(out, span(s, s+0.05))
+		}
+	}
+	return append(out, span(from, to))
+}
+
 // A host with a D of 6 s that was UP from the start, in a record of 100 s.
 func TestJudge(t *testing.T) {
 	type kinds []Kind
@@ -161,6 +171,24 @@ func TestJudge(t *testing.T) {
 		},
 		"a leader that keeps a dead host for more than one D": {
 			every(0, 20), []Status{up, seen(Unknown, 33)}, Sight{Takeovers: []Takeover{{At: at(25), Started: at(22)}}}, kinds{Late},
+		},
+		"a host that is found late, while a bare client took as much longer": {
+			every(0, 20), []Status{up, seen(Unknown, 27.5)}, Sight{Bare: bareVerdicts(26.2, 26.8)}, kinds{LateAsAll},
+		},
+		"a host that is found later than a bare client would have": {
+			every(0, 20), []Status{up, seen(Unknown, 27.7)}, Sight{Bare: bareVerdicts(26.2, 26.8)}, kinds{Late},
+		},
+		"a host that is found late, while a bare client took what it always takes": {
+			every(0, 20), []Status{up, seen(Unknown, 27.1)}, Sight{Bare: bareVerdicts(26.2, 26.25)}, kinds{Late},
+		},
+		"a host that is found late, a while after a bare client was slow": {
+			every(0, 20), []Status{up, seen(Unknown, 27.5)}, Sight{Bare: bareVerdicts(22, 25.9)}, kinds{Late},
+		},
+		"a host that is found late, when a bare client had been waiting before its deadline": {
+			every(0, 20), []Status{up, seen(Unknown, 27.5)}, Sight{Bare: bareVerdicts(22, 26.3)}, kinds{Late},
+		},
+		"a host that is never found, while a bare client was slow": {
+			every(0, 20), []Status{up}, Sight{Bare: bareVerdicts(26.2, 26.8)}, kinds{Late},
 		},
 		"a verdict on a host that was seen to be silent in lists, while no watch worked": {
 			every(0, 20), []Status{up, seen(Unknown, 26.1)}, Sight{Blind: []Span{span(20.5, 39)}, BlindAtBest: []Span{}}, nil,
