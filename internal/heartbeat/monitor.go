@@ -38,6 +38,10 @@ type Options struct {
 	Logger logr.Logger
 }
 
+// stalledLogInterval is how often at most it is logged that a watch has stalled, which
+// may be tried again each second.
+const stalledLogInterval = time.Minute
+
 // Monitor watches the heartbeats and says which hosts report. It watches in
 // every replica, so that a standby is warm; it writes canaries and declares
 // silence only where it leads. It is safe for concurrent use.
@@ -123,6 +127,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 	}
 
 	elected := m.options.Elected
+	told := map[string]time.Duration{} // when a stalled watch was last logged
 	timer := m.options.Clock.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -136,7 +141,10 @@ func (m *Monitor) Start(ctx context.Context) error {
 		}
 		for _, namespace := range stalled {
 			if elected == nil {
-				m.options.Logger.Info("Watch of the heartbeats delivers nothing although canaries are written; opening it again", "namespace", namespace)
+				if last, ok := told[namespace]; !ok || m.now()-last >= stalledLogInterval {
+					told[namespace] = m.now()
+					m.options.Logger.Info("Watch of the heartbeats delivers nothing although canaries are written; opening it again", "namespace", namespace)
+				}
 			} else {
 				m.options.Logger.V(1).Info("No canary of a leader is to be seen; opening the watch again, in case it has stalled", "namespace", namespace)
 			}

@@ -57,7 +57,7 @@ func (w *stream) begin() {
 	w.options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
 	w.options.ResourceVersion = ""
 	w.options.AllowWatchBookmarks = true
-	w.present, w.refused = map[string]struct{}{}, time.Time{}
+	w.present, w.refused, w.unheard = map[string]struct{}{}, time.Time{}, 0
 }
 
 // replay takes an event of a watch that begins with all objects, and says whether it is

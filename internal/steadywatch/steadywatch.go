@@ -41,7 +41,9 @@ func Backoff() *wait.Backoff {
 const (
 	// silence is how long a watch may bring nothing before it is opened again.
 	// kube-apiserver sends a bookmark about once a minute, even while nothing changes; a
-	// watch that has stalled it would end after five to ten minutes only.
+	// watch that has stalled it would end after five to ten minutes only. One that goes
+	// on and brings nothing for as long once more stands where this API server has not
+	// been yet, as after a restore of its etcd: a new one begins with all objects.
 	silence = 90 * time.Second
 	// openLimit is how long a watch may take to be opened. kube-apiserver's priority and
 	// fairness lets a request wait for 15 s at most.
@@ -186,6 +188,9 @@ type stream struct {
 	continues, begins bool
 	// heard says that the watch below has brought something since it was last asked.
 	heard atomic.Bool
+	// unheard is for how long watches have been open since the last event, with the
+	// pauses between them, and without what it took to open them.
+	unheard time.Duration
 	// present are the keys that a watch which begins anew has shown, nil if none does.
 	present map[string]struct{}
 	// refused is since when the API server has answered such a watch with errors only.
@@ -215,6 +220,14 @@ func (w *stream) run(ctx context.Context) {
 		}
 		if w.due() {
 			w.begin()
+		} else if w.lost() {
+			klog.FromContext(ctx).Info("A watch brings nothing from where it stands; beginning with all objects", w.source.watching.values...)
+			if w.source.into == nil {
+				status := apierrors.NewResourceExpired("the API server brings nothing from there").Status()
+				w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
+				return
+			}
+			w.begin()
 		}
 		if !w.refused.IsZero() && time.Since(w.refused) > beginLimit {
 			status := apierrors.NewResourceExpired("the API server does not show all objects on a watch").Status()
@@ -224,10 +237,12 @@ func (w *stream) run(ctx context.Context) {
 		if time.Since(opened) > time.Second {
 			delay = backoff
 		}
+		pause := delay.Step()
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(delay.Step()):
+		case <-time.After(pause):
+			w.unheard += pause
 		}
 		err := w.reopen(ctx)
 		if err != nil && w.anew(err) {
@@ -262,6 +277,7 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 	}
 	heard, timer := time.Now(), time.NewTimer(w.source.silence)
 	defer timer.Stop()
+	defer func() { w.unheard += time.Since(heard) }()
 	quiet := timer.C
 	if !w.options.AllowWatchBookmarks {
 		quiet = nil
@@ -283,12 +299,11 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 			if !ok {
 				return true
 			}
-			heard = time.Now()
 			if event.Type == watch.Error {
 				err := apierrors.FromObject(event.Object)
 				trouble.failed(ctx, err)
 				if w.present != nil && w.refused.IsZero() {
-					w.refused = heard
+					w.refused = time.Now()
 				}
 				if w.present != nil || !isAnswer(err) || w.anew(err) {
 					return true // The stream broke, or can begin anew.
@@ -296,6 +311,7 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 				w.send(ctx, event)
 				return false
 			}
+			heard, w.unheard = time.Now(), 0
 			w.heard.Store(true)
 			if w.present != nil {
 				w.refused = time.Time{}
@@ -353,6 +369,11 @@ func isWhole(event watch.Event) bool {
 	}
 	object, err := meta.Accessor(event.Object)
 	return err == nil && object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
+}
+
+// lost says whether the watch goes on from where nothing comes.
+func (w *stream) lost() bool {
+	return w.options.AllowWatchBookmarks && w.resumable() && w.unheard >= 2*w.source.silence
 }
 
 func (w *stream) resumable() bool {

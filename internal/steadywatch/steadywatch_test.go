@@ -300,6 +300,82 @@ func TestAWatchThatBringsNotEvenABookmarkIsOpenedAgain(t *testing.T) {
 	want(t, w, -1)
 }
 
+// endsWithError is a watch that says that its stream broke when it is stopped, as one
+// of client-go does.
+type endsWithError struct {
+	*watch.FakeWatcher
+	once *sync.Once
+}
+
+func (w endsWithError) Stop() {
+	w.once.Do(func() {
+		w.Error(statusOf(apierrors.NewInternalError(errors.New("http2: response body closed"))))
+		w.FakeWatcher.Stop()
+	})
+}
+
+// After a restore of etcd a watch may stand at a version that is not there yet, from
+// where the API server shows nothing for as long as that takes.
+func TestAWatchThatBringsNothingWhenItIsOpenedAgainBeginsWithAllObjects(t *testing.T) {
+	ahead := metav1.ListOptions{ResourceVersion: "1000", AllowWatchBookmarks: true}
+	t.Run("in a cache", func(t *testing.T) {
+		for name, reopen := range map[string]time.Duration{"by itself": 0, "also if it is opened again all the time": time.Second} {
+			t.Run(name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					into := stored{cache.NewStore(cache.MetaNamespaceKeyFunc)}
+					if err := into.Add(named("undone", 999)); err != nil {
+						t.Fatal(err)
+					}
+					begun := time.Now()
+					source := New(&cache.ListWatch{WatchFuncWithContext: func(_ context.Context, options metav1.ListOptions) (watch.Interface, error) {
+						w := fake()
+						if ptr.Deref(options.SendInitialEvents, false) {
+							w.Add(named("restored", 7))
+							w.Action(watch.Bookmark, whole(9))
+						}
+						return endsWithError{w, &sync.Once{}}, nil
+					}}).Into(into)
+					w, err := source.ListWatch().WatchWithContext(t.Context(), ahead)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if reopen > 0 {
+						go func() {
+							for ; time.Since(begun) < 2*silence+time.Minute; time.Sleep(reopen) {
+								source.Reopen()
+							}
+						}()
+					}
+					for _, wanted := range []string{"ADDED restored 7", "DELETED undone 999", "BOOKMARK  9"} {
+						if got := into.take(t, w); got != wanted {
+							t.Errorf("got %s, want %s", got, wanted)
+						}
+					}
+					if after := time.Since(begun); after < 2*silence || after > 3*silence {
+						t.Errorf("after %v", after)
+					}
+					w.Stop()
+					time.Sleep(time.Hour)
+				})
+			})
+		}
+	})
+	t.Run("by a list, without a cache", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			s := &server{t: t, answers: []any{fake(), fake()}}
+			w, err := s.source().ListWatch().WatchWithContext(t.Context(), ahead)
+			if err != nil {
+				t.Fatal(err)
+			}
+			event := <-w.ResultChan()
+			if status, ok := event.Object.(*metav1.Status); !ok || status.Reason != metav1.StatusReasonExpired {
+				t.Errorf("the reflector is sent %v", event)
+			}
+			want(t, w, -1)
+		})
+	})
+}
+
 func TestAWatchThatWasNotAskedForBookmarksMayBeSilent(t *testing.T) {
 	first := fake()
 	s := &server{t: t, answers: []any{first}}

@@ -314,15 +314,15 @@ func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
 	return due
 }
 
-// bareExcess returns how much longer than usual a bare client's verdict took at
-// most, in the time that the managers have for one that is due. What it had waited
-// before that does not count.
-func (s Sight) bareExcess(due time.Time) (longest time.Duration) {
-	deadline := due.Add(-Grace - proofAndVerdict*s.Latency)
+// bareExcess returns how much longer than usual a bare client's verdict took at most,
+// in the time that ends at t: as much as the managers have for a verdict. What it had
+// waited before that does not count.
+func (s Sight) bareExcess(t time.Time) (longest time.Duration) {
+	begin := t.Add(-Grace - proofAndVerdict*s.Latency)
 	usual := Usual(s.Bare)
 	for _, b := range s.Bare {
-		if b.To.After(deadline) && b.From.Before(due) {
-			longest = max(longest, b.To.Sub(later(b.From, deadline))-usual)
+		if b.To.After(begin) && b.From.Before(t) {
+			longest = max(longest, b.To.Sub(later(b.From, begin))-usual)
 		}
 	}
 	return longest
@@ -342,11 +342,15 @@ func Usual(spans []Span) time.Duration {
 }
 
 // sighted returns how much of the time from one moment to another was sighted, at
-// best, for hosts with D d.
+// best, for hosts with D d. The managers can have seen a canary as much earlier than
+// the observer as a bare client was slower than usual then.
 func (s Sight) sighted(from, to time.Time, d time.Duration) time.Duration {
 	all := to.Sub(from)
 	for _, b := range s.BlindAtBest {
-		if lost := earlier(b.To, to).Sub(later(b.From, from)); lost > 0 && b.length() > 2*d/blindPerDuration {
+		if b.length() <= 2*d/blindPerDuration {
+			continue
+		}
+		if lost := earlier(b.To.Add(-s.bareExcess(b.To)), to).Sub(later(b.From, from)); lost > 0 {
 			all -= lost
 		}
 	}

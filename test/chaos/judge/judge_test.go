@@ -141,6 +141,12 @@ func TestJudge(t *testing.T) {
 			append(every(0, 20), every(40, 100)...), []Status{up, seen(Unknown, 39.1), seen(Up, 40.1)},
 			Sight{Blind: []Span{span(20.5, 39)}}, kinds{FalseUnknown},
 		},
+		"a verdict that the observer takes for early, who may have seen the end of blind time late, since a bare client was slow": {
+			every(0, 20), []Status{up, seen(Unknown, 44.5)}, Sight{Blind: []Span{span(20.5, 39.5)}, Bare: bareVerdicts(38.9, 39.6)}, nil,
+		},
+		"the same, while a bare client took what it always takes": {
+			every(0, 20), []Status{up, seen(Unknown, 44.5)}, Sight{Blind: []Span{span(20.5, 39.5)}, Bare: bareVerdicts(38.9, 38.95)}, kinds{FalseUnknown},
+		},
 		"a host that dies in blind time, found after the rest of D and half a D": {
 			every(0, 20), []Status{up, seen(Unknown, 47.5)}, Sight{Blind: []Span{span(20.5, 39)}}, nil,
 		},
