@@ -99,11 +99,12 @@ func (w *turnWriter) Write(p []byte) (int, error) {
 		return 0, context.Cause(w.ctx)
 	}
 	lent := w.turns.clock.AfterFunc(readerPatience, w.turns.give)
-	n, err := w.ResponseWriter.Write(p)
-	if !lent.Stop() {
-		w.mine = w.turns.take(w.ctx) == nil
-	}
-	return n, err
+	defer func() {
+		if !lent.Stop() {
+			w.mine = w.turns.take(w.ctx) == nil
+		}
+	}()
+	return w.ResponseWriter.Write(p)
 }
 
 func (w *turnWriter) end() {
