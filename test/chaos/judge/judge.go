@@ -319,7 +319,7 @@ func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
 // waited before that does not count.
 func (s Sight) bareExcess(t time.Time) (longest time.Duration) {
 	begin := t.Add(-Grace - proofAndVerdict*s.Latency)
-	usual := Usual(s.Bare)
+	usual := median(s.Bare)
 	for _, b := range s.Bare {
 		if b.To.After(begin) && b.From.Before(t) {
 			longest = max(longest, b.To.Sub(later(b.From, begin))-usual)
@@ -328,8 +328,8 @@ func (s Sight) bareExcess(t time.Time) (longest time.Duration) {
 	return longest
 }
 
-// Usual returns the median length of spans; 0 for none.
-func Usual(spans []Span) time.Duration {
+// median returns the median length of spans; 0 for none.
+func median(spans []Span) time.Duration {
 	if len(spans) == 0 {
 		return 0
 	}
@@ -347,7 +347,7 @@ func Usual(spans []Span) time.Duration {
 func (s Sight) sighted(from, to time.Time, d time.Duration) time.Duration {
 	all := to.Sub(from)
 	for _, b := range s.BlindAtBest {
-		if b.length() <= 2*d/blindPerDuration {
+		if b.length() <= 2*d/blindPerDuration || !b.To.After(from) || !b.From.Before(to) {
 			continue
 		}
 		if lost := earlier(b.To.Add(-s.bareExcess(b.To)), to).Sub(later(b.From, from)); lost > 0 {
