@@ -399,6 +399,9 @@ func (f *Fleet) newManager(name, webhookPort string, flags ...string) (p *devclu
 	}
 	metrics = net.JoinHostPort("127.0.0.1", ports[0])
 	args := append([]string{leaseNamespaces}, f.ManagerArgs...)
+	if _, ok := f.Installation.(shipped); ok { // Not of another release, which may not know the flag.
+		args = append(args, "--shutdown-delay=0s")
+	}
 	p, err = f.start(Command{Binary: "manager", Name: name, Config: config, Args: append(args, flags...), Addresses: []string{
 		"--metrics-bind-address=" + metrics,
 		"--health-probe-bind-address=" + net.JoinHostPort("127.0.0.1", ports[1]),

@@ -4,6 +4,7 @@ package manager
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/http"
@@ -38,6 +39,7 @@ import (
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
 	"hoststatus.dev/hoststatus/controllers/server"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/serving"
 	"hoststatus.dev/hoststatus/internal/steadywatch"
 )
 
@@ -135,15 +137,36 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := provideFleet(ctx, mgr.GetCache(), fence.leads); err != nil {
 		return err
 	}
-	serving, err := newWebhookServing(restConfig, options, log.WithName("webhook"))
+	webhook, err := newWebhookServing(restConfig, options, log.WithName("webhook"))
 	if err != nil {
 		return err
 	}
-	if err := addWebhook(mgr, serving, monitor, byHost.Count, options); err != nil {
+	if err := addWebhook(mgr, webhook, monitor, byHost.Count, options); err != nil {
 		return err
 	}
 	log.Info("Starting", "leaseNamespaces", options.LeaseNamespaces, "defaultLeaseDuration", options.DefaultLeaseDuration.String())
-	return start(ctx, mgr, log)
+	if webhook == nil {
+		return start(ctx, mgr, log)
+	}
+	return serveBeside(ctx, webhook.server, func(ctx context.Context) error { return start(ctx, mgr, log) })
+}
+
+// serveBeside serves the webhook while run runs. After ctx the webhook goes on for as
+// long as kube-apiserver may still send requests, and what run holds, the leadership
+// before all, does not wait for that.
+func serveBeside(ctx context.Context, webhook *serving.Server, run func(context.Context) error) error {
+	running, stop := context.WithCancel(ctx)
+	defer stop()
+	served := make(chan error, 1)
+	go func() {
+		served <- webhook.Run(ctx)
+		stop()
+	}()
+	err := run(running)
+	if ctx.Err() == nil {
+		webhook.Close() // One that failed is started again at once.
+	}
+	return errors.Join(err, <-served)
 }
 
 // start runs mgr until it ends. One that has not come to know what there is, because
@@ -173,7 +196,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 	if options.MirrorNodes {
 		services.Transform = nodemirror.KeepOwnEntries
 	}
-	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure}
+	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure, TLSOpts: []func(*tls.Config){options.TLS.Apply}}
 	if options.MetricsSecure {
 		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
 	}

@@ -39,6 +39,11 @@ type Options struct {
 	// manager makes its own certificate, shares it with its replicas, and tells the
 	// API server.
 	WebhookCertDir string
+	// ShutdownDelay is for how long the webhook goes on being served after the manager
+	// was told to stop.
+	ShutdownDelay time.Duration
+	// TLS is by which versions of TLS the webhook and /metrics are served.
+	TLS cli.TLSOptions
 	// Namespace is the manager's own: where the Secret and the Service of its webhook
 	// are.
 	Namespace string
@@ -66,8 +71,10 @@ func NewOptions() *Options {
 		MetricsSecure:           true,
 		HealthProbeBindAddress:  ":8081",
 		WebhookBindAddress:      ":9443",
-		Namespace:               "hoststatus-system",
-		PprofBindAddress:        "0",
+		// What it takes until no proxy sends requests any more.
+		ShutdownDelay:    5 * time.Second,
+		Namespace:        "hoststatus-system",
+		PprofBindAddress: "0",
 	}
 }
 
@@ -81,6 +88,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", o.HealthProbeBindAddress, "Address on which /healthz and /readyz are served; 0 serves them nowhere.")
 	fs.StringVar(&o.WebhookBindAddress, "webhook-bind-address", o.WebhookBindAddress, "Address on which the admission webhook is served, by TLS; 0 serves it nowhere.")
 	fs.StringVar(&o.WebhookCertDir, "webhook-cert-dir", o.WebhookCertDir, "Folder with "+certFile+" and "+keyFile+" of the webhook, for example of cert-manager. They are read again when they change, and the caBundle is left to whoever provides them. By default the manager makes its own certificate and fills in the caBundle.")
+	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "For how long the webhook is still served after the manager was told to stop, at most 1m. Another manager leads meanwhile.")
+	o.TLS.AddFlags(fs, "the webhook and /metrics")
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the manager: where the Secret and the Service of its webhook are.")
 	fs.BoolVar(&o.MirrorNodes, "mirror-nodes", o.MirrorNodes, "Keep one ComputeService for each Node, with the kubelet for its reporter. Needs kube-node-lease among --lease-namespaces, and the rights of config/node-mirror.")
 	fs.StringVar(&o.MirrorNodesSelector, "mirror-nodes-selector", o.MirrorNodesSelector, "Label selector of the Nodes that are mirrored, for example hypervisor=true; by default all are.")
@@ -118,6 +127,8 @@ func (o *Options) validateMirror() (errs field.ErrorList) {
 func (o *Options) validateWebhook() field.ErrorList {
 	errs := cli.ValidateNamespace(cli.Flag("namespace"), o.Namespace)
 	errs = append(errs, cli.ValidateKnownAddress(cli.Flag("webhook-bind-address"), o.WebhookBindAddress)...)
+	errs = append(errs, cli.ValidateShutdownDelay(cli.Flag("shutdown-delay"), o.ShutdownDelay)...)
+	errs = append(errs, o.TLS.Validate()...)
 	if o.WebhookCertDir == "" {
 		return errs
 	}

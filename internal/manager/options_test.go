@@ -28,7 +28,7 @@ func TestDefaults(t *testing.T) {
 	want := &Options{
 		LeaseNamespaces: []string{"hoststatus-leases"}, DefaultLeaseDuration: time.Minute, LeaderElectionNamespace: "hoststatus-leases",
 		MetricsBindAddress: ":8443", MetricsSecure: true, HealthProbeBindAddress: ":8081",
-		WebhookBindAddress: ":9443", Namespace: "hoststatus-system",
+		WebhookBindAddress: ":9443", ShutdownDelay: 5 * time.Second, Namespace: "hoststatus-system",
 		PprofBindAddress: "0",
 	}
 	if diff := cmp.Diff(want, parse(t)); diff != "" {
@@ -56,6 +56,8 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"the longest lease":   {"--default-lease-duration=1h"},
 		"nothing is served":   {"--metrics-bind-address=0", "--health-probe-bind-address=0", "--webhook-bind-address=0"},
 		"a webhook elsewhere": {"--webhook-bind-address=[::1]:443", "--namespace=else"},
+		"a lasting webhook":   {"--shutdown-delay=1m"},
+		"the newest TLS":      {"--tls-min-version=VersionTLS13"},
 		"a certificate":       {"--webhook-cert-dir=" + certificates(t)},
 		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081", "--pprof-bind-address=127.0.0.1:6060"},
 		"plain metrics":       {"--metrics-secure=false"},
@@ -76,6 +78,8 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		names []string
 	}{
 		"no lease namespace":                   {[]string{"--lease-namespaces="}, []string{"--lease-namespaces"}},
+		"a webhook that lasts too long":        {[]string{"--shutdown-delay=61s"}, []string{"--shutdown-delay"}},
+		"a TLS that there is not":              {[]string{"--tls-min-version=1.2", "--tls-cipher-suites=NONE"}, []string{"--tls-min-version", "--tls-cipher-suites[0]"}},
 		"a lease namespace that is none":       {[]string{"--lease-namespaces=good,Bad"}, []string{"--lease-namespaces[1]"}},
 		"an empty lease namespace":             {[]string{"--lease-namespaces=good,"}, []string{"--lease-namespaces[1]"}},
 		"a lease namespace twice":              {[]string{"--lease-namespaces=a,b,a"}, []string{"--lease-namespaces[2]"}},

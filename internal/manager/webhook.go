@@ -6,8 +6,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
-	"net"
-	"strconv"
+	"net/http"
+	"path/filepath"
 
 	"github.com/go-logr/logr"
 	"k8s.io/client-go/dynamic"
@@ -15,9 +15,12 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
+	ctrlmanager "sigs.k8s.io/controller-runtime/pkg/manager"
 	ctrlwebhook "sigs.k8s.io/controller-runtime/pkg/webhook"
 
 	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/serving"
 	"hoststatus.dev/hoststatus/internal/servingcert"
 	"hoststatus.dev/hoststatus/webhook"
 )
@@ -30,10 +33,12 @@ const (
 )
 
 // webhookServing is how the webhook is served: by which server, and with which
-// certificate of its own, if any.
+// certificate: its own, or one that somebody else provides.
 type webhookServing struct {
-	server ctrlwebhook.Server
-	own    *servingcert.Cert
+	server   *serving.Server
+	hooks    webhook.Registrar
+	own      *servingcert.Cert
+	provided *certwatcher.CertWatcher
 }
 
 // newWebhookServing returns nil if no webhook is to be served.
@@ -41,25 +46,30 @@ func newWebhookServing(restConfig *rest.Config, options *Options, log logr.Logge
 	if options.WebhookBindAddress == "0" {
 		return nil, nil
 	}
-	host, port, err := net.SplitHostPort(options.WebhookBindAddress)
-	if err != nil {
-		return nil, fmt.Errorf("--webhook-bind-address: %w", err)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		return nil, fmt.Errorf("--webhook-bind-address: %w", err)
-	}
-	serving := ctrlwebhook.Options{Host: host, Port: number, CertDir: options.WebhookCertDir, CertName: certFile, KeyName: keyFile}
+	w, config := &webhookServing{}, &tls.Config{} //nolint:gosec // its oldest version is a flag
+	options.TLS.Apply(config)
+	var err error
 	if options.WebhookCertDir != "" {
-		return &webhookServing{server: ctrlwebhook.NewServer(serving)}, nil
+		w.provided, err = certwatcher.New(filepath.Join(options.WebhookCertDir, certFile), filepath.Join(options.WebhookCertDir, keyFile))
+		if err != nil {
+			return nil, fmt.Errorf("--webhook-cert-dir: %w", err)
+		}
+		config.GetCertificate = w.provided.GetCertificate
+	} else {
+		if w.own, err = newWebhookCert(restConfig, options.Namespace, log); err != nil {
+			return nil, err
+		}
+		// The server listens at once, and fails handshakes until there is a certificate.
+		config.GetCertificate = w.own.GetCertificate
 	}
-	own, err := newWebhookCert(restConfig, options.Namespace, log)
-	if err != nil {
-		return nil, err
-	}
-	// The server listens at once, and fails handshakes until there is a certificate.
-	serving.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.GetCertificate = own.GetCertificate }}
-	return &webhookServing{server: ctrlwebhook.NewServer(serving), own: own}, nil
+	paths := http.NewServeMux()
+	// This server never starts: it is here for its metrics of each path.
+	w.hooks = ctrlwebhook.NewServer(ctrlwebhook.Options{WebhookMux: paths})
+	w.server = serving.NewServer(serving.Options{
+		Address: options.WebhookBindAddress, TLS: config, ShutdownDelay: options.ShutdownDelay,
+		Handler: paths, Clock: clock.RealClock{}, Logger: log,
+	})
+	return w, nil
 }
 
 func newWebhookCert(restConfig *rest.Config, namespace string, log logr.Logger) (*servingcert.Cert, error) {
@@ -79,25 +89,23 @@ func newWebhookCert(restConfig *rest.Config, namespace string, log logr.Logger) 
 	}), nil
 }
 
-// addWebhook lets mgr serve the webhook, and makes it ready only once it does.
-func addWebhook(mgr ctrl.Manager, serving *webhookServing, monitor *heartbeat.Monitor, serversOn func(string) (int, error), options *Options) error {
-	if serving == nil {
+// addWebhook registers the webhook, and makes mgr ready only once it is served.
+func addWebhook(mgr ctrl.Manager, w *webhookServing, monitor *heartbeat.Monitor, serversOn func(string) (int, error), options *Options) error {
+	if w == nil {
 		return nil
 	}
-	webhook.Register(serving.server, webhook.Options{
+	webhook.Register(w.hooks, webhook.Options{
 		Cache: mgr.GetClient(), Live: mgr.GetAPIReader(), ServersOn: serversOn, Monitor: monitor,
 		LeaseNamespaces: options.LeaseNamespaces, Scheme: mgr.GetScheme(),
 	})
-	if err := mgr.Add(serving.server); err != nil {
-		return fmt.Errorf("adding the webhook: %w", err)
-	}
-	if err := mgr.AddReadyzCheck("webhook", serving.server.StartedChecker()); err != nil {
+	if err := mgr.AddReadyzCheck("webhook", w.server.Ready); err != nil {
 		return fmt.Errorf("adding the readiness probe: %w", err)
 	}
-	if serving.own == nil {
-		return nil
+	var certificate ctrlmanager.Runnable = w.provided
+	if w.own != nil {
+		certificate = &everywhere{w.own.Run}
 	}
-	if err := mgr.Add(&everywhere{serving.own.Run}); err != nil {
+	if err := mgr.Add(certificate); err != nil {
 		return fmt.Errorf("adding the webhook's certificate: %w", err)
 	}
 	return nil

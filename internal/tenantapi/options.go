@@ -41,6 +41,8 @@ type Options struct {
 	VisibleLabelPrefixes []string
 	// ShutdownDelay is for how long it goes on serving after it was told to stop.
 	ShutdownDelay time.Duration
+	// TLS is by which versions of TLS it serves.
+	TLS cli.TLSOptions
 	// Audit says what is written to an audit log.
 	Audit *genericoptions.AuditOptions
 }
@@ -72,6 +74,7 @@ func (o *Options) addServingFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the server: where its Secrets and its Service are.")
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Name of the Service by which the API server reaches it.")
 	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "Folder with "+certFile+" and "+keyFile+", for example of cert-manager. They are read again when they change, and the APIService's caBundle is left to whoever provides them. By default the server makes its own certificate and fills in the caBundle.")
+	o.TLS.AddFlags(fs, "the server")
 	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "For how long requests are still served after the server was told to stop, at most 1m.")
 }
 
@@ -106,10 +109,8 @@ func (o *Options) validateServing() field.ErrorList {
 			}
 		}
 	}
-	if o.ShutdownDelay < 0 || o.ShutdownDelay > time.Minute {
-		errs = append(errs, field.Invalid(cli.Flag("shutdown-delay"), o.ShutdownDelay.String(), "must be from 0s to 1m"))
-	}
-	return errs
+	errs = append(errs, cli.ValidateShutdownDelay(cli.Flag("shutdown-delay"), o.ShutdownDelay)...)
+	return append(errs, o.TLS.Validate()...)
 }
 
 func (o *Options) validateView() field.ErrorList {

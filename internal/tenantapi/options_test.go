@@ -24,6 +24,7 @@ func TestOptionsAreValidatedWhole(t *testing.T) {
 		"a service that cannot be":        {func(o *Options) { o.ServiceName = "" }, []string{"--service-name"}},
 		"a folder without a certificate":  {func(o *Options) { o.CertDir = t.TempDir() }, []string{"--cert-dir", "--cert-dir"}},
 		"a long shutdown":                 {func(o *Options) { o.ShutdownDelay = time.Hour }, []string{"--shutdown-delay"}},
+		"a TLS that there is not":         {func(o *Options) { o.TLS.MinVersion = "1.2"; o.TLS.CipherSuites = []string{"NONE"} }, []string{"--tls-cipher-suites[0]", "--tls-min-version"}},
 		"no lease namespace":              {func(o *Options) { o.LeaseNamespaces = nil }, []string{"--lease-namespaces"}},
 		"a lease namespace twice":         {func(o *Options) { o.LeaseNamespaces = []string{"a", "a"} }, []string{"--lease-namespaces[1]"}},
 		"a prefix with its slash":         {func(o *Options) { o.VisibleLabelPrefixes = []string{"example.com/"} }, []string{"--visible-label-prefixes[0]"}},

@@ -178,6 +178,7 @@ func newServer(options *Options, client kubernetes.Interface, s *storage, cert d
 	serving.BindAddress, serving.BindPort = options.BindAddress, options.SecurePort
 	serving.ServerCert.GeneratedCert = cert
 	serving.Required = true
+	serving.MinTLSVersion, serving.CipherSuites = options.TLS.MinVersion, options.TLS.CipherSuites
 	if err := serving.WithLoopback().ApplyTo(&config.SecureServing, &config.LoopbackClientConfig); err != nil {
 		return nil, fmt.Errorf("--bind-address, --secure-port: %w", err)
 	}

@@ -298,7 +298,7 @@ func (w *world) startManager(ctx context.Context, name, sabotage string) (*manag
 		"--lease-namespaces="+strings.Join(w.namespaces(), ","),
 		"--metrics-bind-address="+m.metrics, "--metrics-secure=false",
 		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]),
-		"--webhook-bind-address="+net.JoinHostPort("127.0.0.1", ports[2]))
+		"--webhook-bind-address="+net.JoinHostPort("127.0.0.1", ports[2]), "--shutdown-delay=0s")
 	if err != nil {
 		return nil, err
 	}

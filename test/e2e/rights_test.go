@@ -99,6 +99,20 @@ const (
 	ours    = "/api/v1/namespaces/hoststatus-system"
 )
 
+const (
+	webhookOf    = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/hoststatus-webhook"
+	apiServiceOf = "/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.tenant.hoststatus.dev"
+)
+
+// secret creates a Secret, for a service account if one is named.
+func secret(name, kind, account string) request {
+	annotations := ""
+	if account != "" {
+		annotations = `,"annotations":{"kubernetes.io/service-account.name":"` + account + `"}`
+	}
+	return post(ours+"/secrets", `{"metadata":{"name":"`+name+`"`+annotations+`},"type":"`+kind+`","data":{"tls.crt":"","tls.key":""}}`)
+}
+
 func leaseBody(name string) string {
 	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"` + name + `","namespace":"hoststatus-leases","resourceVersion":""},` +
 		`"spec":{"holderIdentity":"somebody","renewTime":"2026-01-01T00:00:00.000000Z"}}`
@@ -171,6 +185,13 @@ var identities = map[string]identity{
 	"manager": {managerUser, devfleet.TenantAPIGroups, map[string]request{
 		"read the tenant API's Secrets":    get(ours + "/secrets/hoststatus-tenant-apiserver-hostid"),
 		"create a Secret elsewhere":        post("/api/v1/namespaces/default/secrets", `{"metadata":{"name":"s"}}`),
+		"create a Secret that is not its":  secret("some", "kubernetes.io/tls", ""),
+		"create the tenant API's Secret":   secret("hoststatus-tenant-apiserver-tls", "kubernetes.io/tls", ""),
+		"make itself a token":              secret("hoststatus-webhook-tls", "kubernetes.io/service-account-token", "hoststatus-tenant-apiserver"),
+		"make a token under its type":      secret("hoststatus-webhook-tls", "kubernetes.io/tls", "hoststatus-tenant-apiserver"),
+		"be asked about Secrets":           merge(webhookOf, `{"webhooks":[{"name":"a.hoststatus.dev","admissionReviewVersions":["v1"],"sideEffects":"None","clientConfig":{"url":"https://127.0.0.1:1/"},"rules":[{"apiGroups":[""],"apiVersions":["v1"],"resources":["secrets"],"operations":["CREATE"]}]}]}`),
+		"never be asked":                   merge(webhookOf, `{"webhooks":[]}`),
+		"let others fill in its authority": merge(webhookOf, `{"metadata":{"annotations":{"cert-manager.io/inject-ca-from":"a/b"}}}`),
 		"delete its certificate":           del(ours + "/secrets/hoststatus-webhook-tls"),
 		"read webhooks of others":          get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"),
 		"create a webhook":                 post("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", `{}`),
@@ -225,6 +246,13 @@ var identities = map[string]identity{
 		"change the key of the host ids":   put(ours+"/secrets/hoststatus-tenant-apiserver-hostid", `{}`),
 		"delete the key of the host ids":   del(ours + "/secrets/hoststatus-tenant-apiserver-hostid"),
 		"delete its certificate":           del(ours + "/secrets/hoststatus-tenant-apiserver-tls"),
+		"create a Secret that is not its":  secret("some", "Opaque", ""),
+		"create the manager's Secret":      secret("hoststatus-webhook-tls", "kubernetes.io/tls", ""),
+		"make itself a token":              secret("some", "kubernetes.io/service-account-token", "hoststatus-manager"),
+		"make a token under its name":      secret("hoststatus-tenant-apiserver-tls", "kubernetes.io/service-account-token", "hoststatus-manager"),
+		"let another answer":               merge(apiServiceOf, `{"spec":{"service":{"name":"another"}}}`),
+		"let anybody answer":               merge(apiServiceOf, `{"spec":{"caBundle":null,"insecureSkipTLSVerify":true}}`),
+		"go before other APIs":             merge(apiServiceOf, `{"spec":{"groupPriorityMinimum":20000}}`),
 		"create a Secret elsewhere":        post("/api/v1/namespaces/default/secrets", `{"metadata":{"name":"s"}}`),
 		"read ConfigMaps of ours":          get(ours + "/configmaps"),
 		"list APIServices":                 get("/apis/apiregistration.k8s.io/v1/apiservices"),

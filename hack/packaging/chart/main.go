@@ -157,7 +157,7 @@ func templates() []template {
 		crds, people, more, mirror, flow, webhook, webhookRBAC, tenant,
 		{name: "manager-rbac", files: []string{"rbac/role.yaml", "rbac/manager.yaml"}},
 		{name: "agent-rbac", files: []string{"rbac/agent.yaml"}},
-		{name: "admission", files: []string{"admission/leases.yaml", "admission/reports.yaml"}},
+		{name: "admission", files: []string{"admission/leases.yaml", "admission/reports.yaml", "admission/accounts.yaml"}},
 	}
 }
 

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package serving
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+const contentType = "application/json"
+
+// refusal is an answer to a request that is not looked at.
+type refusal struct {
+	code           int
+	reason, advice string
+}
+
+func (r *refusal) Error() string { return r.advice }
+
+// handle reads a request within bounds, before anything decodes it.
+func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
+	if s.stopping.Load() {
+		// The next request of the caller is another replica's.
+		w.Header().Set("Connection", "close")
+	}
+	if err := s.review(w, r); err != nil {
+		no := &refusal{http.StatusServiceUnavailable, reasonBusy, err.Error()}
+		errors.As(err, &no)
+		refused.WithLabelValues(no.reason).Inc()
+		// What is left of the body is nobody's business.
+		w.Header().Set("Connection", "close")
+		http.Error(w, no.advice, no.code)
+	}
+}
+
+func (s *Server) review(w http.ResponseWriter, r *http.Request) error {
+	if err := s.acceptable(r); err != nil {
+		return err
+	}
+	who := callerOf(r.RemoteAddr)
+	body, give, err := s.read(w, r, who)
+	if err != nil {
+		return err
+	}
+	defer give()
+	n, object := values(body)
+	if !object {
+		return &refusal{http.StatusBadRequest, reasonKind, "the body must be an AdmissionReview in JSON"}
+	}
+	if n > maxValues {
+		return &refusal{http.StatusRequestEntityTooLarge, reasonSize, fmt.Sprintf("the body must have at most %d values", maxValues)}
+	}
+	giveWork, err := s.turn(r, s.work, who)
+	if err != nil {
+		return err
+	}
+	defer giveWork()
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	s.Handler.ServeHTTP(w, r)
+	return nil
+}
+
+// acceptable looks at what is known before the body is.
+func (s *Server) acceptable(r *http.Request) error {
+	if _, pattern := s.Handler.Handler(r); pattern == "" {
+		return &refusal{http.StatusNotFound, reasonKind, "no webhook is served at this path"}
+	}
+	if r.Method != http.MethodPost {
+		return &refusal{http.StatusMethodNotAllowed, reasonKind, "use POST"}
+	}
+	if got := r.Header.Get("Content-Type"); got != contentType {
+		return &refusal{http.StatusUnsupportedMediaType, reasonKind, "the Content-Type must be " + contentType}
+	}
+	if r.ContentLength > maxBody {
+		return tooLarge()
+	}
+	return nil
+}
+
+func tooLarge() error {
+	return &refusal{http.StatusRequestEntityTooLarge, reasonSize, fmt.Sprintf("the body must have at most %d bytes", maxBody)}
+}
+
+// read returns the body. Only as much of it as has arrived is held, and of one that has
+// not arrived no more than is small: beyond that it takes a turn, for a short time.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, who caller) (content []byte, give func(), err error) {
+	body := http.MaxBytesReader(w, r.Body, maxBody)
+	var buffer bytes.Buffer
+	_, err = io.CopyN(&buffer, body, smallBody)
+	if err == nil && r.ContentLength == smallBody {
+		err = io.EOF
+	}
+	deadline := http.NewResponseController(w)
+	switch {
+	case errors.Is(err, io.EOF):
+		give = func() {}
+	case err != nil:
+		return nil, nil, unread(err)
+	default:
+		if give, err = s.turn(r, s.large, who); err != nil {
+			return nil, nil, err
+		}
+		if r.ContentLength > 0 {
+			buffer.Grow(int(r.ContentLength) - smallBody + bytes.MinRead)
+		}
+		if err = deadline.SetReadDeadline(time.Now().Add(largeTimeout)); err == nil {
+			_, err = buffer.ReadFrom(body)
+		}
+		if err != nil {
+			give()
+			return nil, nil, unread(err)
+		}
+	}
+	// Else the request would be taken for one that nobody waits for, at that moment.
+	if err := deadline.SetReadDeadline(time.Time{}); err != nil {
+		give()
+		return nil, nil, unread(err)
+	}
+	return buffer.Bytes(), give, nil
+}
+
+// unread says why a body could not be read.
+func unread(err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return tooLarge()
+	}
+	return &refusal{http.StatusRequestTimeout, reasonTime, "the body has not arrived in time"}
+}
+
+// turn waits for a turn, as long as somebody may be waiting for the answer.
+func (s *Server) turn(r *http.Request, of *turns, who caller) (give func(), err error) {
+	ctx, cancel := context.WithTimeout(r.Context(), waitTimeout)
+	defer cancel()
+	if give, err = of.take(ctx, who); err != nil {
+		return nil, &refusal{http.StatusTooManyRequests, reasonBusy, "more is being asked than can be answered at once; try again"}
+	}
+	return give, nil
+}

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package serving
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+)
+
+// caller is where a connection comes from. Whoever has one address of IPv6 usually has
+// the whole network of 64 bits.
+type caller = netip.Prefix
+
+// callerOf returns the caller of a remote address; those that cannot be told apart are
+// one.
+func callerOf(remote string) caller {
+	address, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return caller{}
+	}
+	ip := address.Addr().Unmap().WithZone("")
+	bits := 32
+	if ip.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(ip, bits).Masked()
+}
+
+// listener accepts a bounded number of connections. When all are taken, a caller who
+// has few gets the place of the one who has most: nobody who can connect keeps others
+// from it, however many connections he opens, and however little he sends.
+type listener struct {
+	net.Listener
+	limit int
+	// refused counts the connections that were closed for others, or not let in.
+	refused func()
+
+	mu   sync.Mutex
+	held int
+	open map[caller][]*heldConn
+}
+
+// heldConn is a connection that counts.
+type heldConn struct {
+	net.Conn
+	from     *listener
+	caller   caller
+	released bool // guarded by from.mu
+}
+
+// Accept implements net.Listener.
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		held, loser := l.admit(conn)
+		if loser != nil {
+			l.refused()
+			_ = loser.Close()
+		}
+		if held != nil {
+			return held, nil
+		}
+	}
+}
+
+// admit returns the connection as one that counts, nil if there is no place for it, and
+// the one that is to be closed, if any.
+func (l *listener) admit(conn net.Conn) (held *heldConn, loser net.Conn) {
+	from := callerOf(conn.RemoteAddr().String())
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.held >= l.limit {
+		victim := l.toGo(len(l.open[from]))
+		if victim == nil {
+			return nil, conn
+		}
+		l.release(victim)
+		loser = victim.Conn
+	}
+	held = &heldConn{Conn: conn, from: l, caller: from}
+	l.open[from] = append(l.open[from], held)
+	l.held++
+	return held, loser
+}
+
+// toGo returns the youngest connection of the caller who has most, if he keeps more than
+// the newcomer, who has have so far.
+func (l *listener) toGo(have int) *heldConn {
+	var most []*heldConn
+	for _, conns := range l.open {
+		if len(conns) > len(most) {
+			most = conns
+		}
+	}
+	if len(most) <= have+1 {
+		return nil
+	}
+	return most[len(most)-1]
+}
+
+// release frees the place of a connection, once.
+func (l *listener) release(c *heldConn) {
+	if c.released {
+		return
+	}
+	c.released = true
+	l.held--
+	conns := l.open[c.caller]
+	i := slices.Index(conns, c)
+	if conns = slices.Delete(conns, i, i+1); len(conns) == 0 {
+		delete(l.open, c.caller)
+		return
+	}
+	l.open[c.caller] = conns
+}
+
+// Close implements net.Conn.
+func (c *heldConn) Close() error {
+	c.from.mu.Lock()
+	c.from.release(c)
+	c.from.mu.Unlock()
+	return c.Conn.Close()
+}
