@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
@@ -62,7 +63,7 @@ func (c *canaries) watch(ctx context.Context, client kubernetes.Interface, log l
 				Name:    "canary",
 				Backoff: steadywatch.Backoff(),
 			})
-		watching.Go(func() { reflector.RunWithContext(ctx) })
+		watching.Go(func() { reflector.RunWithContext(klog.NewContext(ctx, withoutRepetition(log, clock.RealClock{}))) })
 	}
 }
 
