@@ -46,7 +46,7 @@ func reviewBackoff() *wait.Backoff {
 
 // authentication knows users by the front proxy's word, their certificate or their
 // token. The first is kube-apiserver's own for requests that came through it.
-func authentication(config *genericapiserver.Config, client kubernetes.Interface) error {
+func authentication(config *genericapiserver.Config, client, reviews kubernetes.Interface) error {
 	clientCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController("client-ca", authConfigMapNamespace, authConfigMap, "client-ca-file", client)
 	if err != nil {
 		return fmt.Errorf("following the authority of the users' certificates: %w", err)
@@ -81,7 +81,7 @@ func authentication(config *genericapiserver.Config, client kubernetes.Interface
 	}
 	authenticator, definitions, err := authenticatorfactory.DelegatingAuthenticatorConfig{
 		Anonymous:                          anonymous,
-		TokenAccessReviewClient:            client.AuthenticationV1(),
+		TokenAccessReviewClient:            reviews.AuthenticationV1(),
 		TokenAccessReviewTimeout:           authorizationTimeout,
 		WebhookRetryBackoff:                reviewBackoff(),
 		CacheTTL:                           tokenTTL,

@@ -4,7 +4,6 @@ package tenantapi
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -297,30 +296,19 @@ func inOrder(records []*record) []*record {
 	return records
 }
 
-// find looks up versions by their resourceVersion, and waits while any is missing,
-// until ctx ends. What it does not find is nil.
-func (f *feed) find(ctx context.Context, versions []uint64) []*record {
-	found := make([]*record, len(versions))
-	for {
-		missing := false
-		f.mu.Lock()
-		for i, rv := range versions {
-			if found[i] == nil {
-				found[i] = f.versions[rv]
-			}
-			missing = missing || found[i] == nil
+// find looks up versions by their resourceVersion. What it does not find is nil; then
+// there may be more once wake is closed.
+func (f *feed) find(versions []uint64, found []*record) (complete bool, wake <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	complete = true
+	for i, rv := range versions {
+		if found[i] == nil {
+			found[i] = f.versions[rv]
 		}
-		wake := f.wake
-		f.mu.Unlock()
-		if !missing {
-			return found
-		}
-		select {
-		case <-wake:
-		case <-ctx.Done():
-			return found
-		}
+		complete = complete && found[i] != nil
 	}
+	return complete, f.wake
 }
 
 // cursor is a place in the history.

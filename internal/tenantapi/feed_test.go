@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -333,27 +334,39 @@ func TestAClientThatTakesNothingLosesItsWatch(t *testing.T) {
 	w.expect(t, "END")
 }
 
-func TestTheFeedFindsOldVersionsAndWaitsForNewOnes(t *testing.T) {
-	f := newTestFeed(t)
-	check(t, f.Update(server(11, "ns", "web", state("PAUSED"))))
-	check(t, f.Delete(server(12, "ns", "db")))
-	found := f.find(t.Context(), []uint64{8, 9, 11})
-	for i, want := range []string{"8", "9", "11"} {
-		if found[i] == nil || found[i].base.ResourceVersion != want {
-			t.Errorf("version %s is %v", want, found[i])
+func TestTheFeedFindsOldVersionsAndListsWaitForNewOnes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &storage{feed: newTestFeed(t)}
+		find := func(ctx context.Context, versions ...uint64) []*record {
+			found, err := s.find(ctx, versions)
+			check(t, err)
+			return found
 		}
-	}
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	if found := f.find(ended, []uint64{13}); found[0] != nil {
-		t.Errorf("a version that is not there is %v", found[0])
-	}
-	answer := make(chan []*record, 1)
-	go func() { answer <- f.find(t.Context(), []uint64{13}) }()
-	check(t, f.Add(server(13, "ns", "new")))
-	if found := <-answer; found[0] == nil || found[0].known.name != "new" {
-		t.Errorf("the version that came is %v", found)
-	}
+		check(t, s.feed.Update(server(11, "ns", "web", state("PAUSED"))))
+		check(t, s.feed.Delete(server(12, "ns", "db")))
+		found := find(t.Context(), 8, 9, 11)
+		for i, want := range []string{"8", "9", "11"} {
+			if found[i] == nil || found[i].base.ResourceVersion != want {
+				t.Errorf("version %s is %v", want, found[i])
+			}
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if found := find(ended, 13); found[0] != nil {
+			t.Errorf("a version that is not there is %v", found[0])
+		}
+		answer := make(chan []*record, 1)
+		go func() { answer <- find(t.Context(), 13) }()
+		synctest.Wait()
+		check(t, s.feed.Add(server(13, "ns", "new")))
+		if found := <-answer; found[0] == nil || found[0].known.name != "new" {
+			t.Errorf("the version that came is %v", found)
+		}
+		began := time.Now()
+		if found := find(t.Context(), 14); found[0] != nil || time.Since(began) != cachePatience {
+			t.Errorf("a version that does not come is %v after %s", found[0], time.Since(began))
+		}
+	})
 }
 
 func TestTheFeedKnowsTheNamespacesThatHaveServers(t *testing.T) {

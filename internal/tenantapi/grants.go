@@ -3,6 +3,7 @@
 package tenantapi
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -132,6 +133,14 @@ func (g *grants) ofNamespaces(ctx context.Context, u user.Info, namespaces []str
 	)
 	for _, namespace := range namespaces {
 		slots <- struct{}{}
+		if ctx.Err() != nil {
+			// Nobody waits for the rest of the answers.
+			<-slots
+			mu.Lock()
+			first = cmp.Or(first, context.Cause(ctx))
+			mu.Unlock()
+			break
+		}
 		asking.Go(func() {
 			defer func() { <-slots }()
 			answer, err := g.of(ctx, u, namespace, name)
@@ -148,6 +157,10 @@ func (g *grants) ofNamespaces(ctx context.Context, u user.Info, namespaces []str
 }
 
 func (g *grants) allowed(ctx context.Context, u user.Info, subresource, namespace, name string) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		// A question that is asked is asked to its end, so it must not begin.
+		return false, fmt.Errorf("asking for the grant of servers/%s: %w", subresource, err)
+	}
 	q := question{sha256.Sum256([]byte(identity(u))), subresource, namespace, name}
 	v, mine := g.lookup(q)
 	if mine {

@@ -31,6 +31,17 @@ var (
 		Name: "hoststatus_tenantapi_watches", Replicas: telemetry.EachItsOwn,
 		Help: "Watches that are open.",
 	})
+	listsWaiting = telemetry.TenantAPI.Gauge(telemetry.Metric{
+		Name: "hoststatus_tenantapi_lists_waiting", Replicas: telemetry.EachItsOwn,
+		Help: "Lists that wait for their turn.",
+	})
+	refusals = telemetry.TenantAPI.Counter(telemetry.Metric{
+		Name: "hoststatus_tenantapi_refusals_total", Replicas: telemetry.EachItsOwn,
+		Help: "Requests refused because their caller asked for too much at once.",
+		Labels: []telemetry.Label{
+			{Name: "reason", Values: "`waiting`: too many lists of the caller wait for their turn; `patience`: a list waited too long; `requests`: too many requests of the caller at once; `watches`: too many watches of the caller; `selector`: a selector of too many terms"},
+		},
+	})
 
 	staleness = telemetry.TenantAPI.Source()
 	staleDesc = staleness.Metric(telemetry.KindGauge, telemetry.Metric{
@@ -46,6 +57,10 @@ func init() {
 		}
 	}
 	watches.WithLabelValues()
+	listsWaiting.WithLabelValues()
+	for _, reason := range []string{refusedWaiting, refusedPatience, refusedRequests, refusedWatches, refusedSelector} {
+		refusals.WithLabelValues(reason)
+	}
 	legacyregistry.Registerer().MustRegister(telemetry.TenantAPI.Collectors()...)
 }
 

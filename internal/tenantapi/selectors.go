@@ -80,9 +80,10 @@ func (s selectors) upstream(p *projector) (l labels.Selector, f fields.Selector,
 	if !selectable {
 		return l, fields.Everything(), true
 	}
+	var visible []labels.Requirement
 	for _, r := range requirements {
 		if p.visibleLabel(r.Key()) {
-			l = l.Add(r)
+			visible = append(visible, r)
 			continue
 		}
 		// The caller sees no server with this label.
@@ -103,5 +104,6 @@ func (s selectors) upstream(p *projector) (l labels.Selector, f fields.Selector,
 			terms = append(terms, fields.OneTermEqualSelector(r.Field, r.Value))
 		}
 	}
-	return l, fields.AndSelectors(terms...), false
+	// At once: each Add copies and sorts what there is.
+	return l.Add(visible...), fields.AndSelectors(terms...), false
 }

@@ -47,7 +47,11 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	// The API server's priority and fairness is the limit: a list of a thousand
 	// namespaces asks for a thousand grants, and must not wait here.
 	config.QPS = -1
-	client, err := reviewClient(config)
+	client, err := builtinClient(config)
+	if err != nil {
+		return err
+	}
+	reviews, err := reviewClient(config)
 	if err != nil {
 		return err
 	}
@@ -71,7 +75,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 		log:            log.WithName("servers"),
 		tableConvertor: tableConvertor{clock.RealClock{}},
 	}
-	server, err := newServer(options, client, s, certificate.provider)
+	server, err := newServer(options, client, reviews, s, certificate.provider)
 	if err != nil {
 		return err
 	}
@@ -94,8 +98,16 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	return nil
 }
 
-// reviewClient makes the client for all built-in kinds.
+// reviewClient makes the client that asks who callers are and what they may: they wait
+// for the answers, and reviewBackoff says how often it asks.
 func reviewClient(config *restclient.Config) (kubernetes.Interface, error) {
+	config = restclient.CopyConfig(config)
+	config.Wrap(forReviews)
+	return builtinClient(config)
+}
+
+// builtinClient makes the client for all built-in kinds.
+func builtinClient(config *restclient.Config) (kubernetes.Interface, error) {
 	config = restclient.CopyConfig(config)
 	config.ContentType = runtime.ContentTypeProtobuf
 	config.DisableCompression = true
@@ -158,7 +170,7 @@ func sharedIdentity(ctx context.Context, config *restclient.Config, client kuber
 
 // newServer makes the generic API server: no etcd, no admission, and no priority and
 // fairness, because every request came through kube-apiserver's already.
-func newServer(options *Options, client kubernetes.Interface, s *storage, cert dynamiccertificates.CertKeyContentProvider) (*genericapiserver.GenericAPIServer, error) {
+func newServer(options *Options, client, reviews kubernetes.Interface, s *storage, cert dynamiccertificates.CertKeyContentProvider) (*genericapiserver.GenericAPIServer, error) {
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -169,7 +181,7 @@ func newServer(options *Options, client kubernetes.Interface, s *storage, cert d
 	config.EnableProfiling = false
 	lists := newTurns(turnsPerCPU*goruntime.GOMAXPROCS(0), clock.RealClock{}, codecs)
 	config.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
-		return genericapiserver.DefaultBuildHandlerChain(lists.handler(api), c)
+		return boundedSelectors(genericapiserver.DefaultBuildHandlerChain(lists.handler(api), c), codecs)
 	}
 	config.ShutdownDelayDuration = options.ShutdownDelay
 	describe(config, scheme)
@@ -190,10 +202,10 @@ func newServer(options *Options, client kubernetes.Interface, s *storage, cert d
 	if err := options.Audit.ApplyTo(config); err != nil {
 		return nil, fmt.Errorf("--audit-*: %w", err)
 	}
-	if err := authentication(config, client); err != nil {
+	if err := authentication(config, client, reviews); err != nil {
 		return nil, err
 	}
-	asked, err := authorization(config, client.AuthorizationV1())
+	asked, err := authorization(config, reviews.AuthorizationV1())
 	if err != nil {
 		return nil, err
 	}

@@ -17,6 +17,7 @@ import (
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/apiserver/pkg/authentication/user"
@@ -106,6 +107,10 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if options != nil {
 		resourceVersion = options.ResourceVersion
 	}
+	if err := checkResourceVersion(resourceVersion); err != nil {
+		asking.Wait()
+		return nil, err
+	}
 	server, err := s.upstream.get(ctx, namespace, name, resourceVersion)
 	asking.Wait()
 	if err != nil {
@@ -116,7 +121,7 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 		return nil, apierrors.NewInternalError(err)
 	}
 	decided("get", granted, grantErr)
-	if grantErr != nil {
+	if grantErr != nil && ctx.Err() == nil {
 		s.log.Error(grantErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
 	}
 	shown := granted.shows(r.host.status)
@@ -140,11 +145,16 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 		return nil, err
 	}
 	var granted grantSet
-	var asking sync.WaitGroup
-	asking.Go(func() { granted = s.grantsFor(ctx, u, namespace, "list") })
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		granted = s.grantsFor(ctx, u, namespace, "list")
+	}()
 	selected := newSelectors(options)
 	page, err := s.read(ctx, namespace, options, selected)
-	asking.Wait()
+	if err := turnOf(ctx).await(ctx, asked); err != nil {
+		return nil, explainTurn(err)
+	}
 	// A refusal does not depend on what there is, so it goes first.
 	if err := selected.admit(granted.wide()); err != nil {
 		return nil, err
@@ -155,9 +165,14 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 	if page.cached {
 		s.warnOfFeed(ctx)
 	}
-	s.askForNew(ctx, u, granted, page.records)
+	if err := s.askForNew(ctx, u, granted, page.records); err != nil {
+		return nil, err
+	}
 	list := &viewList{ListMeta: page.meta, Items: make([]view, 0, len(page.records)), hostColumn: granted.column}
-	for _, r := range page.records {
+	for i, r := range page.records {
+		if err := ended(ctx, i); err != nil {
+			return nil, err
+		}
 		if g := granted.in(r.known.namespace); selected.matches(r, g) {
 			list.Items = append(list.Items, view{Server: r.project(g), hostColumn: granted.column})
 		}
@@ -175,6 +190,19 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	if !s.feed.hasSynced() {
 		return nil, apierrors.NewServiceUnavailable("the servers have not been listed yet; try again")
 	}
+	if err := checkResourceVersion(options.ResourceVersion); err != nil {
+		return nil, err
+	}
+	counted, err := beginWatch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	runs := false
+	defer func() {
+		if !runs {
+			counted()
+		}
+	}()
 	checked := s.clock.Now()
 	granted := s.grantsFor(ctx, u, namespace, "watch")
 	selected := newSelectors(options)
@@ -200,6 +228,7 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 		result:    make(chan watch.Event, watchBuffer),
 	}
 	if err := s.begin(ctx, u, w, options); err != nil {
+		w.turn.end()
 		return nil, err
 	}
 	s.warn(ctx, granted.column)
@@ -207,8 +236,11 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	ctx, w.cancel = context.WithCancel(ctx)
 	open := watches.WithLabelValues()
 	open.Inc()
+	runs = true
 	go func() {
+		defer counted()
 		defer open.Dec()
+		defer w.turn.end()
 		w.run(ctx)
 	}()
 	return w, nil
@@ -220,6 +252,12 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 	explicit := options.SendInitialEvents != nil && *options.SendInitialEvents
 	switch {
 	case legacy || explicit:
+		var err error
+		// It is a list, and what is sent first of the watch is the answer to it.
+		if w.turn, err = beginList(ctx); err != nil {
+			return explainTurn(err)
+		}
+		ctx := withTurn(ctx, w.turn)
 		page, err := s.read(ctx, w.namespace, &metainternalversion.ListOptions{
 			ResourceVersion: options.ResourceVersion,
 			LabelSelector:   options.LabelSelector,
@@ -228,7 +266,9 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 		if err != nil {
 			return err
 		}
-		s.askForNew(ctx, u, w.grants, page.records)
+		if err := s.askForNew(ctx, u, w.grants, page.records); err != nil {
+			return err
+		}
 		w.initial, w.initialEnd = page.records, explicit && options.AllowWatchBookmarks
 		w.rv, err = parseResourceVersion(page.meta.ResourceVersion)
 		if err != nil {
@@ -269,6 +309,9 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 	if fromCache(options) && s.feed.hasSynced() {
 		records, rv := s.feed.list(namespace)
 		return page{records: records, meta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(rv, 10)}, cached: true}, nil
+	}
+	if err := checkResourceVersion(options.ResourceVersion); err != nil {
+		return page{}, err
 	}
 	labelSelector, fieldSelector, none := selected.upstream(s.feed.projector)
 	upstreamOptions := metav1.ListOptions{
@@ -317,9 +360,10 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 			return nil, apierrors.NewInternalError(err)
 		}
 	}
-	patience, cancel := context.WithTimeout(ctx, cachePatience)
-	found := s.feed.find(patience, versions)
-	cancel()
+	found, err := s.find(ctx, versions)
+	if err != nil {
+		return nil, err
+	}
 	for i, r := range found {
 		// Versions are used again where etcd was restored: never hand out another server.
 		if item := &list.Items[i]; r != nil && (r.known != key{item.Namespace, item.Name} || r.base.UID != item.UID) {
@@ -338,6 +382,9 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 	}
 	records := make([]*record, len(servers.Items))
 	for i := range servers.Items {
+		if err := ended(ctx, i); err != nil {
+			return nil, err
+		}
 		if records[i], err = s.feed.projector.record(&servers.Items[i]); err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
@@ -349,26 +396,88 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 func (s *storage) grantsFor(ctx context.Context, u user.Info, namespace, verb string) grantSet {
 	granted, err := s.grants.set(ctx, u, namespace, nameOf(ctx), s.feed.namespaces)
 	decidedSet(verb, granted, err)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		s.log.Error(err, "Grants cannot be found; host status is hidden where they are missing")
 	}
 	return granted
 }
 
+// find waits for the feed to have versions, for a moment, without the turn.
+func (s *storage) find(ctx context.Context, versions []uint64) ([]*record, error) {
+	found := make([]*record, len(versions))
+	complete, wake := s.feed.find(versions, found)
+	if complete {
+		return found, nil
+	}
+	mine := turnOf(ctx)
+	mine.release()
+	patience, cancel := context.WithTimeout(ctx, cachePatience)
+	defer cancel()
+	for !complete && patience.Err() == nil {
+		select {
+		case <-wake:
+			complete, wake = s.feed.find(versions, found)
+		case <-patience.Done():
+		}
+	}
+	if err := mine.retake(ctx); err != nil {
+		return nil, explainTurn(err)
+	}
+	return found, nil
+}
+
 // askForNew asks for the grants in namespaces whose first server is newer than the
 // feed.
-func (s *storage) askForNew(ctx context.Context, u user.Info, granted grantSet, records []*record) {
-	for _, r := range records {
-		namespace := r.known.namespace
-		if _, ok := granted.lookup(namespace); ok {
-			continue
+func (s *storage) askForNew(ctx context.Context, u user.Info, granted grantSet, records []*record) error {
+	missing := sets.New[string]()
+	for i, r := range records {
+		if err := ended(ctx, i); err != nil {
+			return err
 		}
-		g, err := s.grants.of(ctx, u, namespace, nameOf(ctx))
-		if err != nil {
-			s.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
+		if _, ok := granted.lookup(r.known.namespace); !ok {
+			missing.Insert(r.known.namespace)
 		}
-		granted.byNamespace[namespace] = g
 	}
+	if missing.Len() == 0 {
+		return nil
+	}
+	mine := turnOf(ctx)
+	mine.release()
+	answers, err := s.grants.ofNamespaces(ctx, u, sets.List(missing), nameOf(ctx))
+	if err != nil && ctx.Err() == nil {
+		s.log.Error(err, "Grants cannot be found; host status is hidden where they are missing")
+	}
+	for namespace := range missing {
+		granted.byNamespace[namespace] = answers[namespace]
+	}
+	if err := mine.retake(ctx); err != nil {
+		return explainTurn(err)
+	}
+	return nil
+}
+
+// endedInterval is how many servers are looked at between two looks at whether the
+// request has ended.
+const endedInterval = 64
+
+// ended returns an error if the request has ended, so that nothing more is done for it.
+// i counts what has been done.
+func ended(ctx context.Context, i int) error {
+	if i%endedInterval != 0 || ctx.Err() == nil {
+		return nil
+	}
+	return apierrors.NewTimeoutError("the request has ended before its servers were read; try again", 1)
+}
+
+// checkResourceVersion refuses what cannot be one.
+func checkResourceVersion(resourceVersion string) error {
+	if resourceVersion == "" {
+		return nil
+	}
+	if _, err := parseResourceVersion(resourceVersion); err != nil {
+		return apierrors.NewBadRequest(err.Error())
+	}
+	return nil
 }
 
 // warn tells a caller who is shown host status that it may be out of date.

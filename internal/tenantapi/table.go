@@ -87,7 +87,10 @@ func (c tableConvertor) ConvertToTable(ctx context.Context, object, options runt
 		}
 	}
 	table.Rows = make([]metav1.TableRow, 0, len(items))
-	for _, item := range items {
+	for i, item := range items {
+		if err := ended(ctx, i); err != nil {
+			return nil, err
+		}
 		cells := make([]any, 0, len(columns))
 		for _, col := range columns {
 			if hostColumn || !col.host {

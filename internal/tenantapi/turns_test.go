@@ -5,6 +5,7 @@ package tenantapi
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -14,7 +15,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/utils/clock"
 )
@@ -22,6 +25,7 @@ import (
 // lists are requests to a server with a few turns, which note where they are.
 type lists struct {
 	handler http.Handler
+	turns   *turns
 
 	mu    sync.Mutex
 	notes []string
@@ -41,14 +45,19 @@ func newLists(t *testing.T, n int, work func(l *lists, name string, w http.Respo
 		t.Fatal(err)
 	}
 	l := &lists{}
-	l.handler = newTurns(n, clock.RealClock{}, serializer.NewCodecFactory(scheme)).handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l.turns = newTurns(n, clock.RealClock{}, serializer.NewCodecFactory(scheme))
+	l.handler = l.turns.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.note(r.Header.Get("Name") + " begins")
 		work(l, r.Header.Get("Name"), w)
 	}))
 	return l
 }
 
+// ask makes a request of a user without a name, or of the one before the slash in name.
 func (l *lists) ask(ctx context.Context, verb, name string, w http.ResponseWriter) {
+	if caller, _, ok := strings.Cut(name, "/"); ok {
+		ctx = request.WithUser(ctx, &user.DefaultInfo{Name: caller})
+	}
 	r := httptest.NewRequestWithContext(request.WithRequestInfo(ctx, &request.RequestInfo{IsResourceRequest: true, Verb: verb}), http.MethodGet, "/", nil)
 	r.Header.Set("Name", name)
 	l.handler.ServeHTTP(w, r)
@@ -148,7 +157,7 @@ func TestARequestThatEndsWhileAnotherHasItsTurn(t *testing.T) {
 				l.note(fmt.Sprintf("%s wrote: %v", name, err))
 			}
 			if name != "stalled" {
-				time.Sleep(time.Minute)
+				time.Sleep(10 * time.Second)
 			}
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
@@ -162,5 +171,200 @@ func TestARequestThatEndsWhileAnotherHasItsTurn(t *testing.T) {
 		l.want(t, "stalled begins", "a begins", "a wrote: <nil>", "stalled wrote: context deadline exceeded")
 		time.Sleep(2 * time.Minute)
 		l.want(t, "stalled begins", "a begins", "a wrote: <nil>", "stalled wrote: context deadline exceeded", "b begins", "b wrote: <nil>")
+	})
+}
+
+// untilAllEnd is long enough for all lists of these tests.
+const untilAllEnd = 10 * time.Minute
+
+func (l *lists) begun() (names []string) {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, note := range l.notes {
+		if name, ok := strings.CutSuffix(note, " begins"); ok {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// idle checks that everything has been given back.
+func (l *lists) idle(t *testing.T, n int) {
+	t.Helper()
+	synctest.Wait()
+	l.turns.mu.Lock()
+	defer l.turns.mu.Unlock()
+	if l.turns.free != n || len(l.turns.accounts) > 0 || len(l.turns.waiting) > 0 {
+		t.Errorf("%d of %d turns are free, and %d callers hold or wait for something", l.turns.free, n, len(l.turns.accounts)+len(l.turns.waiting))
+	}
+}
+
+func TestOneCallerCannotHaveAllTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLists(t, 4, answer)
+		for i := range 20 {
+			go l.ask(t.Context(), "list", fmt.Sprintf("mallory/%d", i), httptest.NewRecorder())
+			synctest.Wait()
+		}
+		go l.ask(t.Context(), "list", "ann/1", httptest.NewRecorder())
+		if got := l.begun(); !slices.Equal(got, []string{"mallory/0", "mallory/1", "ann/1"}) {
+			t.Errorf("%v have begun", got)
+		}
+		time.Sleep(untilAllEnd)
+		l.idle(t, 4)
+	})
+}
+
+func TestCallersAreServedInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLists(t, 1, answer)
+		for _, name := range []string{"a/1", "a/2", "a/3", "a/4", "b/1", "b/2", "c/1"} {
+			go l.ask(t.Context(), "list", name, httptest.NewRecorder())
+			synctest.Wait()
+		}
+		time.Sleep(untilAllEnd)
+		if got := l.begun(); !slices.Equal(got, []string{"a/1", "a/2", "b/1", "c/1", "a/3", "b/2", "a/4"}) {
+			t.Errorf("%v have begun", got)
+		}
+		l.idle(t, 1)
+	})
+}
+
+func TestServiceAccountsOfOneNamespaceAreOneCaller(t *testing.T) {
+	for name, want := range map[string]string{
+		"ann":                          "ann",
+		"system:serviceaccount:team:a": "system:serviceaccounts:team",
+		"system:serviceaccount:team:b": "system:serviceaccounts:team",
+		"system:serviceaccount:odd":    "system:serviceaccount:odd",
+	} {
+		if got := callerOf(request.WithUser(t.Context(), &user.DefaultInfo{Name: name})); got != want {
+			t.Errorf("%s counts as %s", name, got)
+		}
+	}
+}
+
+// Whatever one caller does, it is refused from some number on, and others are not.
+func TestWhatOneCallerCanHoldIsBounded(t *testing.T) {
+	for name, c := range map[string]struct {
+		verb  string
+		limit int
+		says  string
+	}{
+		"lists that wait": {"list", maxWaiting + 2, "wait for their turn"},
+		"gets":            {"get", maxRequests, "being answered"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLists(t, 4, func(*lists, string, http.ResponseWriter) { time.Sleep(time.Second) })
+				for i := range c.limit {
+					go l.ask(t.Context(), c.verb, fmt.Sprintf("mallory/%d", i), httptest.NewRecorder())
+				}
+				synctest.Wait()
+				refused, good := httptest.NewRecorder(), httptest.NewRecorder()
+				began := time.Now()
+				l.ask(t.Context(), c.verb, "mallory/more", refused)
+				if refused.Code != http.StatusTooManyRequests || !strings.Contains(refused.Body.String(), c.says) || time.Since(began) > 0 {
+					t.Errorf("one more is answered %d %s after %s", refused.Code, refused.Body, time.Since(began))
+				}
+				go l.ask(t.Context(), c.verb, "ann/1", good)
+				synctest.Wait()
+				if got := l.begun(); got[len(got)-1] != "ann/1" {
+					t.Errorf("another caller waits: %v", got)
+				}
+				time.Sleep(untilAllEnd)
+				l.idle(t, 4)
+			})
+		})
+	}
+}
+
+func TestAListWaitsForItsTurnForAWhileOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLists(t, 1, func(*lists, string, http.ResponseWriter) { time.Sleep(time.Hour) })
+		go l.ask(t.Context(), "list", "ann/1", httptest.NewRecorder())
+		synctest.Wait()
+		refused, began := httptest.NewRecorder(), time.Now()
+		l.ask(t.Context(), "list", "bob/1", refused)
+		if refused.Code != http.StatusTooManyRequests || refused.Header().Get("Retry-After") == "" || time.Since(began) != turnPatience {
+			t.Errorf("answered %d %s, with %v, after %s", refused.Code, refused.Body, refused.Header(), time.Since(began))
+		}
+		time.Sleep(time.Hour)
+		l.idle(t, 1)
+	})
+}
+
+func TestWatchesOfOneCallerAreBounded(t *testing.T) {
+	l := newLists(t, 1, answer)
+	ctx := context.WithValue(request.WithUser(t.Context(), &user.DefaultInfo{Name: "ann"}), turnsKey, l.turns)
+	other := context.WithValue(request.WithUser(t.Context(), &user.DefaultInfo{Name: "bob"}), turnsKey, l.turns)
+	var done []func()
+	for range maxWatches {
+		end, err := beginWatch(ctx)
+		check(t, err)
+		done = append(done, end)
+	}
+	if _, err := beginWatch(ctx); !apierrors.IsTooManyRequests(err) {
+		t.Errorf("one more: %v", err)
+	}
+	end, err := beginWatch(other)
+	check(t, err)
+	end()
+	for _, end := range done {
+		end()
+	}
+	if len(l.turns.accounts) > 0 {
+		t.Errorf("%d callers hold something", len(l.turns.accounts))
+	}
+}
+
+// Lists that begin, lend, wait again and are cancelled at random: nobody has more than is
+// due, and at the end nothing is missing.
+func TestTurnsAreNeitherLostNorMade(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 4
+		l := newLists(t, n, nil)
+		check := func() {
+			l.turns.mu.Lock()
+			defer l.turns.mu.Unlock()
+			held := 0
+			for _, a := range l.turns.accounts {
+				held += a.held
+				if a.held > l.turns.share || a.begun > l.turns.places || a.held > a.begun || len(a.fresh) > maxWaiting {
+					t.Errorf("%s has %d turns for %d lists, and %d wait", a.name, a.held, a.begun, len(a.fresh))
+				}
+			}
+			if held+l.turns.free != n {
+				t.Errorf("%d turns held, %d free", held, l.turns.free)
+			}
+		}
+		random := func(d time.Duration) time.Duration { return time.Duration(rand.Int64N(int64(d))) }
+		var asking sync.WaitGroup
+		for i := range 500 {
+			asking.Go(func() {
+				time.Sleep(random(10 * time.Second))
+				ctx, cancel := context.WithTimeout(t.Context(), random(5*time.Second))
+				defer cancel()
+				mine, err := l.turns.begin(ctx, fmt.Sprint(i%7))
+				check()
+				if err != nil {
+					return
+				}
+				defer check()
+				defer mine.end()
+				for range rand.IntN(5) {
+					time.Sleep(random(100 * time.Millisecond))
+					mine.release()
+					check()
+					time.Sleep(random(100 * time.Millisecond))
+					if mine.retake(ctx) != nil {
+						return
+					}
+					check()
+				}
+			})
+		}
+		asking.Wait()
+		l.idle(t, n)
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/clock"
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
@@ -28,6 +29,8 @@ const resourceServers = "servers"
 
 // upstream reads the custom resources.
 type upstream struct {
+	// feed reads for the feed, which tries again by itself, and objects for callers.
+	feed       rest.Interface
 	objects    rest.Interface
 	parameters runtime.ParameterCodec
 	metadata   metadata.Interface
@@ -42,16 +45,23 @@ func newUpstream(config *rest.Config, log logr.Logger) (*upstream, error) {
 	config = rest.CopyConfig(config)
 	// Between servers of one cluster compression costs more time than it saves.
 	config.DisableCompression = true
+	forCallers := rest.CopyConfig(config)
+	forCallers.Wrap(forReads)
 	u := &upstream{parameters: runtime.NewParameterCodec(scheme), log: log}
-	if u.metadata, err = metadata.NewForConfig(config); err != nil {
+	if u.metadata, err = metadata.NewForConfig(forCallers); err != nil {
 		return nil, fmt.Errorf("making the client for metadata: %w", err)
 	}
-	config.APIPath = "/apis"
-	config.GroupVersion = &computev1alpha1.SchemeGroupVersion
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	config.ContentType = runtime.ContentTypeJSON
-	if u.objects, err = rest.RESTClientFor(config); err != nil {
-		return nil, fmt.Errorf("making the client for servers: %w", err)
+	for _, client := range []struct {
+		config *rest.Config
+		out    *rest.Interface
+	}{{config, &u.feed}, {forCallers, &u.objects}} {
+		client.config.APIPath = "/apis"
+		client.config.GroupVersion = &computev1alpha1.SchemeGroupVersion
+		client.config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+		client.config.ContentType = runtime.ContentTypeJSON
+		if *client.out, err = rest.RESTClientFor(client.config); err != nil {
+			return nil, fmt.Errorf("making the client for servers: %w", err)
+		}
 	}
 	return u, nil
 }
@@ -91,7 +101,7 @@ func (u *upstream) listWhole(ctx context.Context, namespace string, options meta
 
 // watch keeps f up to date until ctx ends.
 func (u *upstream) watch(ctx context.Context, f *feed) {
-	source := steadywatch.New(cache.NewListWatchFromClient(u.objects, resourceServers, metav1.NamespaceAll, fields.Everything())).Of("Server")
+	source := steadywatch.New(cache.NewListWatchFromClient(u.feed, resourceServers, metav1.NamespaceAll, fields.Everything())).Of("Server")
 	reflector := cache.NewReflectorWithOptions(
 		source.ListWatch(),
 		&computev1alpha1.Server{}, f,
@@ -100,7 +110,7 @@ func (u *upstream) watch(ctx context.Context, f *feed) {
 			Name:    "servers",
 			Backoff: steadywatch.Backoff(),
 		})
-	reflector.RunWithContext(klog.NewContext(ctx, u.log))
+	reflector.RunWithContext(klog.NewContext(ctx, withoutRepetition(u.log, clock.RealClock{})))
 }
 
 // explain makes of an error of the custom resources one of this API. What the

@@ -47,6 +47,8 @@ type watcher struct {
 	// says that they are complete.
 	initial    []*record
 	initialEnd bool
+	// turn is that of the list which the watch begins with, nil if it begins with none.
+	turn *turn
 	// rv is the resourceVersion that the client has seen everything up to. It may
 	// be ahead of the feed.
 	rv     uint64
@@ -71,7 +73,10 @@ func (w *watcher) ResultChan() <-chan watch.Event { return w.result }
 func (w *watcher) run(ctx context.Context) {
 	defer close(w.result)
 	defer w.cancel()
-	for _, r := range w.initial {
+	for i, r := range w.initial {
+		if ended(ctx, i) != nil {
+			return
+		}
 		if g := w.grants.in(r.known.namespace); w.selectors.matches(r, g) && !w.send(ctx, watch.Added, r, g, r.rv) {
 			return
 		}
@@ -80,6 +85,7 @@ func (w *watcher) run(ctx context.Context) {
 	if w.initialEnd && !w.sendBookmark(ctx, true) {
 		return
 	}
+	w.turn.end()
 	// Watches that began together should not ask together. All ask a little early, so
 	// that a watch that keeps up never has to ask between two events.
 	recheck := w.clock.NewTicker(recheckInterval*19/20 - time.Duration(rand.Int64N(int64(recheckInterval/10)))) //nolint:gosec // no secret
@@ -116,7 +122,7 @@ func (w *watcher) catchUp(ctx context.Context) (read, bool) {
 			return read{}, false
 		}
 		for i := range r.changes {
-			if !w.tell(ctx, &r.changes[i]) {
+			if ended(ctx, i) != nil || !w.tell(ctx, &r.changes[i]) {
 				return read{}, false
 			}
 		}
@@ -195,7 +201,10 @@ func (w *watcher) recheck(ctx context.Context) bool {
 	now.column = before.column
 	w.grants = now
 	w.setColumn(now.any())
-	for _, r := range servers {
+	for i, r := range servers {
+		if ended(ctx, i) != nil {
+			return false
+		}
 		old, known := before.lookup(r.known.namespace)
 		g, asked := now.lookup(r.known.namespace)
 		if !asked {
@@ -346,13 +355,20 @@ func (w *watcher) emit(ctx context.Context, event watch.Event) bool {
 	}
 	timeout := w.clock.NewTimer(slowWatcherTimeout)
 	defer timeout.Stop()
-	select {
-	case w.result <- event:
-		return true
-	case <-timeout.C():
-		w.log.Info("Client of a watch does not take its events; ending it")
-		return false
-	case <-ctx.Done():
-		return false
+	// A client that is slow keeps no turn.
+	patience := w.clock.NewTimer(readerPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case w.result <- event:
+			return w.turn.retake(ctx) == nil
+		case <-patience.C():
+			w.turn.release()
+		case <-timeout.C():
+			w.log.Info("Client of a watch does not take its events; ending it")
+			return false
+		case <-ctx.Done():
+			return false
+		}
 	}
 }

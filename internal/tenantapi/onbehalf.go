@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+)
+
+// behalf asks kube-apiserver on behalf of callers. It keeps client-go from asking again
+// what was answered 429 or 5xx with Retry-After, which it would do up to ten times while
+// the caller waits: the caller gets that answer, and decides.
+type behalf struct {
+	http.RoundTripper
+	// lends lets others have the turn of the request until the answer begins, since
+	// kube-apiserver may wait too, for priority and fairness or for a resourceVersion that
+	// it does not have yet. What it answers is read with the turn, which bounds the memory.
+	lends bool
+}
+
+func forReads(next http.RoundTripper) http.RoundTripper { return behalf{next, true} }
+
+// forReviews does not lend turns: reviews are asked beside the work that has the turn.
+func forReviews(next http.RoundTripper) http.RoundTripper { return behalf{next, false} }
+
+// WrappedRoundTripper implements net.RoundTripperWrapper.
+func (b behalf) WrappedRoundTripper() http.RoundTripper { return b.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (b behalf) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx := r.Context()
+	var mine *turn
+	if b.lends {
+		mine = turnOf(ctx)
+	}
+	mine.release()
+	response, err := b.RoundTripper.RoundTrip(r) //nolint:bodyclose // the caller's to close
+	broken := err != nil && ctx.Err() == nil && (utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err))
+	if broken && r.Method == http.MethodGet {
+		// As when the API server behind the connection goes. client-go would wait for a
+		// second before each of ten tries; there is another connection, or there is none.
+		response, err = b.RoundTripper.RoundTrip(r) //nolint:bodyclose // the caller's to close
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, final{err}
+	}
+	if err := mine.retake(ctx); err != nil {
+		return nil, errors.Join(err, response.Body.Close())
+	}
+	if response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError {
+		response.Header.Del("Retry-After")
+	}
+	return response, nil
+}
+
+// final is an error that client-go does not look into, or it would try again.
+type final struct{ err error }
+
+func (f final) Error() string { return fmt.Sprintf("asking the API server: %v", f.err) }
