@@ -22,7 +22,7 @@ app.kubernetes.io/component: {{ . }}
 {{- index . 2 | default (printf "%s/%s:%s" $root.Values.image.registry (index . 1) ($root.Values.image.tag | default $root.Chart.AppVersion)) -}}
 {{- end }}
 
-{{- /* What all pods have in common. Call it with (list $ values). */ -}}
+{{- /* What all pods have in common. Call it with (list $ values), and with the component's name where several replicas are to be kept apart. */ -}}
 {{- define "hoststatus.pod" -}}
 {{- $root := index . 0 -}}
 {{- $values := index . 1 -}}
@@ -40,11 +40,22 @@ imagePullSecrets:
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $values.tolerations }}
+{{- $tolerations := $values.tolerations }}
+{{- $affinity := $values.affinity }}
+{{- if gt (len .) 2 }}
+{{- $labels := include "hoststatus.labels" (index . 2) | fromYaml }}
+{{- $zone := dict "topologyKey" "topology.kubernetes.io/zone" "labelSelector" (dict "matchLabels" $labels) "matchLabelKeys" (list "pod-template-hash") }}
+{{- $apart := list (dict "weight" 50 "podAffinityTerm" $zone) }}
+{{- $affinity = merge (deepCopy $affinity) (dict "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" $apart)) }}
+{{- range list "not-ready" "unreachable" }}
+{{- $tolerations = append $tolerations (dict "key" (printf "node.kubernetes.io/%s" .) "operator" "Exists" "effect" "NoExecute" "tolerationSeconds" 30) }}
+{{- end }}
+{{- end }}
+{{- with $tolerations }}
 tolerations:
 {{- toYaml . | nindent 0 }}
 {{- end }}
-{{- with $values.affinity }}
+{{- with $affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -67,18 +78,16 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{- /* One constraint alone: for the scheduler's choice a node counts only if it has the labels of all of them, and many clusters have none for zones. */ -}}
 {{- define "hoststatus.spread" -}}
 topologySpreadConstraints:
-{{- $component := . }}
-{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
 - maxSkew: 1
-  topologyKey: {{ . }}
+  topologyKey: kubernetes.io/hostname
   whenUnsatisfiable: ScheduleAnyway
   labelSelector:
     matchLabels:
-      {{- include "hoststatus.labels" $component | nindent 6 }}
+      {{- include "hoststatus.labels" . | nindent 6 }}
   matchLabelKeys: [pod-template-hash]
-{{- end }}
 {{- end }}
 
 {{- /* DNS and the API server. */ -}}
