@@ -231,6 +231,29 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		}
 		c.stillTrusted(t)
 	})
+	t.Run("the mirror switched off leaves kubelets their readers as long as a host needs them", func(t *testing.T) {
+		c.must(t, "patch", "computeservice", "compute-1", "--type=merge", `--patch={"spec":{"leaseRef":{"namespace":"kube-node-lease"}}}`)
+		off := fromDocs(t, "nodes-as-hosts.md", "upgrade hoststatus charts/hoststatus --namespace hoststatus-system --reset-then-reuse-values --set", path)
+		off = append([]string{"upgrade", release, path, "--namespace=" + namespace, "--reset-then-reuse-values", "--set"}, off[1:]...)
+		reads := func(want bool) {
+			t.Helper()
+			for _, name := range []string{"hoststatus-manager", "hoststatus-tenant-apiserver"} {
+				args := c.must(t, "get", "deployment", name, "--namespace="+namespace, "--output=jsonpath={.spec.template.spec.containers[0].args}")
+				if got := strings.Contains(args, "kube-node-lease"); got != want || strings.Contains(args, "--mirror-nodes") {
+					t.Errorf("the arguments of %s are %s; kube-node-lease should be there: %v", name, args, want)
+				}
+				role := c.must(t, "get", "role", name, "--namespace=kube-node-lease", "--ignore-not-found", "--output=name")
+				if got := role != ""; got != want {
+					t.Errorf("%s has a Role in kube-node-lease: %v, want %v", name, got, want)
+				}
+			}
+		}
+		c.helm(t, off...)
+		reads(true)
+		c.must(t, "patch", "computeservice", "compute-1", "--type=merge", `--patch={"spec":{"leaseRef":null}}`)
+		c.helm(t, off...)
+		reads(false)
+	})
 	t.Run("uninstall first removes what leads to the processes", func(t *testing.T) {
 		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
 		c.checkOrderOfDeletion(t)

@@ -7,8 +7,17 @@ app.kubernetes.io/component: {{ . }}
 {{- /* The namespaces whose Leases are heartbeats, as JSON: kubelets, whose Nodes are mirrored, renew theirs in kube-node-lease. */ -}}
 {{- define "hoststatus.leaseNamespaces" -}}
 {{- $all := .Values.leaseNamespaces -}}
-{{- if .Values.nodeMirror.enabled }}{{ $all = append $all "kube-node-lease" | uniq }}{{ end -}}
+{{- if or .Values.nodeMirror.enabled (include "hoststatus.kubeletsReport" $) }}{{ $all = append $all "kube-node-lease" | uniq }}{{ end -}}
 {{- toJson $all -}}
+{{- end }}
+
+{{- /* Says whether a ComputeService of the cluster has a kubelet for its reporter. What the mirror has made stays when it is switched off, and would be UNKNOWN for good if nobody read kube-node-lease any more. */ -}}
+{{- define "hoststatus.kubeletsReport" -}}
+{{- if .Capabilities.APIVersions.Has "compute.hoststatus.dev/v1alpha1/ComputeService" -}}
+{{- range (lookup "compute.hoststatus.dev/v1alpha1" "ComputeService" "" "").items -}}
+{{- if eq "kube-node-lease" (dig "spec" "leaseRef" "namespace" "" .) }}true{{ break }}{{ end -}}
+{{- end -}}
+{{- end -}}
 {{- end }}
 
 {{- /* The labels of what others look for. Call it with those that the values add. */ -}}
