@@ -52,11 +52,20 @@ type Reconciler struct {
 	monitor   Monitor
 	clock     clock.PassiveClock
 	conflicts statuspatch.Limiter
+	// nodeOf may be nil: see OfNodes.
+	nodeOf    func(*v1alpha1.ComputeService) types.UID
 }
 
 // NewReconciler returns a Reconciler.
 func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Reconciler {
 	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: statuspatch.RetryLimiter()}
+}
+
+// OfNodes lets the Leases of other Nodes than nodeOf returns say nothing of a host.
+// It is called before SetupWithManager.
+func (r *Reconciler) OfNodes(nodeOf func(*v1alpha1.ComputeService) types.UID) *Reconciler {
+	r.nodeOf = nodeOf
+	return r
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -69,7 +78,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("computeservice").
 		WithOptions(options()).
-		Watches(&v1alpha1.ComputeService{}, &tracker{monitor: r.monitor}).
+		Watches(&v1alpha1.ComputeService{}, &tracker{monitor: r.monitor, nodeOf: r.nodeOf}).
 		WatchesRawSource(source.Func(r.listen)).
 		Complete(reconcile.AsReconciler(r.client, r))
 }
@@ -148,6 +157,15 @@ func requestFor(name string) reconcile.Request {
 type tracker struct {
 	handler.EnqueueRequestForObject
 	monitor Monitor
+	nodeOf  func(*v1alpha1.ComputeService) types.UID
+}
+
+func (t *tracker) track(service *v1alpha1.ComputeService) {
+	subject := subjectOf(service)
+	if t.nodeOf != nil {
+		subject.Node = t.nodeOf(service)
+	}
+	t.monitor.Track(subject)
 }
 
 type requests = workqueue.TypedRateLimitingInterface[reconcile.Request]
@@ -155,7 +173,7 @@ type requests = workqueue.TypedRateLimitingInterface[reconcile.Request]
 // Create tracks a ComputeService that is new, or new to this process.
 func (t *tracker) Create(ctx context.Context, e event.CreateEvent, queue requests) {
 	if service, ok := e.Object.(*v1alpha1.ComputeService); ok {
-		t.monitor.Track(subjectOf(service))
+		t.track(service)
 	}
 	t.EnqueueRequestForObject.Create(ctx, e, queue)
 }
@@ -163,7 +181,7 @@ func (t *tracker) Create(ctx context.Context, e event.CreateEvent, queue request
 // Update tracks what has changed.
 func (t *tracker) Update(ctx context.Context, e event.UpdateEvent, queue requests) {
 	if service, ok := e.ObjectNew.(*v1alpha1.ComputeService); ok {
-		t.monitor.Track(subjectOf(service))
+		t.track(service)
 	}
 	t.EnqueueRequestForObject.Update(ctx, e, queue)
 }

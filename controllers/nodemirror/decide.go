@@ -31,7 +31,7 @@ type decision struct {
 
 const (
 	sayForeign    = "A ComputeService of the Node's name is there which the mirror does not keep, so it is left alone; to hand it over, label it " + LabelManagedBy + "=" + FieldOwner
-	sayUnselected = "The Node is not selected any more. Its ComputeService stays, without what the mirror has said of the Node; delete it if it is not needed"
+	sayUnselected = "The Node is not selected any more. It stays mirrored until it is gone; delete its ComputeService if it is not needed"
 	sayNeverOurs  = "A ComputeService has the mirror's label, but the mirror has never written it and there is no Node of its name, so it is left alone"
 )
 
@@ -66,10 +66,12 @@ func decide(node *corev1.Node, selected bool, service *v1alpha1.ComputeService) 
 	another := owned[nodeUID] && have[nodeUID] != string(node.UID)
 	if another {
 		want[nodeUID] = have[nodeUID] // So that it is still to be removed.
+		want[presentNodeUID] = string(node.UID)
 	}
-	if selected {
-		maps.Copy(want, flagsOf(node))
-	} else {
+	// Whether or not the Node is selected still: a label that follows its health would
+	// take DOWN away when it is needed.
+	maps.Copy(want, flagsOf(node))
+	if !selected {
 		d.say = sayUnselected
 	}
 	want = mine(want, have, owned)

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
@@ -180,13 +181,17 @@ func TestDecide(t *testing.T) {
 		"the Node is gone, and a person's flag is there":               {service: serviceWith(disabledBy(false, true, "mine")), want: remove, say: "The Node is gone"},
 		"a copied label":                                               {service: serviceWith(notOurs), want: leave, say: sayNeverOurs},
 		"it is being deleted":                                          {node: nodeWith(cordoned), service: serviceWith(ending), want: leave},
-		"the Node is another":                                          {node: nodeWith(anotherUID), service: serviceWith(), want: remove, say: "The Node is another one of the same name"},
-		"the Node is another, and the old one's flag goes in any case": {node: nodeWith(anotherUID), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: remove, fields: and(), say: "The Node is another one of the same name"},
-		"the Node is another, and not selected":                        {node: nodeWith(anotherUID), unselected: true, service: serviceWith(), want: remove, say: "The Node is another one of the same name"},
+		"the Node is another":                                          {node: nodeWith(anotherUID), service: serviceWith(), want: remove, fields: and(presentNodeUID, "uid-2"), say: "The Node is another one of the same name"},
+		"the Node is another, and the old one's flag goes in any case": {node: nodeWith(anotherUID), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: remove, fields: and(presentNodeUID, "uid-2"), say: "The Node is another one of the same name"},
+		"the Node is another, and not selected":                        {node: nodeWith(anotherUID), unselected: true, service: serviceWith(), want: remove, fields: and(presentNodeUID, "uid-2"), say: "The Node is another one of the same name"},
 		"a Node's UID that the mirror has not written":                 {node: nodeWith(anotherUID), service: serviceWith(notOurs), want: leave},
-		"not selected any more":                                        {node: nodeWith(cordoned), unselected: true, service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: applyFields, fields: and(), say: sayUnselected},
-		"not selected any more, and said":                              {node: nodeWith(cordoned), unselected: true, service: serviceWith(), want: leave, say: sayUnselected},
+		"not selected any more, and cordoned":                          {node: nodeWith(cordoned), unselected: true, service: serviceWith(), want: applyFields, fields: off(and()), say: sayUnselected},
+		"not selected any more, and out of service":                    {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(), want: applyFields, fields: down(and()), say: sayUnselected},
+		"not selected any more, and out of service before":             {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(forcedDownBy(true, taintSays)), want: leave, say: sayUnselected},
+		"not selected any more, and in service again":                  {node: nodeWith(), unselected: true, service: serviceWith(forcedDownBy(true, taintSays)), want: applyFields, fields: and(), say: sayUnselected},
 		"not selected any more, with a person's flag":                  {node: nodeWith(), unselected: true, service: serviceWith(forcedDownBy(false, "ipmi")), want: leave, say: sayUnselected},
+		"not selected any more, and taken from the mirror":             {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(unlabelled), want: leave},
+		"not selected any more, and gone":                              {unselected: true, service: serviceWith(), want: remove, say: "The Node is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decide(c.node, c.node != nil && !c.unselected, c.service)
@@ -222,7 +227,7 @@ func handedOver(s *v1alpha1.ComputeService, _ map[string]bool) {
 
 func TestWhatIsAppliedIsWhatIsReadBack(t *testing.T) {
 	all := values{
-		managedBy: FieldOwner, nodeUID: "uid-1", leaseNamespace: "a", leaseName: "b",
+		managedBy: FieldOwner, nodeUID: "uid-1", presentNodeUID: "uid-2", leaseNamespace: "a", leaseName: "b",
 		disabled: "true", disabledReason: "c", forcedDown: "false", forcedDownReason: "d",
 	}
 	if len(all) != len(paths) {
@@ -238,6 +243,25 @@ func TestWhatIsAppliedIsWhatIsReadBack(t *testing.T) {
 		}
 		if diff := cmp.Diff(v, read(back)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
+func TestANodesKubeletAloneReportsForIt(t *testing.T) {
+	present := func(s *v1alpha1.ComputeService, _ map[string]bool) { s.Annotations[AnnotationPresentNodeUID] = "uid-2" }
+	for name, c := range map[string]struct {
+		service *v1alpha1.ComputeService
+		want    types.UID
+	}{
+		"as the mirror made it":                     {serviceWith(), "uid-1"},
+		"protected, and the Node is another":        {serviceWith(present), "uid-2"},
+		"taken from the mirror":                     {serviceWith(unlabelled), ""},
+		"by a Lease of a person's choice":           {serviceWith(leaseOfAPerson), ""},
+		"a copied label":                            {serviceWith(func(s *v1alpha1.ComputeService, _ map[string]bool) { s.Annotations = nil }), ""},
+		"the Lease of another of the same kubelets": {serviceWith(func(s *v1alpha1.ComputeService, _ map[string]bool) { s.Spec.LeaseRef.Name = "n2" }), ""},
+	} {
+		if got := NodeOf(c.service); got != c.want {
+			t.Errorf("%s: Node %q, want %q", name, got, c.want)
 		}
 	}
 }

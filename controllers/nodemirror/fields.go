@@ -3,7 +3,9 @@
 package nodemirror
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 
@@ -21,12 +23,16 @@ const (
 	// AnnotationNodeUID says which Node a ComputeService was made for: a machine that
 	// was set up anew under an old name is another host.
 	AnnotationNodeUID = "compute.hoststatus.dev/node-uid"
+	// AnnotationPresentNodeUID says which Node of its name there is now, while a
+	// ComputeService that was made for another one cannot be deleted.
+	AnnotationPresentNodeUID = "compute.hoststatus.dev/present-node-uid"
 )
 
 // The fields that the mirror writes, by their paths.
 const (
 	managedBy        = ".metadata.labels." + LabelManagedBy
 	nodeUID          = ".metadata.annotations." + AnnotationNodeUID
+	presentNodeUID   = ".metadata.annotations." + AnnotationPresentNodeUID
 	leaseNamespace   = ".spec.leaseRef.namespace"
 	leaseName        = ".spec.leaseRef.name"
 	disabled         = ".spec.disabled"
@@ -43,6 +49,7 @@ type values map[string]string
 var paths = map[string]fieldpath.Path{
 	managedBy:        fieldpath.MakePathOrDie("metadata", "labels", LabelManagedBy),
 	nodeUID:          fieldpath.MakePathOrDie("metadata", "annotations", AnnotationNodeUID),
+	presentNodeUID:   fieldpath.MakePathOrDie("metadata", "annotations", AnnotationPresentNodeUID),
 	leaseNamespace:   fieldpath.MakePathOrDie("spec", "leaseRef", "namespace"),
 	leaseName:        fieldpath.MakePathOrDie("spec", "leaseRef", "name"),
 	disabled:         fieldpath.MakePathOrDie("spec", "disabled"),
@@ -57,7 +64,7 @@ func read(service *v1alpha1.ComputeService) values {
 	for name, entry := range map[string]struct {
 		from map[string]string
 		key  string
-	}{managedBy: {service.Labels, LabelManagedBy}, nodeUID: {service.Annotations, AnnotationNodeUID}} {
+	}{managedBy: {service.Labels, LabelManagedBy}, nodeUID: {service.Annotations, AnnotationNodeUID}, presentNodeUID: {service.Annotations, AnnotationPresentNodeUID}} {
 		if value, ok := entry.from[entry.key]; ok {
 			v[name] = value
 		}
@@ -97,8 +104,10 @@ func (v values) configuration(name string) *apply.ComputeServiceApplyConfigurati
 	if value, ok := v[managedBy]; ok {
 		c.WithLabels(map[string]string{LabelManagedBy: value})
 	}
-	if value, ok := v[nodeUID]; ok {
-		c.WithAnnotations(map[string]string{AnnotationNodeUID: value})
+	for field, annotation := range map[string]string{nodeUID: AnnotationNodeUID, presentNodeUID: AnnotationPresentNodeUID} {
+		if value, ok := v[field]; ok {
+			c.WithAnnotations(map[string]string{annotation: value})
+		}
 	}
 	ref := apply.LeaseReference()
 	ref.Namespace, ref.Name = v.text(leaseNamespace), v.text(leaseName)
@@ -108,6 +117,19 @@ func (v values) configuration(name string) *apply.ComputeServiceApplyConfigurati
 	c.Spec.Disabled, c.Spec.DisabledReason = v.flag(disabled), v.text(disabledReason)
 	c.Spec.ForcedDown, c.Spec.ForcedDownReason = v.flag(forcedDown), v.text(forcedDownReason)
 	return c
+}
+
+// NodeOf returns the UID of the Node whose kubelet alone reports for a ComputeService
+// that the mirror keeps; empty where somebody else has said who reports.
+func NodeOf(service *v1alpha1.ComputeService) types.UID {
+	kubelets := types.NamespacedName{Namespace: corev1.NamespaceNodeLease, Name: service.Name}
+	if service.Labels[LabelManagedBy] != FieldOwner || service.HeartbeatLease() != kubelets {
+		return ""
+	}
+	if present := service.Annotations[AnnotationPresentNodeUID]; present != "" {
+		return types.UID(present)
+	}
+	return types.UID(service.Annotations[AnnotationNodeUID])
 }
 
 func (v values) text(field string) *string {

@@ -43,6 +43,9 @@ type Subject struct {
 	Lease types.NamespacedName
 	// Duration is D as the ComputeService sets it; zero leaves it to the Lease.
 	Duration time.Duration
+	// Node is the Node that the host is, where that is known. A Lease that belongs to
+	// another one, of the same name, says nothing of it.
+	Node types.UID
 	// Memory is the last word that was written down for this host.
 	Memory Reporting
 }
@@ -53,6 +56,8 @@ type Lease struct {
 	RenewTime time.Time
 	// Duration is the Lease's own D; zero or less if it gives none.
 	Duration time.Duration
+	// Node is the Node that owns the Lease, as a kubelet writes it; empty if none does.
+	Node types.UID
 }
 
 // Verdict is the monitor's word on one host.
@@ -119,6 +124,12 @@ const (
 	// maxClockSkew is the difference between a host's clock and ours above which
 	// we warn: more than a renewal takes on a slow API server.
 	maxClockSkew = 10 * time.Second
+	// maxAgreement is the difference below which it agrees with ours again, and
+	// agreementHolds for how long it must have been: a clock that goes to and fro, or
+	// two hosts that renew one Lease, log once. It is shorter than the alert waits, so
+	// that one odd renewal raises none.
+	maxAgreement   = maxClockSkew / 2
+	agreementHolds = 5 * time.Minute
 	// maxClockDrift is how far the wall clock may move against the monotonic one
 	// before everything that depends on the time of day is looked at again.
 	maxClockDrift = time.Second
@@ -189,9 +200,14 @@ type lease struct {
 	duration  time.Duration
 	renewedAt time.Duration
 	renewed   bool
-	exists    bool
-	skewed    bool
-	subjects  []*subject
+	// gaps are the last two times between renewals; 0 where there was none yet.
+	gaps   [2]time.Duration
+	exists bool
+	// skewed: its clock is far from ours, and was so last when it renewed at skewedAt.
+	skewed   bool
+	skewedAt time.Duration
+	node     types.UID
+	subjects []*subject
 }
 
 type subject struct {
@@ -201,6 +217,7 @@ type subject struct {
 	version    string
 	watch      *namespace
 	lease      *lease
+	node       types.UID
 	override   time.Duration
 	duration   time.Duration
 	reporting  Reporting
@@ -282,11 +299,15 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 			c.durationChanged(s)
 		}
 	}
+	l.node = seen.Node
 	renewTime := seen.RenewTime.UnixMicro()
 	changed := renewTime != l.renewTime
 	l.renewTime = renewTime
 	if initial || seen.RenewTime.IsZero() || !changed && !appeared {
 		return
+	}
+	if l.renewed {
+		l.gaps = [2]time.Duration{l.gaps[1], now - l.renewedAt}
 	}
 	l.renewedAt, l.renewed = now, true
 	if sabotagedArrival() {
@@ -294,13 +315,38 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 	}
 	// A renewal that has waited while we were blind looks old, whatever the host's clock.
 	waited := now - w.lastEcho
-	if skew := seen.RenewTime.Sub(wall); (skew > maxClockSkew || skew < -maxClockSkew-waited) != l.skewed {
-		c.setSkewed(w, l, skew, !l.skewed)
-	}
+	c.compareWithHost(now, w, l, seen.RenewTime.Sub(wall), waited)
 	for _, s := range l.subjects {
-		c.renewed(l.renewedAt, s)
+		if !s.ofAnotherNode() {
+			c.renewed(l.renewedAt, s)
+		}
 	}
 }
+
+// compareWithHost notices that a host's clock is far from ours, and that it is not any
+// more; waited is how much older its renewal may be than the moment it is seen.
+func (c *core) compareWithHost(now time.Duration, w *namespace, l *lease, skew, waited time.Duration) {
+	if skew > maxClockSkew || skew < -maxClockSkew-waited {
+		l.skewedAt = now
+		if !l.skewed {
+			c.setSkewed(w, l, skew, true)
+		}
+		return
+	}
+	if l.skewed && skew <= maxAgreement && skew >= -maxAgreement-waited && now-l.skewedAt >= agreementHolds {
+		c.setSkewed(w, l, skew, false)
+	}
+}
+
+// ofAnotherNode says that the Lease belongs to another Node than s is: a machine that
+// was replaced by one of the same name may still renew it.
+func (s *subject) ofAnotherNode() bool {
+	return s.node != "" && s.lease.node != "" && s.node != s.lease.node
+}
+
+// interval is about how often a Lease is renewed; 0 if that is not known. It is the
+// shorter of the last two gaps, since one may have a failure in it.
+func (l *lease) interval() time.Duration { return min(l.gaps[0], l.gaps[1]) }
 
 // renewed moves the deadline of s, and that is all while s reports anyway. A leader
 // that has just taken over does not contradict the last one by it: the renewal may
@@ -599,7 +645,7 @@ func (c *core) track(now time.Duration, in Subject) {
 		s = nil
 	}
 	if s == nil {
-		s = &subject{name: in.Name, uid: in.UID, generation: in.Generation, version: in.Version, override: in.Duration, place: noPlace}
+		s = &subject{name: in.Name, uid: in.UID, generation: in.Generation, version: in.Version, node: in.Node, override: in.Duration, place: noPlace}
 		c.subjects[in.Name] = s
 		c.attach(s, in.Lease)
 		c.begin(now, s, in.Memory)
@@ -610,6 +656,8 @@ func (c *core) track(now time.Duration, in Subject) {
 		return
 	}
 	s.version = in.Version
+	before := s.ofAnotherNode()
+	s.node = in.Node
 	if s.lease.name != in.Lease {
 		c.detach(s)
 		s.override = in.Duration
@@ -618,6 +666,9 @@ func (c *core) track(now time.Duration, in Subject) {
 	} else if s.override != in.Duration {
 		s.override = in.Duration
 		c.durationChanged(s)
+	}
+	if s.ofAnotherNode() != before {
+		c.repoint(now, s)
 	}
 	if in.Memory != s.memory {
 		s.memory = in.Memory
@@ -649,7 +700,7 @@ func (c *core) verdict(now time.Duration, name string, uid types.UID) (Verdict, 
 		return Verdict{}, false
 	}
 	v := Verdict{Reporting: s.reporting, Version: s.version, Duration: s.duration, SinceRenewal: -1}
-	if s.lease.renewed {
+	if s.lease.renewed && !s.ofAnotherNode() {
 		v.SinceRenewal = now - s.lease.renewedAt
 	}
 	if s.declared {
@@ -705,7 +756,7 @@ func (c *core) settleIn(now time.Duration, s *subject) {
 	case s.reporting == NotReadable:
 		s.reporting = NeverReported
 	}
-	if s.reporting != Reports && s.lease.renewed && now-s.lease.renewedAt < s.duration {
+	if s.reporting != Reports && s.lease.renewed && !s.ofAnotherNode() && now-s.lease.renewedAt < s.duration {
 		s.reporting = Reports
 		s.from = s.lease.renewedAt
 		s.watch.deadlines.set(s, max(s.from, s.watch.blindEnd)+s.duration)

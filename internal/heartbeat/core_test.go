@@ -52,12 +52,33 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 			h.skew = skew
 			s.never("a", Expired, 5*time.Minute)
 			h.skew = 0
-			s.never("a", Expired, time.Minute)
+			s.never("a", Expired, agreementHolds-time.Minute)
+			if got := fmt.Sprint(s.skews); got != "[a true]" {
+				t.Fatalf("warnings of skew, while the clock may go wrong again: %s", got)
+			}
+			s.never("a", Expired, 2*time.Minute)
 			if got := fmt.Sprint(s.skews); got != "[a true a false]" {
 				t.Fatalf("warnings of skew: %s", got)
 			}
 		})
 	}
+	rule(t, "a clock that goes to and fro is warned of once, however often it does", func(t *testing.T) {
+		for _, skews := range [][]time.Duration{{0, time.Hour}, {0, -time.Hour}, {maxClockSkew - time.Second, maxClockSkew + time.Second}, {-time.Hour, time.Hour}, {0, 0, 0, 0, 0, time.Minute}} {
+			s := newSim(t)
+			s.track(d, NoWord, "a")
+			h := s.host("a", interval)
+			for i := range 360 {
+				h.skew = skews[i%len(skews)]
+				s.run(interval)
+			}
+			if got := fmt.Sprint(s.skews); got != "[a true]" {
+				t.Errorf("an hour of %v gave %d warnings: %.60s", skews, len(s.skews), got)
+			}
+			if got := s.core.sights(s.now)[0].skewed; got != 1 {
+				t.Errorf("an hour of %v: %d hosts are counted as skewed, want 1", skews, got)
+			}
+		}
+	})
 	rule(t, "a renewal that is read late, after a pause of our own, says nothing of the host's clock", func(t *testing.T) {
 		s := newSim(t)
 		s.track(d, NoWord, "a")
@@ -502,6 +523,36 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.host("up", interval)
 		s.want("up", Reports)
 	})
+	rule(t, "the Lease of another Node of the same name says nothing of a host, whether it is renewed before or after the Node has changed", func(t *testing.T) {
+		s := newSim(t)
+		s.host("a", interval).node = "old"
+		s.run(time.Minute)
+		of := func(node types.UID, uid types.UID, memory Reporting) Subject {
+			in := subjectNamed("a", d, memory)
+			in.UID, in.Node = uid, node
+			return in
+		}
+		s.core.track(s.now, of("old", "a", NoWord))
+		s.want("a", Reports)
+		s.core.forget("a", "a")
+		s.core.track(s.now, of("new", "a", NoWord))
+		s.want("a", Waiting)
+		s.never("a", Reports, 10*time.Minute)
+		s.want("a", NeverReported)
+		if v, _ := s.core.verdict(s.now, "a", "a"); v.SinceRenewal >= 0 {
+			t.Errorf("it is said to have renewed %v ago", v.SinceRenewal)
+		}
+		s.hosts["a"].node = "new"
+		s.until("a", Reports, interval)
+		s.hosts["a"].node = "old"
+		began := s.now
+		within(t, "silence after its own last renewal", s.until("a", Expired, time.Hour)-began, d-interval, d+time.Second)
+		s.core.track(s.now, of("old", "a", Expired))
+		s.want("a", Reports)
+		s.hosts["a"].node = ""
+		s.core.track(s.now, of("new", "a", Reports))
+		s.never("a", Expired, 10*time.Minute) // A Lease without an owner is the host's own.
+	})
 	rule(t, "standbys keep warm: one that takes over judges by what it saw", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()
@@ -675,6 +726,31 @@ func TestRule5ExactTimersNoPollingNoSteadyStateWrites(t *testing.T) {
 			t.Fatalf("%d Leases are remembered", n)
 		}
 	})
+}
+
+func TestTheTimeBetweenRenewalsIsThatOfAHealthyHost(t *testing.T) {
+	s := newSim(t)
+	s.track(d, NoWord, "a")
+	want := func(want time.Duration) {
+		t.Helper()
+		if got := s.core.watches[space].leases["a"].interval(); got != want {
+			t.Errorf("at %v: renewed every %v, want %v", s.now, got, want)
+		}
+	}
+	want(0)
+	h := s.host("a", interval)
+	s.run(interval + time.Second)
+	want(0) // One gap alone may be a retry.
+	s.run(interval)
+	want(interval)
+	s.apiDown = true
+	s.run(time.Minute)
+	s.apiDown = false
+	s.run(2 * interval)
+	want(interval)
+	h.interval = 2 * interval
+	s.run(10 * interval)
+	want(2 * interval)
 }
 
 func TestRule6AClockThatWasSetIsNoticed(t *testing.T) {

@@ -178,6 +178,11 @@ func fromLease(lease *coordinationv1.Lease) Lease {
 	if lease.Spec.LeaseDurationSeconds != nil {
 		out.Duration = time.Duration(*lease.Spec.LeaseDurationSeconds) * time.Second
 	}
+	for i := range lease.OwnerReferences {
+		if owner := &lease.OwnerReferences[i]; owner.Kind == "Node" && owner.APIVersion == "v1" {
+			out.Node = owner.UID
+		}
+	}
 	return out
 }
 

@@ -222,6 +222,19 @@ func (m *Monitor) Verdict(name string, uid types.UID) (v Verdict, ok bool) {
 	return m.core.verdict(m.now(), name, uid)
 }
 
+// Renewals returns about how often a Lease is renewed, and for how long it says that a
+// renewal holds; either is 0 if that is not known.
+func (m *Monitor) Renewals(name types.NamespacedName) (interval, holds time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w := m.core.watches[name.Namespace]; w != nil {
+		if l := w.leases[name.Name]; l != nil {
+			return l.interval(), l.duration
+		}
+	}
+	return 0, 0
+}
+
 // takeOver makes the core lead if this process does. A verdict may be asked for before
 // the loop has come round to it, and must not be a standby's.
 func (m *Monitor) takeOver() {

@@ -55,6 +55,7 @@ type simHost struct {
 	interval time.Duration
 	skew     time.Duration
 	duration time.Duration
+	node     types.UID
 	renewals int
 	// silentSince is when it renewed last.
 	renewedAt time.Duration
@@ -250,7 +251,7 @@ func (s *sim) host(name string, interval time.Duration) *simHost {
 }
 
 func (s *sim) renew(name string, h *simHost) {
-	l := Lease{RenewTime: s.wall().Add(h.skew).Add(time.Duration(h.renewals) * time.Microsecond), Duration: h.duration}
+	l := Lease{RenewTime: s.wall().Add(h.skew).Add(time.Duration(h.renewals) * time.Microsecond), Duration: h.duration, Node: h.node}
 	s.leases[name] = l
 	s.deliver(func() { s.core.observe(s.now, s.wall(), space, name, l) })
 }

@@ -113,7 +113,11 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := mgr.Add(takeover{watches: &watches, fresh: fenced.fresh}); err != nil {
 		return fmt.Errorf("adding what comes before the first write: %w", err)
 	}
-	if err := computeservice.NewReconciler(fenced, monitor, clock.RealClock{}).SetupWithManager(mgr); err != nil {
+	services := computeservice.NewReconciler(fenced, monitor, clock.RealClock{})
+	if options.MirrorNodes {
+		services.OfNodes(nodemirror.NodeOf)
+	}
+	if err := services.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of ComputeServices: %w", err)
 	}
 	byHost, err := server.NewByHost(ctx, mgr.GetCache())

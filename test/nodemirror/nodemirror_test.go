@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -305,33 +306,70 @@ func TestAProtectedComputeServiceSaysNothingOfAMachineThatWasReplaced(t *testing
 	eventually(t, says(name, "true", cordonReason, "", ""))
 }
 
-func TestANodeThatIsNotSelectedAnyMoreKeepsItsComputeService(t *testing.T) {
+// Some platforms have a label that says whether a node is well, and select by it.
+func TestANodeThatIsNotSelectedAnyMoreStaysMirroredUntilItIsGone(t *testing.T) {
 	const name = "deselected"
 	newNode(t, name+"-never", func(n *corev1.Node) { n.Labels = nil })
 	newNode(t, name)
-	kubectl(t, "cordon", name)
-	eventually(t, says(name, "true", cordonReason, "", ""))
+	kubectl(t, "taint", "nodes", name, taint)
+	eventually(t, says(name, "", "", "true", taintReason))
 	before, err := get(name)
 	must(t, err)
-	kubectl(t, "label", "node", name, selectedBy+"-")
-	stays(t, name, says(name, "", "", "", ""))
+	kubectl(t, "label", "node", name, selectedBy+"=false", "--overwrite")
+	stays(t, name, says(name, "", "", "true", taintReason))
+	must(t, is(name, v1alpha1.HostStatusDown)())
 	if n := logged(t, "name="+name+" ", "not selected any more"); n != 1 {
 		t.Errorf("%d lines say that it is not selected any more", n)
 	}
-	kubectl(t, "label", "node", name, selectedBy+"=true")
+	kubectl(t, "cordon", name)
+	kubectl(t, "taint", "nodes", name, taint+"-")
 	stays(t, name, says(name, "true", cordonReason, "", ""))
+	restart(t, func() { kubectl(t, "uncordon", name) })
+	eventually(t, says(name, "", "", "", ""))
 	after, err := get(name)
 	must(t, err)
 	if before.UID != after.UID {
 		t.Error("it is another ComputeService")
 	}
-	kubectl(t, "label", "node", name, selectedBy+"=false", "--overwrite")
-	eventually(t, says(name, "", "", "", ""))
 	deleteNode(t, name)
 	eventually(t, gone(name, after))
-	if err := exists(name + "-never")(); client.IgnoreNotFound(err) != nil || err == nil {
-		t.Errorf("a Node that was never selected: %v", err)
+	newNode(t, name, func(n *corev1.Node) { n.Labels = map[string]string{selectedBy: "false"} })
+	settled(t)
+	for _, name := range []string{name, name + "-never"} {
+		if err := exists(name)(); client.IgnoreNotFound(err) != nil || err == nil {
+			t.Errorf("a Node that was never selected, %s: %v", name, err)
+		}
 	}
+}
+
+// A machine that was replaced may still run: until Kubernetes' garbage collector comes,
+// its kubelet renews the Lease of the name that the new one has, and makes it again.
+func TestTheKubeletOfAnotherNodeOfTheNameIsNoSignOfLife(t *testing.T) {
+	const name = "reborn"
+	old := newNode(t, name)
+	silence := newKubeletOf(t, old)
+	eventually(t, is(name, v1alpha1.HostStatusUp))
+	before, err := get(name)
+	must(t, err)
+	deleteNode(t, name)
+	eventually(t, gone(name, before))
+	node := newNode(t, name)
+	eventually(t, func() error {
+		service, err := get(name)
+		if err != nil {
+			return err
+		}
+		status := service.Status.HostStatus
+		if status != nil && *status == v1alpha1.HostStatusUp {
+			t.Fatalf("the new machine is UP by the heartbeats of the old one")
+		}
+		return is(name, v1alpha1.HostStatusUnknown)()
+	})
+	settled(t)
+	must(t, is(name, v1alpha1.HostStatusUnknown)())
+	silence()
+	newKubeletOf(t, node)
+	eventually(t, is(name, v1alpha1.HostStatusUp))
 }
 
 func TestWhatHappensToNodesWhileNoManagerRunsIsMadeUpFor(t *testing.T) {
@@ -371,6 +409,47 @@ func TestANodeWhoseNameNoHostMayHaveIsSaidOnce(t *testing.T) {
 	if n := logged(t, "name="+name+" ", "cannot have a ComputeService", "a ComputeService has the name of its host"); n != 1 {
 		t.Errorf("%d lines say that it cannot be a host", n)
 	}
+}
+
+// What `nodeMirror.enabled=false` does, and config/node-leases in place of
+// config/node-mirror: the rights to read kubelets' Leases stay.
+func TestSwitchedOffTheMirrorLeavesEveryStatus(t *testing.T) {
+	const up, cordoned, judged = "left-up", "left-cordoned", "judged-by-the-next-manager"
+	newKubelet(t, up)
+	newNode(t, up)
+	newNode(t, cordoned)
+	eventually(t, is(up, v1alpha1.HostStatusUp))
+	kubectl(t, "cordon", cordoned)
+	eventually(t, is(cordoned, v1alpha1.HostStatusMaintenance))
+
+	mirror.Stop()
+	kubectl(t, "delete", "clusterrolebinding", "hoststatus-node-mirror")
+	with := fleet.ManagerArgs
+	fleet.ManagerArgs = slices.DeleteFunc(slices.Clone(with), func(arg string) bool { return strings.HasPrefix(arg, "--mirror-nodes") })
+	off, _, err := fleet.StartManager("manager-without-mirror")
+	must(t, err)
+	t.Cleanup(func() {
+		off.Stop()
+		fleet.ManagerArgs = with
+		must(t, giveRights(context.Background()))
+		must(t, mirror.Start())
+	})
+
+	// It judges by kubelets' Leases, and has had the time to find that of left-up silent.
+	silent := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: judged}, Spec: v1alpha1.ComputeServiceSpec{
+		LeaseRef: &v1alpha1.LeaseReference{Namespace: corev1.NamespaceNodeLease}, LeaseDurationSeconds: 6,
+	}}
+	must(t, fleet.Client.Create(t.Context(), silent))
+	t.Cleanup(func() { must(t, fleet.Client.Delete(context.Background(), silent)) })
+	eventually(t, func() error {
+		service, err := get(judged)
+		if err == nil && service.Status.HostStatusReason != v1alpha1.ReasonNeverReported {
+			err = fmt.Errorf("%s has reason %q", judged, service.Status.HostStatusReason)
+		}
+		return err
+	})
+	must(t, is(up, v1alpha1.HostStatusUp)())
+	must(t, is(cordoned, v1alpha1.HostStatusMaintenance)())
 }
 
 func TestWithoutTheRightsOnlyTheMirrorWaits(t *testing.T) {

@@ -18,11 +18,16 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -198,6 +203,38 @@ func newKubelet(t *testing.T, name string) (silence func()) {
 		beat.Run(ctx)
 	}()
 	silence = func() { cancel(); <-done }
+	t.Cleanup(silence)
+	return silence
+}
+
+// newKubeletOf renews the Lease of a Node as its kubelet does, with the Node for its
+// owner, and makes it again when the garbage collector has taken it.
+func newKubeletOf(t *testing.T, node *corev1.Node) (silence func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	leases := kube.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: node.Name, OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &node.Name, LeaseDurationSeconds: ptr.To[int32](4)},
+	}
+	go func() {
+		defer close(done)
+		wait.UntilWithContext(ctx, func(ctx context.Context) {
+			lease.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()}
+			patch := fmt.Appendf(nil, `{"spec":{"renewTime":%q}}`, lease.Spec.RenewTime.UTC().Format(metav1.RFC3339Micro))
+			if _, err := leases.Patch(ctx, node.Name, types.MergePatchType, patch, metav1.PatchOptions{}); apierrors.IsNotFound(err) {
+				_, _ = leases.Create(ctx, lease, metav1.CreateOptions{})
+			}
+		}, 500*time.Millisecond)
+	}()
+	silence = func() {
+		cancel()
+		<-done
+		if err := client.IgnoreNotFound(leases.Delete(context.Background(), node.Name, metav1.DeleteOptions{})); err != nil {
+			t.Error(err)
+		}
+	}
 	t.Cleanup(silence)
 	return silence
 }
