@@ -5,8 +5,10 @@ package webhook
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -22,12 +24,12 @@ var _ admission.Validator[*v1alpha1.ComputeService] = &computeServiceWarnings{}
 
 // ValidateCreate implements admission.Validator.
 func (v *computeServiceWarnings) ValidateCreate(_ context.Context, service *v1alpha1.ComputeService) (admission.Warnings, error) {
-	return onWrite(nil, service, nil, v.LeaseNamespaces), nil
+	return append(onWrite(nil, service, nil, v.LeaseNamespaces), v.onDuration(nil, service)...), nil
 }
 
 // ValidateUpdate implements admission.Validator.
 func (v *computeServiceWarnings) ValidateUpdate(_ context.Context, before, after *v1alpha1.ComputeService) (admission.Warnings, error) {
-	return onWrite(before, after, v.verdict(before), v.LeaseNamespaces), nil
+	return append(onWrite(before, after, v.verdict(before), v.LeaseNamespaces), v.onDuration(before, after)...), nil
 }
 
 // ValidateDelete implements admission.Validator.
@@ -79,6 +81,39 @@ func onWrite(before, after *v1alpha1.ComputeService, verdict *heartbeat.Verdict,
 		say(onProtection(value))
 	}
 	return warnings
+}
+
+// onDuration is about a D that one late renewal outlasts. It looks at what the host
+// does, if two of its renewals were seen; else at what its Lease says that one holds,
+// of which a renewal comes every third at the latest.
+func (v *computeServiceWarnings) onDuration(before, after *v1alpha1.ComputeService) []string {
+	d, lease := time.Duration(after.Spec.LeaseDurationSeconds)*time.Second, after.HeartbeatLease()
+	if d == 0 || before != nil && before.Spec.LeaseDurationSeconds == after.Spec.LeaseDurationSeconds && before.HeartbeatLease() == lease {
+		return nil
+	}
+	interval, holds := v.Monitor.Renewals(lease)
+	return onRenewals(d, interval, holds)
+}
+
+// renewalsPerDuration is how many renewals should fall into D. With two, one that is
+// late or lost is a verdict; the host is warned of below that.
+const (
+	renewalsPerDuration    = 3
+	minRenewalsPerDuration = 2
+)
+
+func onRenewals(d, interval, holds time.Duration) []string {
+	every := "the host renews its Lease every"
+	if interval == 0 {
+		interval = holds / renewalsPerDuration
+		every = fmt.Sprintf("its Lease holds for %d s and so is renewed about every", int(holds.Seconds()))
+	}
+	seconds := math.Round(interval.Seconds())
+	if d.Seconds() >= minRenewalsPerDuration*seconds {
+		return nil
+	}
+	return []string{fmt.Sprintf("spec.leaseDurationSeconds: %d is too short, as %s %.0f s; it would go back and forth between UP and UNKNOWN; use %.0f or more, or leave it to the Lease",
+		int(d.Seconds()), every, seconds, renewalsPerDuration*seconds)}
 }
 
 // onForcedDown is about a host that still reports although it is said to be off.

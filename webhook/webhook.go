@@ -38,6 +38,7 @@ const lookupTimeout = time.Second
 type Monitor interface {
 	Synced() bool
 	Verdict(name string, uid types.UID) (heartbeat.Verdict, bool)
+	Renewals(lease types.NamespacedName) (interval, holds time.Duration)
 }
 
 // Options are what the rules need. All fields are required.

@@ -55,6 +55,10 @@ func protection(value string) func(*v1alpha1.ComputeService) {
 	}
 }
 
+func d(seconds int32) func(*v1alpha1.ComputeService) {
+	return func(s *v1alpha1.ComputeService) { s.Spec.LeaseDurationSeconds = seconds }
+}
+
 func disabled(s *v1alpha1.ComputeService) { s.Spec.Disabled = ptr.To(true) }
 
 func seenUp(s *v1alpha1.ComputeService) {
@@ -196,6 +200,7 @@ func TestWarningsAreShort(t *testing.T) {
 		onForcedDown(word(heartbeat.Reports, 100*time.Second)),
 		onForcedDownCleared(service(seenUp), word(heartbeat.Expired, -1)))
 	warnings = append(warnings, onDelete(service(), 100_000)...)
+	warnings = append(warnings, onRenewals(1000*time.Second, 0, time.Hour)...)
 	warnings = append(warnings, onPlace(&v1alpha1.Server{Spec: v1alpha1.ServerSpec{Host: "compute-1"}}, false)...)
 	for _, w := range warnings {
 		if len(w) > limit {
@@ -222,6 +227,15 @@ type source struct {
 	servers  int
 	hosts    []string
 	err      error
+	// interval and holds are those of the Lease hoststatus-leases/compute-1.
+	interval, holds time.Duration
+}
+
+func (s source) Renewals(lease types.NamespacedName) (interval, holds time.Duration) {
+	if lease.String() != "hoststatus-leases/compute-1" {
+		return 0, 0
+	}
+	return s.interval, s.holds
 }
 
 func (s source) Synced() bool { return !s.unsynced }
@@ -323,6 +337,21 @@ func TestWhatTheRulesAnswer(t *testing.T) {
 		"one that is not tracked": {path: pathComputeServices, operation: admissionv1.Update, old: csvc(), now: csvc(down(ptr.To(true)))},
 		"a new one with a Lease elsewhere": {path: pathComputeServices,
 			operation: admissionv1.Create, now: csvc(leaseIn("elsewhere")), warned: "--lease-namespaces"},
+		"a D as long as the time between renewals": {path: pathComputeServices, cache: source{interval: 10 * time.Second, holds: time.Minute},
+			operation: admissionv1.Create, now: csvc(d(10)), warned: "spec.leaseDurationSeconds: 10 is too short, as the host renews its Lease every 10 s; it would go back and forth between UP and UNKNOWN; use 30 or more"},
+		"a D that one renewal outlasts": {path: pathComputeServices, cache: source{interval: 9960 * time.Millisecond},
+			operation: admissionv1.Update, old: csvc(), now: csvc(d(19)), warned: "use 30 or more"},
+		"a D of two renewals": {path: pathComputeServices, cache: source{interval: 10040 * time.Millisecond},
+			operation: admissionv1.Update, old: csvc(), now: csvc(d(20))},
+		"a D for a Lease that says how long it holds": {path: pathComputeServices, cache: source{holds: time.Minute},
+			operation: admissionv1.Create, now: csvc(d(15)), warned: "as its Lease holds for 60 s and so is renewed about every 20 s"},
+		"a D that was there": {path: pathComputeServices, cache: source{interval: 10 * time.Second},
+			operation: admissionv1.Update, old: csvc(d(10)), now: csvc(d(10), disabled)},
+		"a D that was there for another Lease": {path: pathComputeServices, cache: source{interval: 10 * time.Second},
+			operation: admissionv1.Update, old: csvc(d(10), leaseNamed("other")), now: csvc(d(10)), warned: "every 10 s"},
+		"a D for a Lease that nobody has seen": {path: pathComputeServices, operation: admissionv1.Create, now: csvc(d(3))},
+		"a D that goes": {path: pathComputeServices, cache: source{interval: 10 * time.Second},
+			operation: admissionv1.Update, old: csvc(d(10)), now: csvc()},
 		"a deletion":                   {path: pathComputeServices, cache: source{servers: 2}, operation: admissionv1.Delete, old: csvc(), warned: "2 Servers"},
 		"a deletion without servers":   {path: pathComputeServices, operation: admissionv1.Delete, old: csvc()},
 		"a deletion without a cache":   {path: pathComputeServices, cache: source{err: away}, operation: admissionv1.Delete, old: csvc()},
