@@ -13,10 +13,12 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
+	"golang.org/x/term"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
@@ -61,7 +63,7 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 	if err := fs.Parse(os.Args[1:]); errors.Is(err, pflag.ErrHelp) {
 		return 0
 	} else if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v; see %s --help\n", name, err, name)
+		common.complain(name, fmt.Errorf("%w; see %s --help", err, name))
 		return 2
 	}
 	program := "hoststatus-" + name
@@ -70,18 +72,18 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 		return 0
 	}
 	if fs.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "%s: unexpected argument %q; it takes flags only, see %s --help\n", name, fs.Arg(0), name)
+		common.complain(name, fmt.Errorf("unexpected argument %q; it takes flags only, see %s --help", fs.Arg(0), name))
 		return 2
 	}
 	log, err := newLogger(common.logFormat, common.logLevel)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		common.complain(name, err)
 		return 2
 	}
-	klog.SetLogger(log)
+	logAll(log)
 	config, err := restConfig(common.kubeconfig)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		common.complain(name, err)
 		return 1
 	}
 	config.UserAgent = version.UserAgent(program)
@@ -95,6 +97,27 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 	}
 	log.Info("Stopped")
 	return 0
+}
+
+// logAll lets also those log by log who do not know of it: client-go and apiserver by klog,
+// and net/http, which complains of handshakes and panics, by Go's own log.
+func logAll(log logr.Logger) {
+	klog.SetLogger(log)
+	slog.SetDefault(slog.New(logr.ToSlogHandler(log)))
+}
+
+// complain says why the binary name does not start: to a person on a terminal in a plain
+// line, else as the log that it would have written, so that whoever collects logs finds
+// nothing in them that is not of their format.
+func (c *commonFlags) complain(name string, err error) {
+	// Where flags cannot be parsed, this one may come after the one that is wrong.
+	text := c.logFormat != "json" || slices.Contains(os.Args, "--log-format=text")
+	log, failed := newLogger("json", "error")
+	if text || failed != nil || term.IsTerminal(int(os.Stderr.Fd())) {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return
+	}
+	log.Error(err, "Not started", "program", "hoststatus-"+name, "version", version.Version)
 }
 
 func newLogger(format, level string) (logr.Logger, error) {

@@ -4,6 +4,9 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
+	stdlog "log"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"github.com/go-logr/logr"
 	"github.com/spf13/pflag"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"hoststatus.dev/hoststatus/internal/version"
 )
@@ -63,6 +67,83 @@ func TestMainEndsBeforeItRunsWithTheCodeThatSaysWhy(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever collects a log in JSON reads every line of it, also those of a process that
+// does not start, and of libraries that know nothing of our logger.
+func TestNothingButJSONIsInAJSONLog(t *testing.T) {
+	for name, c := range map[string]struct {
+		args []string
+		run  func()
+		want string
+	}{
+		"a flag that does not exist":   {args: []string{"--no-such-flag"}, want: "unknown flag: --no-such-flag; see binary --help"},
+		"an argument":                  {args: []string{"host-a"}, want: "unexpected argument"},
+		"a bad level":                  {args: []string{"--log-level=loud"}, want: "--log-level"},
+		"a kubeconfig that is missing": {args: []string{"--kubeconfig=" + filepath.Join(t.TempDir(), "missing")}, want: "--kubeconfig"},
+		"Go's own log":                 {run: func() { stdlog.Print("http: TLS handshake error from 10.0.0.1:1: EOF") }, want: "http: TLS handshake error from 10.0.0.1:1: EOF"},
+		"slog":                         {run: func() { slog.Info("from a library") }, want: "from a library"},
+		"klog":                         {run: func() { klog.Warning("from client-go") }, want: "from client-go"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			printed := stderrOf(t, func() {
+				if c.run == nil {
+					os.Args = append([]string{"binary"}, c.args...)
+					Main("binary", "Does nothing.", noOptions{}, nil)
+					return
+				}
+				log, err := newLogger("json", "info")
+				if err != nil {
+					t.Fatal(err)
+				}
+				logAll(log)
+				c.run()
+			})
+			if !strings.Contains(printed, c.want) {
+				t.Errorf("printed %q, want %q in it", printed, c.want)
+			}
+			for line := range strings.Lines(printed) {
+				var entry struct{ Time, Level, Msg string }
+				if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Level == "" || entry.Msg == "" {
+					t.Errorf("%q is no entry of the log: %v", line, err)
+				}
+			}
+		})
+	}
+}
+
+func TestWithALogOfTextWhatIsWrongIsAPlainLine(t *testing.T) {
+	printed := stderrOf(t, func() {
+		os.Args = []string{"binary", "--no-such-flag", "--log-format=text"}
+		Main("binary", "Does nothing.", noOptions{}, nil)
+	})
+	if want := "binary: unknown flag: --no-such-flag; see binary --help\n"; printed != want {
+		t.Errorf("printed %q, want %q", printed, want)
+	}
+}
+
+// stderrOf returns what do prints to standard error.
+func stderrOf(t *testing.T, do func()) string {
+	t.Helper()
+	out, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	args, stderr, logger, writer, flags := os.Args, os.Stderr, slog.Default(), stdlog.Writer(), stdlog.Flags()
+	defer func() {
+		os.Args, os.Stderr = args, stderr
+		klog.ClearLogger()
+		slog.SetDefault(logger)
+		stdlog.SetOutput(writer)
+		stdlog.SetFlags(flags)
+	}()
+	os.Stderr = out
+	do()
+	printed, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(printed)
 }
 
 // Scripts read it, so it is the only thing on standard output.
