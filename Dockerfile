@@ -1,11 +1,12 @@
-# syntax=docker/dockerfile:1
+# syntax=docker.io/docker/dockerfile:1
 # SPDX-License-Identifier: Apache-2.0
 #
 # One image per binary: docker build --target manager|tenant-apiserver|agent|kubectl-hosts.
 # See `make image`.
 
-# The builder runs as itself, and compiles for the target.
-FROM --platform=$BUILDPLATFORM golang:1.26.10 AS build
+# The builder runs as itself, and compiles for the target. Its name is whole: podman asks
+# no registry that is not named.
+FROM --platform=$BUILDPLATFORM docker.io/library/golang:1.26.10 AS build
 ARG TARGETOS TARGETARCH
 WORKDIR /src
 COPY go.mod go.sum ./
@@ -17,7 +18,9 @@ COPY internal internal
 COPY webhook webhook
 # The flags are those of hack/build-static.sh, by which tests make the same binaries.
 COPY hack/build-static.sh hack/build-static.sh
-RUN GOOS=$TARGETOS GOARCH=$TARGETARCH hack/build-static.sh /out
+# The revision of the sources, which are not here as a repository: see hack/image.sh.
+ARG REVISION
+RUN GOOS=$TARGETOS GOARCH=$TARGETARCH REVISION=$REVISION hack/build-static.sh /out
 
 # Nothing but the binary: it needs no shell, no libraries, no users and no files, and
 # takes the API server's authority from the service account.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the binaries as they are in the images, static and without paths of this
-# machine, into a folder: hack/build-static.sh DIRECTORY. GOOS and GOARCH say what for.
+# machine, into a folder: hack/build-static.sh DIRECTORY. GOOS and GOARCH say what for,
+# REVISION of which sources, for --version.
 set -euo pipefail
 if [ $# != 1 ]; then
   echo "usage: $0 DIRECTORY" >&2
@@ -10,4 +11,4 @@ fi
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
 cd "$(dirname "$0")/.."
-CGO_ENABLED=0 GOFLAGS= go build -trimpath -buildvcs=false -ldflags=-s -o "$out/" ./cmd/...
+CGO_ENABLED=0 GOFLAGS= go build -trimpath -buildvcs=false -ldflags="-s${REVISION:+ -X hoststatus.dev/hoststatus/internal/version.revision=$REVISION}" -o "$out/" ./cmd/...

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the container images: see `make image`. IMAGE_REGISTRY stands before their
-# names, IMAGE_TAG behind; PLATFORMS, such as linux/amd64,linux/arm64, builds for more
+# names, by default one that no node asks anybody for, IMAGE_TAG behind; PLATFORMS, such as linux/amd64,linux/arm64, builds for more
 # than this machine, which needs a builder that can, and --push to keep the result.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-registry=${IMAGE_REGISTRY:-hoststatus} tag=${IMAGE_TAG:-$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)}
+registry=${IMAGE_REGISTRY:-localhost/hoststatus} tag=${IMAGE_TAG:-$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)}
 
 # A client without an engine that it could speak to is of no use.
 engine=
@@ -20,6 +20,12 @@ if [ -z "$engine" ]; then
   echo "Start one, or name it by CONTAINER_ENGINE. What would be in the images is built and tested without one by: go test ./test/install" >&2
   exit 1
 fi
+# What --version says. The repository itself is not among what is built from.
+revision=${REVISION-$(git rev-parse HEAD 2>/dev/null || true)}
+if [ -z "${REVISION+set}" ] && [ -n "$revision" ] && [ -n "$(git status --porcelain 2>/dev/null)" ]; then
+  revision+=-dirty
+fi
 for name in manager tenant-apiserver agent kubectl-hosts; do
-  "$engine" build ${PLATFORMS:+--platform="$PLATFORMS"} --target "$name" --tag "$registry/$name:$tag" "$@" .
+  "$engine" build ${PLATFORMS:+--platform="$PLATFORMS"} --target "$name" --tag "$registry/$name:$tag" \
+    ${revision:+--build-arg=REVISION="$revision" --label=org.opencontainers.image.revision="$revision"} "$@" .
 done

@@ -12,6 +12,10 @@ import (
 // Version is the release that this code is, or comes after.
 const Version = "0.1.0"
 
+// revision is set by the linker where the sources are built outside of their
+// repository, as for images: see hack/build-static.sh.
+var revision string
+
 // Of describes the program name for a person: its release, the Go that built it,
 // and the revision of the sources if the build knows it.
 func Of(name string) string {
@@ -28,6 +32,9 @@ func UserAgent(name string) string { return name + "/" + Version }
 // Revision is that of the sources in version control, with -dirty behind it if they
 // were changed since; "" if the build does not know it.
 func Revision() string {
+	if revision != "" {
+		return revision
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return ""

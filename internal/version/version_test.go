@@ -46,6 +46,14 @@ func TestRevision(t *testing.T) {
 	}
 }
 
+func TestTheRevisionOfTheLinkerGoesFirst(t *testing.T) {
+	revision = "abc-dirty"
+	defer func() { revision = "" }()
+	if got := Of("hoststatus-manager"); !strings.HasSuffix(got, ", abc-dirty)") {
+		t.Errorf("%q, want one that ends with the revision", got)
+	}
+}
+
 // A release that the changelog does not tell of is none.
 func TestTheChangelogTellsOfThisRelease(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join("..", "..", "CHANGELOG.md"))

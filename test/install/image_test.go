@@ -18,7 +18,7 @@ import (
 var (
 	target  = regexp.MustCompile(`(?m)^FROM scratch AS (\S+)\nCOPY --from=build /out/(\S+) /(\S+)\nUSER 65532:65532\nENTRYPOINT \["/(\S+)"\]$`)
 	copied  = regexp.MustCompile(`(?m)^COPY (\S+) (\S+)$`)
-	builder = regexp.MustCompile(`(?m)^FROM --platform=\$BUILDPLATFORM golang:(\S+) AS build$`)
+	builder = regexp.MustCompile(`(?m)^FROM --platform=\$BUILDPLATFORM docker\.io/library/golang:(\S+) AS build$`)
 )
 
 // There is no container engine where tests run, so they read the Dockerfile, and run
@@ -83,6 +83,55 @@ func TestTheDockerfileBuildsWithTheGoOfTheModule(t *testing.T) {
 	wants, _, _ := strings.Cut(rest, "\n")
 	if minor := strings.Join(strings.Split(wants, ".")[:2], "."); !strings.HasPrefix(match[1], minor+".") {
 		t.Errorf("the Dockerfile builds with Go %s, and go.mod wants %s", match[1], wants)
+	}
+}
+
+// podman asks no registry for a short name where nobody can be asked which one is meant.
+func TestEveryBaseOfAnImageNamesItsRegistry(t *testing.T) {
+	bases := regexp.MustCompile(`(?m)^FROM (?:--\S+ )?(\S+)`).FindAllStringSubmatch(read(t, "Dockerfile"), -1)
+	if len(bases) < 5 {
+		t.Fatalf("the Dockerfile has %d stages, fewer than there are images", len(bases))
+	}
+	for _, base := range bases {
+		if host, _, _ := strings.Cut(base[1], "/"); base[1] != "scratch" && !strings.Contains(host, ".") {
+			t.Errorf("the Dockerfile begins a stage with %s; write its registry before it", base[1])
+		}
+	}
+}
+
+// Images are built from sources without their repository, so the revision has to be
+// handed on: by hack/image.sh, the Dockerfile and hack/build-static.sh.
+func TestTheBinariesOfTheImagesKnowTheirRevision(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short leaves out what takes a build")
+	}
+	// An engine that says what it was asked to build.
+	engine, revision := t.TempDir(), "0123456789abcdef-dirty"
+	must(t, os.WriteFile(filepath.Join(engine, "engine"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o755))
+	cmd := exec.CommandContext(t.Context(), sources(t, "hack", "image.sh"))
+	cmd.Env = append(os.Environ(), "PATH="+engine+":"+os.Getenv("PATH"), "CONTAINER_ENGINE=engine", "REVISION="+revision)
+	out, err := cmd.CombinedOutput()
+	must(t, err)
+	if asked := strings.Count(string(out), " --build-arg=REVISION="+revision+" "); asked != 4 {
+		t.Errorf("hack/image.sh hands the revision to %d of 4 images:\n%s", asked, out)
+	}
+	dockerfile := read(t, "Dockerfile")
+	if !strings.Contains(dockerfile, "\nARG REVISION\n") || !strings.Contains(dockerfile, " REVISION=$REVISION hack/build-static.sh ") {
+		t.Error("the Dockerfile does not hand REVISION on to hack/build-static.sh")
+	}
+	bin := t.TempDir()
+	build := exec.CommandContext(t.Context(), sources(t, "hack", "build-static.sh"), bin)
+	build.Env = append(os.Environ(), "REVISION="+revision)
+	out, err = build.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, name := range []string{"manager", "tenant-apiserver", "agent", "kubectl-hosts"} {
+		said, err := exec.CommandContext(t.Context(), filepath.Join(bin, name), "--version").Output()
+		must(t, err)
+		if !strings.HasSuffix(string(said), ", "+revision+")\n") {
+			t.Errorf("%s --version says %q, without the revision %s", name, said, revision)
+		}
 	}
 }
 
