@@ -20,11 +20,8 @@ if [ -z "$engine" ]; then
   echo "Start one, or name it by CONTAINER_ENGINE. What would be in the images is built and tested without one by: go test ./test/install" >&2
   exit 1
 fi
-# What --version says. The repository itself is not among what is built from.
-revision=${REVISION-$(git rev-parse HEAD 2>/dev/null || true)}
-if [ -z "${REVISION+set}" ] && [ -n "$revision" ] && [ -n "$(git status --porcelain 2>/dev/null)" ]; then
-  revision+=-dirty
-fi
+# The repository itself is not among what images are built from.
+revision=$(hack/revision.sh)
 for name in manager tenant-apiserver agent kubectl-hosts; do
   "$engine" build ${PLATFORMS:+--platform="$PLATFORMS"} --target "$name" --tag "$registry/$name:$tag" \
     ${revision:+--build-arg=REVISION="$revision" --label=org.opencontainers.image.revision="$revision"} "$@" .

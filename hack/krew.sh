@@ -13,13 +13,14 @@ if ! [[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]]; then
   echo "$version is not a version; write it as v0.1.0" >&2
   exit 2
 fi
+revision=$(hack/revision.sh)
 sed "s|@VERSION@|$version|" deploy/krew/hosts.yaml >"$out/hosts.yaml"
 for platform in ${PLATFORMS:-linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64}; do
   os=${platform%/*} arch=${platform#*/} suffix=
   [ "$os" = windows ] && suffix=.exe
   archive=kubectl-hosts-$version-$os-$arch.tar.gz
   build=$(mktemp -d)
-  CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false -ldflags=-s -o "$build/kubectl-hosts$suffix" ./cmd/kubectl-hosts
+  CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false -ldflags="-s${revision:+ -X hoststatus.dev/hoststatus/internal/version.revision=$revision}" -o "$build/kubectl-hosts$suffix" ./cmd/kubectl-hosts
   cp LICENSE cmd/kubectl-hosts/kubectl_complete-hosts "$build"
   # The same source gives the same archive, and so the same checksum. The folder is not
   # in it: tar would give its mode to the one that somebody unpacks the archive in.
