@@ -48,8 +48,8 @@ image: ## Build the container images (IMAGE_REGISTRY=... IMAGE_TAG=... PLATFORMS
 
 .PHONY: chart
 chart: bin/helm ## Check the Helm chart, and render it into bin/hoststatus.yaml.
-	bin/helm lint --strict --quiet charts/hoststatus
-	bin/helm template hoststatus charts/hoststatus --namespace hoststatus-system >bin/hoststatus.yaml
+	bin/helm lint --strict --quiet --set image.registry=registry.invalid/hoststatus charts/hoststatus
+	bin/helm template hoststatus charts/hoststatus --namespace hoststatus-system --set image.registry=registry.invalid/hoststatus >bin/hoststatus.yaml
 
 .PHONY: test
 test: ## Run the whole test suite.

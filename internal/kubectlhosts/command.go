@@ -143,7 +143,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed,
 	for _, v := range verbs {
 		root.AddCommand(p.newVerb(v))
 	}
-	root.AddCommand(p.newWindow())
+	root.AddCommand(p.newWindow(), p.newCheck())
 	return root
 }
 

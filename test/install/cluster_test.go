@@ -268,7 +268,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		c.must(t, "delete", "namespace", "short-lived", "--timeout=30s")
 	})
 	t.Run("an installation takes up what was kept", func(t *testing.T) {
-		c.helm(t, "install", release, path, "--namespace="+namespace)
+		c.helm(t, "install", release, path, "--namespace="+namespace, registry)
 		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
 			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
 		}

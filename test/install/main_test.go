@@ -123,10 +123,13 @@ func run(ctx context.Context, kubeconfig, tool string, args ...string) (string, 
 	return out.String(), nil
 }
 
+// registry is where the manifests of config/ say that images are.
+const registry = "--set=image.registry=registry.invalid/hoststatus"
+
 // chart renders the chart as helm would install it.
 func chart(t *testing.T, args ...string) []*unstructured.Unstructured {
 	t.Helper()
-	out, err := run(t.Context(), "", "helm", append([]string{"template", release, sources(t, "charts", "hoststatus"), "--namespace", namespace}, args...)...)
+	out, err := run(t.Context(), "", "helm", append([]string{"template", release, sources(t, "charts", "hoststatus"), "--namespace", namespace, registry}, args...)...)
 	must(t, err)
 	return objects(t, out)
 }

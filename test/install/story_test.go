@@ -4,6 +4,7 @@ package install
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -57,7 +58,7 @@ func (h *byHelm) Install(ctx context.Context, f *devfleet.Fleet, webhookPort, te
 		return err
 	}
 	if !h.installed {
-		if _, err := run(ctx, f.AdminKubeconfig, "helm", "install", release, h.chart, "--namespace="+namespace, "--no-hooks",
+		if _, err := run(ctx, f.AdminKubeconfig, "helm", "install", release, h.chart, "--namespace="+namespace, "--no-hooks", registry,
 			"--set=nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true",
 			"--set=agent.enabled=true,agent.leaseDuration="+f.LeaseDuration.String()+",agent.renewInterval="+f.RenewInterval.String()); err != nil {
 			return err
@@ -147,9 +148,28 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	}
 	t.Run("an agent's token is for its own node", func(t *testing.T) { testTokenOfANode(t, f, installation.kube) })
 	t.Run("a selected Node gets a ComputeService", func(t *testing.T) { testMirror(t, f, installation.kube) })
-	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube) })
+	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube, f.Manager, standby) })
+	t.Run("nothing but JSON is in the logs", func(t *testing.T) { testLogs(t, f) })
 	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
+	}
+}
+
+// The manifests say --log-format=json, and whoever collects the logs takes it at its word.
+func testLogs(t *testing.T, f *devfleet.Fleet) {
+	for _, name := range []string{"manager", "manager-2", "tenant-apiserver", "agent-compute-1"} {
+		log, err := os.ReadFile(f.LogFile(name))
+		must(t, err)
+		lines := 0
+		for line := range strings.Lines(string(log)) {
+			lines++
+			if !json.Valid([]byte(line)) {
+				t.Errorf("the log of %s has a line that is not JSON: %s", name, line)
+			}
+		}
+		if lines == 0 {
+			t.Errorf("%s has logged nothing", name)
+		}
 	}
 }
 
@@ -206,7 +226,7 @@ func testMirror(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
 }
 
 // testHelmTest runs the pod of `helm test`, with the role that comes with it.
-func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
+func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, managers ...*devcluster.Process) {
 	var pod corev1.Pod
 	for _, obj := range chart(t) {
 		if obj.GetAnnotations()[hookAnnotation] != "test" {
@@ -219,26 +239,48 @@ func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
 		case "ClusterRoleBinding":
 			_, err := kube.RbacV1().ClusterRoleBindings().Create(t.Context(), fromUnstructured(t, obj, &rbacv1.ClusterRoleBinding{}), metav1.CreateOptions{})
 			must(t, err)
+		case "RoleBinding":
+			_, err := kube.RbacV1().RoleBindings(namespace).Create(t.Context(), fromUnstructured(t, obj, &rbacv1.RoleBinding{}), metav1.CreateOptions{})
+			must(t, err)
 		case "Pod":
 			fromUnstructured(t, obj, &pod)
 		default:
 			t.Errorf("helm test has a %s, which this test does not know", obj.GetKind())
 		}
 	}
-	created, err := createPod(t.Context(), kube, pod.Name, "node-1", corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec})
-	must(t, err)
-	p, err := runPod(t.Context(), f, kube, created, nil)
-	must(t, err)
-	must(t, p.Start())
-	select {
-	case <-p.Done():
-	case <-time.After(time.Minute):
-		p.Kill()
+	helmTest := func(name string, add ...string) (string, error) {
+		t.Helper()
+		created, err := createPod(t.Context(), kube, name, "node-1", corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec})
+		must(t, err)
+		p, err := runPod(t.Context(), f, kube, created, nil, add...)
+		must(t, err)
+		must(t, p.Start())
+		select {
+		case <-p.Done():
+		case <-time.After(2 * time.Minute):
+			p.Kill()
+		}
+		printed, err := os.ReadFile(f.LogFile(name))
+		must(t, err)
+		return string(printed), p.Err()
 	}
-	printed, err := os.ReadFile(f.LogFile(pod.Name))
-	must(t, err)
-	if err := p.Err(); err != nil || !strings.Contains(string(printed), "compute-1") {
+	printed, err := helmTest(pod.Name)
+	if err != nil || strings.Count(printed, " ok\n") != 3 {
 		t.Errorf("helm test ends with %v and says\n%s", err, printed)
+	}
+	// With nothing running it has nothing good to say, but of the custom resources.
+	for _, manager := range managers {
+		manager.Stop()
+	}
+	f.TenantAPI.Stop()
+	printed, err = helmTest(pod.Name+"-of-nothing", "--timeout=6s")
+	for _, want := range []string{
+		"custom resources ok\n", "manager, by its canary in hoststatus-leases was last renewed ",
+		"2 of 3 checks failed",
+	} {
+		if err == nil || !strings.Contains(strings.Join(strings.FieldsFunc(printed, func(r rune) bool { return r == ' ' }), " "), want) {
+			t.Errorf("with nothing running helm test ends with %v and does not say %q:\n%s", err, want, printed)
+		}
 	}
 }
 

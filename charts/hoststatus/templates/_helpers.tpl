@@ -31,12 +31,22 @@ app.kubernetes.io/component: {{ . }}
 {{- index . 2 | default (printf "%s/%s:%s" $root.Values.image.registry (index . 1) ($root.Values.image.tag | default $root.Chart.AppVersion)) -}}
 {{- end }}
 
-{{- /* What all pods have in common. Call it with (list $ values), and with the component's name where several replicas are to be kept apart. */ -}}
+{{- /* What all pods have in common. Call it with (list $ values ports), the ports being those that the pod listens on, and with the component's name behind them where several replicas are to be kept apart. */ -}}
 {{- define "hoststatus.pod" -}}
 {{- $root := index . 0 -}}
 {{- $values := index . 1 -}}
 {{- with $values.priorityClassName }}
 priorityClassName: {{ . }}
+{{- end }}
+{{- if $values.hostNetwork }}
+hostNetwork: true
+{{- end }}
+{{- with $values.dnsPolicy | default (ternary "ClusterFirstWithHostNet" "" ($values.hostNetwork | default false)) }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with $values.hostAliases }}
+hostAliases:
+{{- toYaml . | nindent 0 }}
 {{- end }}
 {{- with $root.Values.image.pullSecrets }}
 imagePullSecrets:
@@ -44,15 +54,15 @@ imagePullSecrets:
 - name: {{ . }}
 {{- end }}
 {{- end }}
-{{ include "hoststatus.podSecurityContext" $root }}
+{{ include "hoststatus.podSecurityContext" (list $root (index (append . list) 2)) }}
 {{- with $values.nodeSelector }}
 nodeSelector:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- $tolerations := $values.tolerations }}
 {{- $affinity := $values.affinity }}
-{{- if gt (len .) 2 }}
-{{- $labels := include "hoststatus.labels" (index . 2) | fromYaml }}
+{{- if gt (len .) 3 }}
+{{- $labels := include "hoststatus.labels" (index . 3) | fromYaml }}
 {{- $zone := dict "topologyKey" "topology.kubernetes.io/zone" "labelSelector" (dict "matchLabels" $labels) "matchLabelKeys" (list "pod-template-hash") }}
 {{- $apart := list (dict "weight" 50 "podAffinityTerm" $zone) }}
 {{- $affinity = merge (deepCopy $affinity) (dict "podAntiAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" $apart)) }}
@@ -70,13 +80,54 @@ affinity:
 {{- end }}
 {{- end }}
 
+{{- /* Call it with (list $ ports). */ -}}
 {{- define "hoststatus.podSecurityContext" -}}
+{{- $low := false }}
+{{- range index . 1 }}{{ if lt (int .) 1024 }}{{ $low = true }}{{ end }}{{ end -}}
 securityContext:
   runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
+  {{- with (index . 0).Values.securityContext.runAsUser }}
+  runAsUser: {{ int64 . }}
+  runAsGroup: {{ int64 . }}
+  {{- end }}
   seccompProfile:
     type: RuntimeDefault
+  {{- if $low }}
+  # Not every container engine lets a user who is not root listen below 1024.
+  sysctls:
+  - name: net.ipv4.ip_unprivileged_port_start
+    value: "0"
+  {{- end }}
+{{- end }}
+
+{{- /* In the nodes' network a new pod cannot start beside the old one, whose ports it wants. Call it with the values. */ -}}
+{{- define "hoststatus.strategy" -}}
+{{- if .hostNetwork -}}
+strategy:
+  rollingUpdate:
+    maxSurge: 0
+    maxUnavailable: 1
+{{- end }}
+{{- end }}
+
+{{- /* What the container sees of volumes. Call it with (list values certificate), where certificate is the Secret of one or "". */ -}}
+{{- define "hoststatus.volumeMounts" -}}
+{{- $mounts := (index . 0).extraVolumeMounts | default list }}
+{{- if index . 1 }}{{ $mounts = prepend $mounts (dict "name" "certificate" "mountPath" "/certificate" "readOnly" true) }}{{ end }}
+{{- with $mounts -}}
+volumeMounts:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{- /* The volumes of a pod. Call it with (list values certificate), as above. */ -}}
+{{- define "hoststatus.volumes" -}}
+{{- $volumes := (index . 0).extraVolumes | default list }}
+{{- with index . 1 }}{{ $volumes = prepend $volumes (dict "name" "certificate" "secret" (dict "secretName" .)) }}{{ end }}
+{{- with $volumes -}}
+volumes:
+{{- toYaml . | nindent 0 }}
+{{- end }}
 {{- end }}
 
 {{- define "hoststatus.securityContext" -}}
@@ -87,16 +138,29 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
-{{- /* One constraint alone: for the scheduler's choice a node counts only if it has the labels of all of them, and many clusters have none for zones. */ -}}
+{{- /*
+  How pods are spread. Call it with (list $component values). One constraint alone by
+  default: for the scheduler's choice a node counts only if it has the labels of all of
+  them, and many clusters have none for zones.
+*/ -}}
 {{- define "hoststatus.spread" -}}
+{{- $component := index . 0 }}
+{{- $own := (index . 1).topologySpreadConstraints }}
+{{- if kindIs "slice" $own }}
+{{- with $own -}}
+topologySpreadConstraints:
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- else -}}
 topologySpreadConstraints:
 - maxSkew: 1
   topologyKey: kubernetes.io/hostname
   whenUnsatisfiable: ScheduleAnyway
   labelSelector:
     matchLabels:
-      {{- include "hoststatus.labels" . | nindent 6 }}
+      {{- include "hoststatus.labels" $component | nindent 6 }}
   matchLabelKeys: [pod-template-hash]
+{{- end }}
 {{- end }}
 
 {{- /* DNS and the API server. */ -}}

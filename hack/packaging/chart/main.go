@@ -47,6 +47,14 @@ func when(condition string) (begin, end string) {
 	return "{{- if " + condition + " }}\n", "{{- end }}\n"
 }
 
+// annotated gives the service account of a component the annotations that the values
+// name.
+func annotated(name, component string) edit {
+	const account = "kind: ServiceAccount\nmetadata:\n  name: %s\n  namespace: {{ .Release.Namespace }}\n"
+	old := fmt.Sprintf(account, name)
+	return edit{old, old + "  {{- with .Values." + component + ".serviceAccountAnnotations }}\n  annotations:\n    {{- toYaml . | nindent 4 }}\n  {{- end }}\n", 1}
+}
+
 func templates() []template {
 	crds := template{
 		name:  "crds",
@@ -107,6 +115,7 @@ func templates() []template {
 		edits: []edit{
 			{apiServices, own + apiServices + end, 1},
 			{certificate, own + certificate + end, 1},
+			annotated("hoststatus-tenant-apiserver", "tenantAPI"),
 			{"groupPriorityMinimum: 1001", "groupPriorityMinimum: {{ .Values.tenantAPI.groupPriority }}", 1},
 			{
 				"  name: v1alpha1.tenant.hoststatus.dev\nspec:\n",
@@ -155,8 +164,8 @@ func templates() []template {
 	return []template{
 		scraping, monitors, alerts,
 		crds, people, more, mirror, flow, webhook, webhookRBAC, tenant,
-		{name: "manager-rbac", files: []string{"rbac/role.yaml", "rbac/manager.yaml"}},
-		{name: "agent-rbac", files: []string{"rbac/agent.yaml"}},
+		{name: "manager-rbac", files: []string{"rbac/role.yaml", "rbac/manager.yaml"}, edits: []edit{annotated("hoststatus-manager", "manager")}},
+		{name: "agent-rbac", files: []string{"rbac/agent.yaml"}, edits: []edit{annotated("hoststatus-agent", "agent")}},
 		{name: "admission", files: []string{"admission/leases.yaml", "admission/reports.yaml", "admission/accounts.yaml"}},
 	}
 }

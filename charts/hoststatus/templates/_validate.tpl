@@ -1,0 +1,163 @@
+{{- /*
+What values.schema.json cannot say, or not in a sentence: relations between values, and all that the binaries would refuse
+at their start. Everything that is wrong is named at once.
+*/ -}}
+{{- define "hoststatus.validate" -}}
+{{- $errors := list -}}
+{{- $values := .Values -}}
+
+{{- $needed := dict "manager" $values.manager.image "kubectl-hosts" $values.test.image -}}
+{{- if $values.tenantAPI.enabled }}{{ $_ := set $needed "tenant-apiserver" $values.tenantAPI.image }}{{ end -}}
+{{- if $values.agent.enabled }}{{ $_ := set $needed "agent" $values.agent.image }}{{ end -}}
+{{- $where := dict "manager" "manager.image" "tenant-apiserver" "tenantAPI.image" "agent" "agent.image" "kubectl-hosts" "test.image" -}}
+{{- $host := "([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)+(:[0-9]{1,5})?|localhost(:[0-9]{1,5})?|[A-Za-z0-9][-A-Za-z0-9]*:[0-9]{1,5}|\\[[0-9a-fA-F:]+\\](:[0-9]{1,5})?)" -}}
+{{- $path := "(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)" -}}
+{{- $missing := list -}}
+{{- range $name := keys $needed | sortAlpha -}}
+{{- $whole := get $needed $name -}}
+{{- if not $whole }}{{ $missing = append $missing $name }}
+{{- else if not (regexMatch (printf "^%s%s+(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$" $host $path) $whole) -}}
+{{- $errors = append $errors (printf "%s: %q is no whole reference of an image: give registry, path, and tag or digest, without a scheme, for example registry.example.com/hoststatus/%s:%s. Without the registry's name a node asks a public one, where the path may be anybody's" (get $where $name) $whole $name $.Chart.AppVersion) -}}
+{{- end -}}
+{{- end -}}
+{{- if $values.image.registry -}}
+{{- if contains "://" $values.image.registry -}}
+{{- $errors = append $errors (printf "image.registry: %q has a scheme; an image's name has none: leave out what is before the name of the registry, as in registry.example.com/hoststatus" $values.image.registry) -}}
+{{- else if not (regexMatch (printf "^%s%s*$" $host $path) $values.image.registry) -}}
+{{- $errors = append $errors (printf "image.registry: %q does not begin with the name of a registry, or is no path of one: it looks like registry.example.com/hoststatus, or localhost/hoststatus for images that are loaded into the nodes. Without the registry's name a node asks a public one, where the path may be anybody's" $values.image.registry) -}}
+{{- end -}}
+{{- else if $missing -}}
+{{- $errors = append $errors (printf "image.registry is required: say where your images are, for example --set image.registry=registry.example.com/hoststatus. There are no published ones: see docs/install.md. It is needed for the images %s, unless %s name them whole" (join ", " $missing) (include "hoststatus.validate.places" (list $where $missing))) -}}
+{{- end -}}
+
+{{- if not (has "hoststatus-leases" ($values.leaseNamespaces | default list)) -}}
+{{- $errors = append $errors (printf "leaseNamespaces: hoststatus-leases is not among %s: agents renew their Leases there. Add it, as in {hoststatus-leases,kube-node-lease}" (toJson $values.leaseNamespaces)) -}}
+{{- end -}}
+
+{{- $d := include "hoststatus.milliseconds" $values.manager.defaultLeaseDuration | float64 -}}
+{{- if or (lt $d 3000.0) (gt $d 3600000.0) (ne (floor (divf $d 1000.0)) (divf $d 1000.0)) -}}
+{{- $errors = append $errors (printf "manager.defaultLeaseDuration: %q must be whole seconds from 3s to 1h" $values.manager.defaultLeaseDuration) -}}
+{{- end -}}
+{{- $d = include "hoststatus.milliseconds" $values.agent.leaseDuration | float64 -}}
+{{- if or (lt $d 3000.0) (gt $d 3600000.0) (ne (floor (divf $d 1000.0)) (divf $d 1000.0)) -}}
+{{- $errors = append $errors (printf "agent.leaseDuration: %q must be whole seconds from 3s to 1h" $values.agent.leaseDuration) -}}
+{{- end -}}
+{{- $r := include "hoststatus.milliseconds" $values.agent.renewInterval | float64 -}}
+{{- if or (lt $r 100.0) (gt (mulf 3.0 $r) $d) -}}
+{{- $errors = append $errors (printf "agent.renewInterval: %q must be from 100ms to a third of agent.leaseDuration, which is %q, so that a renewal or two may fail" $values.agent.renewInterval $values.agent.leaseDuration) -}}
+{{- end -}}
+
+{{- $name := "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?" -}}
+{{- $label := "[a-z0-9]([-a-z0-9]*[a-z0-9])?" -}}
+{{- $key := printf "(%s(\\.%s)*/)?%s" $label $label $name -}}
+{{- $in := printf "\\([ \t]*((%s)?|(%s)?([ \t]*,[ \t]*(%s)?)+)[ \t]*\\)" $name $name $name -}}
+{{- $term := printf "(![ \t]*%s|%s|%s[ \t]*(=|==|!=)[ \t]*(%s)?|%s[ \t]+(in|notin)[ \t]*%s|%s[ \t]*[<>][ \t]*[0-9]{1,18})" $key $key $key $name $key $in $key -}}
+{{- with $values.nodeMirror.selector -}}
+{{- if not (regexMatch (printf "^[ \t]*(%s([ \t]*,[ \t]*%s)*)?[ \t]*$" $term $term) .) -}}
+{{- $errors = append $errors (printf "nodeMirror.selector: %q must be a label selector as kubectl's -l takes it, for example hypervisor=true or 'zone in (a,b),!spare'" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $values.certificates.issuerRef (not $values.certificates.certManager) -}}
+{{- $errors = append $errors "certificates.issuerRef is for cert-manager, which is off: set certificates.certManager=true, or leave issuerRef out" -}}
+{{- end -}}
+{{- with $values.certificates.issuerRef -}}
+{{- if and .kind (has (.group | default "cert-manager.io") (list "cert-manager.io")) (not (has .kind (list "Issuer" "ClusterIssuer"))) -}}
+{{- $errors = append $errors (printf "certificates.issuerRef.kind: %q must be Issuer or ClusterIssuer; one of another group needs certificates.issuerRef.group" .kind) -}}
+{{- end -}}
+{{- end -}}
+
+{{- range $list := list "webhookFrom" "metricsFrom" -}}
+{{- range $i, $peer := index $values.networkPolicy $list -}}
+{{- with $peer.ipBlock -}}
+{{- range $cidr := concat (list .cidr) (.except | default list) -}}
+{{- if not (regexMatch "^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/(3[0-2]|[12]?[0-9])|[0-9a-fA-F]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$" $cidr) -}}
+{{- $errors = append $errors (printf "networkPolicy.%s[%d].ipBlock: %q must be a range of addresses with its length, for example 10.0.0.0/28, or 10.0.0.1/32 for one address" $list $i $cidr) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- $taken := dict -}}
+{{- $ports := list (list "manager" "manager.metricsPort" $values.manager.metricsPort) (list "manager" "manager.probesPort" $values.manager.probesPort) -}}
+{{- if $values.webhook.enabled }}{{ $ports = append $ports (list "manager" "webhook.port" $values.webhook.port) }}{{ end -}}
+{{- if $values.tenantAPI.enabled }}{{ $ports = append $ports (list "tenantAPI" "tenantAPI.port" $values.tenantAPI.port) }}{{ end -}}
+{{- range $ports -}}
+{{- $component := index . 0 -}}{{- $value := index . 1 -}}{{- $port := int (index . 2) -}}
+{{- $node := (index $values $component).hostNetwork -}}
+{{- $place := printf "%s:%d" (ternary "the nodes" $component $node) $port -}}
+{{- with get $taken $place -}}
+{{- $errors = append $errors (printf "%s: %d is that of %s, in the same network%s; choose another, for example %d" $value $port . (ternary ", as hostNetwork is on" "" $node) (add1 $port)) -}}
+{{- end -}}
+{{- $_ := set $taken $place $value -}}
+{{- if and $node (has $port (list 10248 10249 10250 10256)) -}}
+{{- $errors = append $errors (printf "%s: %d is the kubelet's or kube-proxy's, and %s.hostNetwork is on; choose another" $value $port $component) -}}
+{{- end -}}
+{{- if and $node (lt $port 1024) -}}
+{{- $errors = append $errors (printf "%s: %d is below 1024, where in the nodes' network only root listens, and %s.hostNetwork is on; choose one from 1024" $value $port $component) -}}
+{{- end -}}
+{{- end -}}
+
+{{- $keyed := dict "metrics.serviceMonitor.labels" $values.metrics.serviceMonitor.labels "metrics.prometheusRule.labels" $values.metrics.prometheusRule.labels "metrics.dashboard.labels" $values.metrics.dashboard.labels -}}
+{{- range $component := list "manager" "tenantAPI" "agent" -}}
+{{- range $map := list "podAnnotations" "podLabels" "serviceAccountAnnotations" "nodeSelector" -}}
+{{- $_ := set $keyed (printf "%s.%s" $component $map) (index $values $component $map) -}}
+{{- end -}}
+{{- end -}}
+{{- range $place := keys $keyed | sortAlpha -}}
+{{- range $k, $_ := get $keyed $place -}}
+{{- if not (regexMatch (printf "^%s$" $key) $k) -}}
+{{- $errors = append $errors (printf "%s: %q is no key of a label or annotation: a name of letters, digits, '-', '_' and '.', with at most a prefix before it, as in example.com/team" $place $k) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- range $component := list "manager" "tenantAPI" "agent" -}}
+{{- $pod := index $values $component -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/component" -}}
+{{- if hasKey ($pod.podLabels | default dict) $label -}}
+{{- $errors = append $errors (printf "%s.podLabels: %s is the chart's own, by which the pods are found; leave it out" $component $label) -}}
+{{- end -}}
+{{- end -}}
+{{- range $volume := $pod.extraVolumes -}}
+{{- if eq $volume.name "certificate" -}}
+{{- $errors = append $errors (printf "%s.extraVolumes: certificate is the chart's own; choose another name" $component) -}}
+{{- end -}}
+{{- end -}}
+{{- range $mount := $pod.extraVolumeMounts -}}
+{{- $known := false -}}
+{{- range $pod.extraVolumes }}{{ if eq .name $mount.name }}{{ $known = true }}{{ end }}{{ end -}}
+{{- if not $known -}}
+{{- $errors = append $errors (printf "%s.extraVolumeMounts: there is no %q among %s.extraVolumes; add it there" $component $mount.name $component) -}}
+{{- end -}}
+{{- end -}}
+{{- range $variable := $pod.extraEnv -}}
+{{- if and (eq $component "agent") (eq $variable.name "NODE_NAME") -}}
+{{- $errors = append $errors "agent.extraEnv: NODE_NAME is the chart's own, by which the agent knows its host; leave it out" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- with $errors -}}
+{{- fail (printf "values that cannot work:\n- %s\n" (join "\n- " .)) -}}
+{{- end -}}
+{{- end }}
+
+{{- /* The values that name whole images, of (list where names). */ -}}
+{{- define "hoststatus.validate.places" -}}
+{{- $where := index . 0 -}}
+{{- $places := list -}}
+{{- range index . 1 }}{{ $places = append $places (get $where .) }}{{ end -}}
+{{- join ", " $places -}}
+{{- end }}
+
+{{- /* A duration, as Go writes it, in milliseconds. */ -}}
+{{- define "hoststatus.milliseconds" -}}
+{{- $sum := 0.0 -}}
+{{- range regexFindAll "[0-9]+(\\.[0-9]+)?(h|ms|m|s)" . -1 -}}
+{{- $unit := regexFind "[a-z]+$" . -}}
+{{- $sum = addf $sum (mulf (trimSuffix $unit . | float64) (get (dict "h" 3600000.0 "m" 60000.0 "s" 1000.0 "ms" 1.0) $unit)) -}}
+{{- end -}}
+{{- $sum -}}
+{{- end }}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const (
+	// checkPause is how long check waits before it looks again: the leader renews its
+	// canaries every 0.3 to 2 s.
+	checkPause = 500 * time.Millisecond
+	// checkRequest is how long one answer may take, so that one that does not come is
+	// asked for again.
+	checkRequest = 10 * time.Second
+	// defaultNamespace is what kubectl means where neither flag nor kubeconfig names one.
+	defaultNamespace = "default"
+)
+
+// ok is what check prints of what works.
+const ok = "ok"
+
+type checkOptions struct {
+	leaseNamespaces []string
+	tenantAPI       bool
+	timeout         time.Duration
+}
+
+func (p *plugin) newCheck() *cobra.Command {
+	o := &checkOptions{}
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Check that hoststatus works: a manager judges, and the owners' view answers",
+		Long: `Check that hoststatus works in this cluster.
+
+The custom resources can be listed; a manager renews its canary in each lease
+namespace, which is seen by two renewals; and the owners' view answers a list of
+the servers in --namespace. Until all of it is so it looks again, for --timeout.`,
+		Example: `  kubectl hosts check
+  kubectl hosts check -n team-a --lease-namespaces hoststatus-leases,kube-node-lease`,
+		Args: hostArgs(cobra.NoArgs, "check takes no arguments"),
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.check(cmd.Context(), o) },
+	}
+	cmd.Flags().StringSliceVar(&o.leaseNamespaces, "lease-namespaces", []string{v1alpha1.DefaultLeaseNamespace}, "The manager's --lease-namespaces.")
+	cmd.Flags().BoolVar(&o.tenantAPI, "tenant-api", true, "Check the owners' view too.")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "For how long to look again until everything works, at most 10m; 0s looks once, and at the canaries for 5s.")
+	return cmd
+}
+
+func (o *checkOptions) validate() error {
+	if o.timeout < 0 || o.timeout > 10*time.Minute {
+		return usageError("--timeout: %s must be from 0s to 10m", o.timeout)
+	}
+	if len(o.leaseNamespaces) == 0 {
+		return usageError("--lease-namespaces: name those of the manager, for example %s", v1alpha1.DefaultLeaseNamespace)
+	}
+	return nil
+}
+
+func (p *plugin) check(ctx context.Context, o *checkOptions) error {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	c, err := p.connect()
+	if err != nil {
+		return err
+	}
+	namespace, _, err := p.config.ToRawKubeConfigLoader().Namespace()
+	if err != nil || namespace == "" {
+		namespace = defaultNamespace
+	}
+	k := &check{cluster: c, options: o, namespace: namespace, first: map[string]metav1.MicroTime{}}
+	// A renewal takes some time in any case.
+	ctx, cancel := context.WithTimeout(ctx, max(o.timeout, 5*time.Second))
+	defer cancel()
+	findings := k.until(ctx)
+	rows := make([][]cell, len(findings))
+	failed := 0
+	for i, f := range findings {
+		answer := ok
+		if f.err != nil {
+			answer = f.err.Error()
+			failed++
+		}
+		rows[i] = []cell{plain(f.what), plain(printable(answer))}
+	}
+	writeTable(p.Out, "", nil, rows, false)
+	if failed > 0 {
+		return fmt.Errorf("%d of %d checks failed", failed, len(findings))
+	}
+	return nil
+}
+
+// check looks whether hoststatus works.
+type check struct {
+	*cluster
+	options   *checkOptions
+	namespace string
+	// first is when each canary was renewed when it was seen first. One that is
+	// renewed after that has somebody who does it, whatever the clocks say.
+	first map[string]metav1.MicroTime
+}
+
+type finding struct {
+	what string
+	err  error
+}
+
+// until looks until everything works, or ctx ends, and returns what it saw last.
+func (k *check) until(ctx context.Context) []finding {
+	for {
+		findings := k.look(ctx)
+		if !slices.ContainsFunc(findings, func(f finding) bool { return f.err != nil }) {
+			return findings
+		}
+		select {
+		case <-ctx.Done():
+			return findings
+		case <-time.After(checkPause):
+		}
+		// What an interrupted request says is nothing new.
+		if ctx.Err() != nil {
+			return findings
+		}
+	}
+}
+
+func (k *check) look(ctx context.Context) (findings []finding) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkRequest)
+	defer cancel()
+	err := k.List(ctx, &v1alpha1.ComputeServiceList{}, client.Limit(1))
+	findings = append(findings, finding{"custom resources", explain(err, "list", "computeservices", "")})
+	for _, namespace := range unique(k.options.leaseNamespaces) {
+		findings = append(findings, finding{"manager, by its canary in " + namespace, k.canary(ctx, namespace)})
+	}
+	if k.options.tenantAPI {
+		findings = append(findings, finding{"owners' view", k.ownersView(ctx)})
+	}
+	return findings
+}
+
+func (k *check) canary(ctx context.Context, namespace string) error {
+	canary, err := k.lease(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.CanaryLeaseName})
+	if err != nil {
+		return err
+	}
+	var renewed metav1.MicroTime
+	if canary != nil && canary.Spec.RenewTime != nil {
+		renewed = *canary.Spec.RenewTime
+	}
+	first, seen := k.first[namespace]
+	if !seen {
+		k.first[namespace], first = renewed, renewed
+	}
+	if !renewed.IsZero() && !renewed.Equal(&first) {
+		return nil
+	}
+	return notRenewed(canary, renewed.Time, k.now())
+}
+
+func notRenewed(canary *coordinationv1.Lease, renewed, now time.Time) error {
+	const hint = "no manager leads, or it reads other --lease-namespaces"
+	if canary == nil || renewed.IsZero() {
+		return errors.New("there is none: " + hint)
+	}
+	return fmt.Errorf("was last renewed %s ago: %s", human(now.Sub(renewed)), hint)
+}
+
+// ownersView lists servers as an owner does.
+func (k *check) ownersView(ctx context.Context) error {
+	servers := &unstructured.UnstructuredList{}
+	servers.SetGroupVersionKind(tenantv1alpha1.SchemeGroupVersion.WithKind("ServerList"))
+	err := k.List(ctx, servers, client.InNamespace(k.namespace), client.Limit(1))
+	switch {
+	case err == nil:
+		return nil
+	case isForbiddenByRBAC(err, "list", "servers"):
+		return fmt.Errorf("you lack the right to list servers.%s in namespace %s; the ClusterRole hoststatus-server-viewer gives it, as does view", tenantv1alpha1.SchemeGroupVersion.Group, k.namespace)
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("is not served: there is no APIService v1alpha1.%s", tenantv1alpha1.SchemeGroupVersion.Group)
+	default:
+		return errors.New(strings.TrimSpace(err.Error()))
+	}
+}
