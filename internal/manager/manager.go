@@ -47,6 +47,8 @@ import (
 //
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-leases,resources=leases,verbs=get;list;watch;create
 // +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-leases,resources=leases,resourceNames=hoststatus-canary;hoststatus-manager,verbs=update;patch
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-system,resources=leases,verbs=create
+// +kubebuilder:rbac:groups=coordination.k8s.io,namespace=hoststatus-system,resources=leases,resourceNames=hoststatus-manager,verbs=get;update
 // +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=computeservices,verbs=manage
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
@@ -84,7 +86,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		return fmt.Errorf("finding the host name, which tells managers apart: %w", err)
 	}
 	identity := host + "_" + string(uuid.NewUUID())
-	lock, err := leaderLock(restConfig, options.LeaderElectionNamespace, identity)
+	lock, err := newLock(restConfig, options, identity)
 	if err != nil {
 		return err
 	}
@@ -303,21 +305,16 @@ func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	return mapper, nil
 }
 
-// leaderLock is the Lease of the leader, without the Events that come with it by
-// default: they would need a right of their own and tell nobody anything.
-func leaderLock(restConfig *rest.Config, namespace, identity string) (resourcelock.Interface, error) {
+// newLock is the lock by which this manager leads, without the Events that come with
+// client-go's by default: they would need a right of their own and tell nobody anything.
+func newLock(restConfig *rest.Config, options *Options, identity string) (resourcelock.Interface, error) {
 	restConfig = rest.CopyConfig(restConfig)
 	restConfig.Timeout = renewDeadline / 2
 	client, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
 		return nil, fmt.Errorf("making the client for the leader's Lease: %w", err)
 	}
-	lock, err := resourcelock.New(resourcelock.LeasesResourceLock, namespace, v1alpha1.LeaderLeaseName,
-		client.CoreV1(), client.CoordinationV1(), resourcelock.ResourceLockConfig{Identity: identity})
-	if err != nil {
-		return nil, fmt.Errorf("making the leader's lock: %w", err)
-	}
-	return lock, nil
+	return newLeaderLock(client.CoordinationV1(), v1alpha1.LeaderLeaseName, identity, clock.RealClock{}, options.leaderNamespaces()...), nil
 }
 
 // stripServer keeps what the controllers read of a Server: fleets have many. What

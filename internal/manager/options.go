@@ -27,6 +27,9 @@ type Options struct {
 	DefaultLeaseDuration time.Duration
 	// LeaderElectionNamespace is where the managers elect their leader.
 	LeaderElectionNamespace string
+	// FormerLeaderElectionNamespace is where managers of 0.1 elect theirs. A leader
+	// holds the Lease there, too. Empty means that there are none any more.
+	FormerLeaderElectionNamespace string
 	// MetricsBindAddress is where /metrics is served; "0" for nowhere.
 	MetricsBindAddress string
 	// MetricsSecure serves /metrics by TLS, and only to who may get it.
@@ -65,12 +68,14 @@ func NewOptions() *Options {
 	return &Options{
 		LeaseNamespaces: []string{v1alpha1.DefaultLeaseNamespace},
 		// Nova's service_down_time.
-		DefaultLeaseDuration:    time.Minute,
-		LeaderElectionNamespace: v1alpha1.DefaultLeaseNamespace,
-		MetricsBindAddress:      ":8443",
-		MetricsSecure:           true,
-		HealthProbeBindAddress:  ":8081",
-		WebhookBindAddress:      ":9443",
+		DefaultLeaseDuration: time.Minute,
+		// Not where hosts report: what holds their requests up must not hold this up.
+		LeaderElectionNamespace:       "hoststatus-system",
+		FormerLeaderElectionNamespace: v1alpha1.DefaultLeaseNamespace,
+		MetricsBindAddress:            ":8443",
+		MetricsSecure:                 true,
+		HealthProbeBindAddress:        ":8081",
+		WebhookBindAddress:            ":9443",
 		// What it takes until no proxy sends requests any more.
 		ShutdownDelay:    5 * time.Second,
 		Namespace:        "hoststatus-system",
@@ -83,6 +88,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.LeaseNamespaces, "lease-namespaces", o.LeaseNamespaces, "Namespaces whose Leases are heartbeats. Add kube-node-lease to take kubelets for reporters. The manager writes a canary Lease in each.")
 	fs.DurationVar(&o.DefaultLeaseDuration, "default-lease-duration", o.DefaultLeaseDuration, "For how long a heartbeat holds where neither the ComputeService nor the Lease says so, in whole seconds from 3s to 1h.")
 	fs.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", o.LeaderElectionNamespace, "Namespace of the Lease by which managers elect their leader.")
+	fs.StringVar(&o.FormerLeaderElectionNamespace, "former-leader-election-namespace", o.FormerLeaderElectionNamespace, "Namespace in which managers of 0.1 elect their leader. The leader holds the Lease there as well, so that during an upgrade, or a way back, no two lead. Empty once no manager of 0.1 can come back.")
 	fs.StringVar(&o.MetricsBindAddress, "metrics-bind-address", o.MetricsBindAddress, "Address on which /metrics is served; 0 serves it nowhere.")
 	fs.BoolVar(&o.MetricsSecure, "metrics-secure", o.MetricsSecure, "Serve /metrics by TLS and only to users who may get the URL /metrics.")
 	fs.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", o.HealthProbeBindAddress, "Address on which /healthz and /readyz are served; 0 serves them nowhere.")
@@ -102,11 +108,23 @@ func (o *Options) Validate() field.ErrorList {
 	errs = append(errs, cli.ValidateNamespaces(cli.Flag("lease-namespaces"), o.LeaseNamespaces, "name at least one namespace whose Leases are heartbeats")...)
 	errs = append(errs, cli.ValidateLeaseDuration(cli.Flag("default-lease-duration"), o.DefaultLeaseDuration)...)
 	errs = append(errs, cli.ValidateNamespace(cli.Flag("leader-election-namespace"), o.LeaderElectionNamespace)...)
+	if o.FormerLeaderElectionNamespace != "" {
+		errs = append(errs, cli.ValidateNamespace(cli.Flag("former-leader-election-namespace"), o.FormerLeaderElectionNamespace)...)
+	}
 	errs = append(errs, cli.ValidateAddress(cli.Flag("metrics-bind-address"), o.MetricsBindAddress)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("health-probe-bind-address"), o.HealthProbeBindAddress)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("pprof-bind-address"), o.PprofBindAddress)...)
 	errs = append(errs, o.validateMirror()...)
 	return append(errs, o.validateWebhook()...)
+}
+
+// leaderNamespaces are those of the Leases by which one leads: the former first, since a
+// manager of 0.1 takes that one only.
+func (o *Options) leaderNamespaces() []string {
+	if former := o.FormerLeaderElectionNamespace; former != "" && former != o.LeaderElectionNamespace {
+		return []string{former, o.LeaderElectionNamespace}
+	}
+	return []string{o.LeaderElectionNamespace}
 }
 
 func (o *Options) validateMirror() (errs field.ErrorList) {

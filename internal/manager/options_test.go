@@ -26,7 +26,8 @@ func parse(t *testing.T, flags ...string) *Options {
 
 func TestDefaults(t *testing.T) {
 	want := &Options{
-		LeaseNamespaces: []string{"hoststatus-leases"}, DefaultLeaseDuration: time.Minute, LeaderElectionNamespace: "hoststatus-leases",
+		LeaseNamespaces: []string{"hoststatus-leases"}, DefaultLeaseDuration: time.Minute,
+		LeaderElectionNamespace: "hoststatus-system", FormerLeaderElectionNamespace: "hoststatus-leases",
 		MetricsBindAddress: ":8443", MetricsSecure: true, HealthProbeBindAddress: ":8081",
 		WebhookBindAddress: ":9443", ShutdownDelay: 5 * time.Second, Namespace: "hoststatus-system",
 		PprofBindAddress: "0",
@@ -58,6 +59,8 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"a webhook elsewhere": {"--webhook-bind-address=[::1]:443", "--namespace=else"},
 		"a lasting webhook":   {"--shutdown-delay=1m"},
 		"the newest TLS":      {"--tls-min-version=VersionTLS13"},
+		"no former leader":    {"--former-leader-election-namespace="},
+		"a leader as in 0.1":  {"--leader-election-namespace=hoststatus-leases"},
 		"a certificate":       {"--webhook-cert-dir=" + certificates(t)},
 		"addresses of a host": {"--metrics-bind-address=127.0.0.1:0", "--health-probe-bind-address=[::1]:8081", "--pprof-bind-address=127.0.0.1:6060"},
 		"plain metrics":       {"--metrics-secure=false"},
@@ -89,6 +92,7 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		"a lease that ends before it begins":   {[]string{"--default-lease-duration=-1m"}, []string{"--default-lease-duration"}},
 		"no namespace for the leader":          {[]string{"--leader-election-namespace="}, []string{"--leader-election-namespace"}},
 		"a leader's namespace that is none":    {[]string{"--leader-election-namespace=a.b"}, []string{"--leader-election-namespace"}},
+		"a former namespace that is none":      {[]string{"--former-leader-election-namespace=a.b"}, []string{"--former-leader-election-namespace"}},
 		"metrics on no port":                   {[]string{"--metrics-bind-address=localhost"}, []string{"--metrics-bind-address"}},
 		"metrics on an empty address":          {[]string{"--metrics-bind-address="}, []string{"--metrics-bind-address"}},
 		"probes on no port":                    {[]string{"--health-probe-bind-address=8081"}, []string{"--health-probe-bind-address"}},

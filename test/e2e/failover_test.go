@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -16,12 +17,22 @@ import (
 // takeover is how long the next manager may take to judge.
 const takeover = 10 * time.Second
 
-// leader returns who leads.
-func leader(t *testing.T) string {
+// leader returns who leads. It holds the Lease by which 0.1 elects its leader, too.
+func leader(t *testing.T) (identity string) {
 	t.Helper()
-	lease, err := leases().Get(t.Context(), v1alpha1.LeaderLeaseName, metav1.GetOptions{})
-	must(t, err)
-	return ptr.Deref(lease.Spec.HolderIdentity, "")
+	holder := func(namespace string) string {
+		lease, err := kube.CoordinationV1().Leases(namespace).Get(t.Context(), v1alpha1.LeaderLeaseName, metav1.GetOptions{})
+		must(t, err)
+		return ptr.Deref(lease.Spec.HolderIdentity, "")
+	}
+	eventually(t, takeover, func() error { // While one takes over, it has one of them already.
+		former := holder(v1alpha1.DefaultLeaseNamespace)
+		if identity = holder("hoststatus-system"); identity != former {
+			return fmt.Errorf("%q holds the leader's Lease, and %q that of 0.1", identity, former)
+		}
+		return nil
+	})
+	return identity
 }
 
 // startStandby starts a second manager, which is stopped after the test.

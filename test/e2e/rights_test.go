@@ -97,6 +97,8 @@ const (
 	leaseOf = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases"
 	rbac    = "/apis/rbac.authorization.k8s.io/v1"
 	ours    = "/api/v1/namespaces/hoststatus-system"
+
+	leaderLease = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-system/leases/hoststatus-manager"
 )
 
 const (
@@ -167,7 +169,8 @@ var nobodys = map[string]request{
 	"delete a host's Lease":                  del(leaseOf + "/compute-1"),
 	"delete another host's Lease":            del(leaseOf + "/compute-2"),
 	"delete the canary":                      del(leaseOf + "/hoststatus-canary"),
-	"delete the leader's Lease":              del(leaseOf + "/hoststatus-manager"),
+	"delete the leader's Lease":              del(leaderLease),
+	"delete the leader's Lease of 0.1":       del(leaseOf + "/hoststatus-manager"),
 	"delete all Leases":                      del(leaseOf),
 	"renew a host's Lease with a patch":      merge(leaseOf+"/compute-1", `{"spec":{"holderIdentity":"x"}}`),
 	"renew another host's Lease":             put(leaseOf+"/compute-2", leaseBody("compute-2")),
@@ -196,6 +199,7 @@ var identities = map[string]identity{
 		"read webhooks of others":          get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"),
 		"create a webhook":                 post("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations", `{}`),
 		"renew a host's Lease":             put(leaseOf+"/compute-1", leaseBody("compute-1")),
+		"renew another Lease beside it":    put(strings.Replace(leaderLease, "/hoststatus-manager", "/some", 1), leaseBody("some")),
 		"ask about rights in a namespace":  post("/apis/authorization.k8s.io/v1/namespaces/team-a/localsubjectaccessreviews", `{}`),
 		"read the tenant API's own object": get("/apis/apiregistration.k8s.io/v1/apiservices/v1alpha1.tenant.hoststatus.dev"),
 	}, map[string]request{
@@ -219,7 +223,9 @@ var identities = map[string]identity{
 		"read a Server's status":                get(compute + "/namespaces/team-a/servers/web-1/status"),
 		"list the hosts' Leases":                get(leaseOf),
 		"renew the canary":                      put(leaseOf+"/hoststatus-canary", leaseBody("hoststatus-canary")),
-		"renew the leader's Lease":              put(leaseOf+"/hoststatus-manager", leaseBody("hoststatus-manager")),
+		"renew the leader's Lease":              put(leaderLease, leaseBody("hoststatus-manager")),
+		"renew the leader's Lease of 0.1":       put(leaseOf+"/hoststatus-manager", leaseBody("hoststatus-manager")),
+		"read the leader's Lease":               get(leaderLease),
 		"create the Lease of another host":      post(leaseOf, leaseBody("compute-99")),
 		"read a kubelet's Lease":                get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/some"),
 		"report on a server of another host":    merge(compute+"/namespaces/team-a/servers/web-2/status", `{"status":{"state":"ERROR"}}`),
@@ -239,7 +245,8 @@ var identities = map[string]identity{
 		"write the status of a Server":     merge(compute+"/namespaces/team-a/servers/web-1/status", `{"status":{"state":"ERROR"}}`),
 		"list the hosts' Leases":           get(leaseOf),
 		"read a host's Lease":              get(leaseOf + "/compute-1"),
-		"read the leader's Lease":          get(leaseOf + "/hoststatus-manager"),
+		"read the leader's Lease":          get(leaderLease),
+		"read the leader's Lease of 0.1":   get(leaseOf + "/hoststatus-manager"),
 		"write the canary":                 put(leaseOf+"/hoststatus-canary", leaseBody("hoststatus-canary")),
 		"create a Lease":                   post(leaseOf, leaseBody("compute-99")),
 		"read another Secret of ours":      get(ours + "/secrets/some"),

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -155,6 +157,7 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 	createEveryStatus(t, f)
 	had := snapshot(t, f)
 	said := newRecord(t, f)
+	led := watchLeaders(t, f)
 
 	for _, step := range []struct {
 		name, tree, bin string
@@ -172,6 +175,7 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 			if diff := cmp.Diff(had, snapshot(t, f)); diff != "" {
 				t.Errorf("%s has changed (-before +after):\n%s", step.name, diff)
 			}
+			led.check(t, step.name)
 			if changes := said.changes(); len(changes) > 0 {
 				t.Errorf("during %s statuses were\n%s", step.name, strings.Join(changes, "\n"))
 			}
@@ -192,6 +196,67 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 	})
 	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
+	}
+}
+
+// leaders notes who holds the leader's Lease, in which namespace.
+type leaders struct {
+	mu      sync.Mutex
+	holders map[string]string
+	both    []string
+	history []string
+}
+
+// watchLeaders watches the leader's Leases of all releases, by one watch, so that they
+// come in the order in which they were written.
+func watchLeaders(t *testing.T, f *devfleet.Fleet) *leaders {
+	t.Helper()
+	config, err := f.Cluster.AdminConfig()
+	must(t, err)
+	clients, err := kubernetes.NewForConfig(config)
+	must(t, err)
+	stream, err := clients.CoordinationV1().Leases(metav1.NamespaceAll).Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + v1alpha1.LeaderLeaseName})
+	must(t, err)
+	l := &leaders{holders: map[string]string{}}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for event := range stream.ResultChan() {
+			if lease, ok := event.Object.(*coordinationv1.Lease); ok {
+				l.take(lease.Namespace, ptr.Deref(lease.Spec.HolderIdentity, ""))
+			}
+		}
+	})
+	t.Cleanup(func() {
+		stream.Stop()
+		running.Wait()
+	})
+	return l
+}
+
+func (l *leaders) take(namespace, holder string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.holders[namespace] != holder {
+		l.history = append(l.history, fmt.Sprintf("%s: %q", namespace, holder))
+	}
+	l.holders[namespace] = holder
+	here, former := l.holders["hoststatus-system"], l.holders[v1alpha1.DefaultLeaseNamespace]
+	if here != "" && former != "" && here != former {
+		l.both = append(l.both, fmt.Sprintf("%q and %q", here, former))
+	}
+}
+
+// check looks for two that could lead at once. All managers of these steps release what
+// they hold before they end.
+func (l *leaders) check(t *testing.T, step string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.both) > 0 {
+		t.Errorf("during %s two managers held one Lease each: %q; who held which:\n%s", step, l.both, strings.Join(l.history, "\n"))
+	}
+	if former := l.holders[v1alpha1.DefaultLeaseNamespace]; former == "" {
+		t.Errorf("after %s nobody holds the Lease that 0.1 knows:\n%s", step, strings.Join(l.history, "\n"))
 	}
 }
 
