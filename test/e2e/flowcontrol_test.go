@@ -34,16 +34,17 @@ func levelOf(t *testing.T, config *rest.Config, method, path string) string {
 	return "none"
 }
 
-func TestHeartbeatsAndVerdictsDoNotShareTheirPriorityLevelWithTenants(t *testing.T) {
-	agent, err := fleet.Cluster.ConfigFor("system:hoststatus:host:compute-1", "system:hoststatus:hosts")
+func TestNothingThatAVerdictNeedsSharesAPriorityLevelWithAgentsOrTenants(t *testing.T) {
+	agent, err := fleet.HostConfig("compute-1")
 	must(t, err)
-	manager, err := fleet.Cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-manager", "system:serviceaccounts")
+	pod, err := fleet.Cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-agent", "system:serviceaccounts")
+	must(t, err)
+	manager, err := fleet.ManagerConfig()
 	must(t, err)
 	tenant, err := fleet.Cluster.ConfigFor("somebody")
 	must(t, err)
 	const (
-		leasePath   = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases/compute-1"
-		canaryPath  = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/hoststatus-canary"
+		leases      = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases"
 		servicePath = "/apis/compute.hoststatus.dev/v1alpha1/computeservices/compute-1/status"
 		serverPath  = "/apis/compute.hoststatus.dev/v1alpha1/namespaces/team-a/servers/web-1/status"
 	)
@@ -53,11 +54,20 @@ func TestHeartbeatsAndVerdictsDoNotShareTheirPriorityLevelWithTenants(t *testing
 		method, path string
 		want         string
 	}{
-		{"a heartbeat", agent, http.MethodPut, leasePath, "hoststatus-heartbeats"},
-		{"a canary", manager, http.MethodPatch, canaryPath, "hoststatus-heartbeats"},
-		{"a verdict", manager, http.MethodPatch, servicePath, "hoststatus-heartbeats"},
+		{"a heartbeat", agent, http.MethodPut, leases + "/compute-1", "hoststatus-heartbeats"},
+		{"a heartbeat of the DaemonSet's agent", pod, http.MethodPut, leases + "/compute-1", "hoststatus-heartbeats"},
+		{"a canary", manager, http.MethodPatch, leases + "/hoststatus-canary", "hoststatus-heartbeats"},
+		{"the first canary", manager, http.MethodPost, leases, "hoststatus-heartbeats"},
+		{"the list of the heartbeats", manager, http.MethodGet, leases, "hoststatus-heartbeats"},
+		{"a canary of the kubelets", manager, http.MethodPatch, "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/hoststatus-canary", "hoststatus-manager"},
+		{"the leader's renewal", manager, http.MethodPut, leaderLease, "hoststatus-manager"},
+		{"its renewal of the Lease of 0.1", manager, http.MethodPut, leases + "/hoststatus-manager", "hoststatus-manager"},
+		{"who leads", manager, http.MethodGet, leaderLease, "hoststatus-manager"},
+		{"a verdict", manager, http.MethodPatch, servicePath, "hoststatus-manager"},
 		{"a server's host status", manager, http.MethodPatch, serverPath, "hoststatus-servers"},
-		{"an agent's report", agent, http.MethodPatch, serverPath, "hoststatus-servers"},
+		{"an agent's report", agent, http.MethodPatch, serverPath, "hoststatus-reports"},
+		{"a report of the DaemonSet's agent", pod, http.MethodPatch, serverPath, "hoststatus-reports"},
+		{"what an agent may not do to a host", agent, http.MethodPatch, servicePath, "hoststatus-reports"},
 		{"a tenant's list", tenant, http.MethodGet, "/apis/compute.hoststatus.dev/v1alpha1/servers", "global-default"},
 	} {
 		t.Run(test.what, func(t *testing.T) {

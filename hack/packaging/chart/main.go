@@ -88,7 +88,10 @@ func templates() []template {
 	flow := template{
 		name:  "flowcontrol",
 		files: []string{"flowcontrol/flowcontrol.yaml"},
-		edits: []edit{{"namespaces: [hoststatus-leases, kube-node-lease]", `namespaces: {{ append .Values.leaseNamespaces "kube-node-lease" | uniq | toJson }}`, 1}},
+		edits: []edit{
+			{"namespaces: [hoststatus-leases, kube-node-lease]", `namespaces: {{ append .Values.leaseNamespaces "kube-node-lease" | uniq | toJson }}`, 1},
+			{"namespaces: [{{ .Release.Namespace }}, hoststatus-leases]", `namespaces: {{ list .Release.Namespace .Values.manager.formerLeaderElectionNamespace | compact | uniq | toJson }}`, 1},
+		},
 	}
 	flow.begin, flow.end = when(".Values.flowControl.enabled")
 
