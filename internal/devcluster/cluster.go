@@ -302,7 +302,8 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 }
 
 func (c *Cluster) startControllerManager(ctx context.Context) error {
-	config, err := c.ConfigFor("system:kube-controller-manager", "system:masters")
+	// With the rights that it has in a cluster, and a service account for each controller.
+	config, err := c.ConfigFor("system:kube-controller-manager")
 	if err != nil {
 		return err
 	}
@@ -317,7 +318,7 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	c.ControllerManager = c.process(binControllerManager,
 		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
 		"--bind-address=127.0.0.1", "--secure-port="+ports[0], "--cert-dir="+c.path("controller-manager"),
-		"--leader-elect=false",
+		"--leader-elect=false", "--use-service-account-credentials",
 		"--controllers="+controllers,
 		"--service-account-private-key-file="+c.path("service-accounts.key"),
 		"--root-ca-file="+c.path("server-ca.crt"),
