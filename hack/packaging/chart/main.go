@@ -94,6 +94,8 @@ func templates() []template {
 		},
 	}
 	flow.begin, flow.end = when(".Values.flowControl.enabled")
+	tenantFlow := template{name: "tenant-apiserver-flowcontrol", files: []string{"flowcontrol/tenant-apiserver.yaml"}}
+	tenantFlow.begin, tenantFlow.end = when("and .Values.flowControl.enabled .Values.tenantAPI.enabled")
 
 	webhook := template{
 		name:  "webhook",
@@ -166,7 +168,7 @@ func templates() []template {
 
 	return []template{
 		scraping, monitors, alerts,
-		crds, people, more, mirror, flow, webhook, webhookRBAC, tenant,
+		crds, people, more, mirror, flow, tenantFlow, webhook, webhookRBAC, tenant,
 		{name: "manager-rbac", files: []string{"rbac/role.yaml", "rbac/manager.yaml"}, edits: []edit{annotated("hoststatus-manager", "manager")}},
 		{name: "agent-rbac", files: []string{"rbac/agent.yaml"}, edits: []edit{annotated("hoststatus-agent", "agent")}},
 		{name: "admission", files: []string{"admission/leases.yaml", "admission/reports.yaml", "admission/accounts.yaml"}},
