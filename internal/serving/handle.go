@@ -55,7 +55,11 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) error {
 	if n > maxValues {
 		return &refusal{http.StatusRequestEntityTooLarge, reasonSize, fmt.Sprintf("the body must have at most %d values", maxValues)}
 	}
-	giveWork, err := s.turn(r, s.work, who)
+	work := s.work
+	if len(body) > smallBody {
+		work = s.heavy
+	}
+	giveWork, err := s.turn(r, work, who)
 	if err != nil {
 		return err
 	}

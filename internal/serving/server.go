@@ -40,6 +40,9 @@ const (
 	// workTurns is how many requests are worked on at once: most take no time, some ask
 	// the API server first.
 	workTurns, workEach = 16, 8
+	// heavyTurns is how many large bodies are worked on at once: decoding one takes a CPU
+	// some tenths of a second, which others need, too.
+	heavyTurns, heavyEach = 1, 1
 	// maxWaiting is how many requests of one caller wait for their turn.
 	maxWaiting = 256
 )
@@ -77,10 +80,9 @@ type Options struct {
 // Server serves the webhook.
 type Server struct {
 	Options
-	large, work *turns
-	serves      atomic.Bool
-	stopping    atomic.Bool
-	closed      chan struct{}
+	large, work, heavy *turns
+	serves, stopping   atomic.Bool
+	closed             chan struct{}
 }
 
 // NewServer makes a Server that does not listen yet.
@@ -89,6 +91,7 @@ func NewServer(options Options) *Server {
 		Options: options,
 		large:   newTurns(largeTurns, largeEach, maxWaiting),
 		work:    newTurns(workTurns, workEach, maxWaiting),
+		heavy:   newTurns(heavyTurns, heavyEach, maxWaiting),
 		closed:  make(chan struct{}),
 	}
 }
