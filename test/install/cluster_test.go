@@ -38,6 +38,11 @@ func newCluster(t *testing.T) *cluster {
 // newest.
 func newClusterOf(t *testing.T, newest bool) *cluster {
 	t.Helper()
+	return newClusterWith(t, devcluster.Options{Newest: newest})
+}
+
+func newClusterWith(t *testing.T, options devcluster.Options) *cluster {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("-short leaves out what needs a control plane")
 	}
@@ -45,10 +50,9 @@ func newClusterOf(t *testing.T, newest bool) *cluster {
 	c := &cluster{kubeconfig: filepath.Join(dir, "kubeconfig"), audit: filepath.Join(dir, "audit.log")}
 	policy := filepath.Join(dir, "audit.yaml")
 	must(t, os.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  verbs: [delete]\n- level: None\n"), 0o644))
-	started, err := devcluster.Start(t.Context(), devcluster.Options{
-		Dir: filepath.Join(dir, "cluster"), Log: t.Output(), Newest: newest,
-		APIServerArgs: []string{"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit, "--audit-log-mode=blocking"},
-	})
+	options.Dir, options.Log = filepath.Join(dir, "cluster"), t.Output()
+	options.APIServerArgs = []string{"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit, "--audit-log-mode=blocking"}
+	started, err := devcluster.Start(t.Context(), options)
 	must(t, err)
 	t.Cleanup(started.Stop)
 	c.Cluster = started
@@ -248,7 +252,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 				}
 			}
 		}
-		c.helm(t, off...)
+		c.helm(t, off...) // Where the selector is still among the values.
 		reads(true)
 		c.must(t, "patch", "computeservice", "compute-1", "--type=merge", `--patch={"spec":{"leaseRef":null}}`)
 		c.helm(t, off...)

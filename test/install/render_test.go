@@ -288,7 +288,6 @@ func TestABadValueIsNamed(t *testing.T) {
 		"agent.leaseDuration=soon":             "at '/agent/leaseDuration': 'soon' does not match pattern",
 		"certificates.issuerRef.kind=Issuer":   "at '/certificates/issuerRef': properties 'name' required, if 'kind' exists",
 		"networkPolicy.apiServerPorts={70000}": "at '/networkPolicy/apiServerPorts/0': maximum",
-		"nodeMirror.selector=hypervisor=true":  "at '/nodeMirror/enabled': value must be true",
 		"nodeMirror.enabled=yes":               "at '/nodeMirror/enabled': got string, want boolean",
 		"metrics.serviceMonitor.interval=soon": "at '/metrics/serviceMonitor/interval': 'soon' does not match pattern",
 		"metrics.prometheusRule.labels.a=b c":  "at '/metrics/prometheusRule/labels/a': 'b c' does not match pattern",
