@@ -22,6 +22,7 @@ const (
 	binAPIServer         = "kube-apiserver"
 	binControllerManager = "kube-controller-manager"
 	binKubectl           = "kubectl"
+	binScheduler         = "kube-scheduler"
 )
 
 // packages are the main packages of the control plane, in hack/controlplane.
@@ -30,9 +31,11 @@ var packages = map[string]string{
 	binAPIServer:         "k8s.io/kubernetes/cmd/kube-apiserver",
 	binControllerManager: "k8s.io/kubernetes/cmd/kube-controller-manager",
 	binKubectl:           "k8s.io/kubernetes/cmd/kubectl",
+	binScheduler:         "k8s.io/kubernetes/cmd/kube-scheduler",
 }
 
-// buildOrder is from the quick to the slow, so that progress shows early.
+// buildOrder is from the quick to the slow, so that progress shows early. The scheduler
+// is built only where pods are to be placed.
 var buildOrder = []string{binEtcd, binKubectl, binControllerManager, binAPIServer}
 
 // The modules that pin the programs, in hack/.
@@ -65,6 +68,12 @@ func (b *Binaries) withNewest(ctx context.Context, log io.Writer) (*Binaries, er
 	}
 	newest.dirs = append(newest.dirs, b.dirs...)
 	return newest, nil
+}
+
+// withScheduler makes kube-scheduler available, too.
+func (b *Binaries) withScheduler(ctx context.Context, log io.Writer) error {
+	_, err := ensure(ctx, moduleControlPlane, b.dirs, []string{binScheduler}, log)
+	return err
 }
 
 // ensure builds those of the programs called names that neither the folders in

@@ -10,13 +10,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"k8s.io/client-go/kubernetes"
@@ -31,6 +32,8 @@ const (
 	// namespace would end, no role would aggregate, no owner would take its own
 	// with it.
 	controllers = "namespace-controller,clusterrole-aggregation-controller,garbage-collector-controller,resourcequota-controller,serviceaccount-controller"
+	// podControllers make pods.
+	podControllers = ",deployment-controller,replicaset-controller"
 )
 
 // Options say how to start a Cluster. The zero value is good for tests.
@@ -46,6 +49,9 @@ type Options struct {
 	// Newest runs the newest Kubernetes that hoststatus is claimed to work with, by its
 	// kube-apiserver, rather than the oldest.
 	Newest bool
+	// Pods lets controllers make pods of Deployments, and kube-scheduler place them on
+	// Nodes. Nothing runs them.
+	Pods bool
 	// APIServerArgs are added to kube-apiserver's own.
 	APIServerArgs []string
 }
@@ -58,11 +64,16 @@ type Cluster struct {
 	URL string
 
 	Etcd, APIServer, ControllerManager *Process
+	// Scheduler is nil unless Options.Pods asked for it.
+	Scheduler *Process
 
 	binaries  *Binaries
 	temporary bool
 	clientCA  *authority
 	serverCA  *authority
+	// etcdURL is where etcd serves whoever has etcdClient, which is this user alone.
+	etcdURL    string
+	etcdClient *tls.Config
 }
 
 // Start starts a control plane and waits until it is ready.
@@ -77,6 +88,11 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 	}
 	if options.Newest {
 		if c.binaries, err = c.binaries.withNewest(ctx, log); err != nil {
+			return nil, err
+		}
+	}
+	if options.Pods {
+		if err := c.binaries.withScheduler(ctx, log); err != nil {
 			return nil, err
 		}
 	}
@@ -102,15 +118,20 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 	if err := c.startAPIServer(ctx, options.APIServerArgs); err != nil {
 		return nil, err
 	}
-	if err := c.startControllerManager(ctx); err != nil {
+	if err := c.startControllerManager(ctx, options.Pods); err != nil {
 		return nil, err
+	}
+	if options.Pods {
+		if err := c.startScheduler(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return c, nil
 }
 
 // Stop ends every process of the control plane.
 func (c *Cluster) Stop() {
-	for _, p := range []*Process{c.ControllerManager, c.APIServer, c.Etcd} {
+	for _, p := range []*Process{c.Scheduler, c.ControllerManager, c.APIServer, c.Etcd} {
 		if p != nil {
 			p.Stop()
 		}
@@ -166,7 +187,7 @@ func (c *Cluster) process(name string, args ...string) *Process {
 // writePKI makes all certificates, among them those of the front proxy, by which
 // an aggregated API server knows that a request comes through kube-apiserver.
 func (c *Cluster) writePKI() (err error) {
-	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+	if err := PrivateFolder(c.Dir); err != nil {
 		return fmt.Errorf("making the cluster's folder: %w", err)
 	}
 	if c.serverCA, err = newAuthority("hoststatus-dev-server-ca"); err != nil {
@@ -198,6 +219,9 @@ func (c *Cluster) writePKI() (err error) {
 	if err := frontProxy.write(c.Dir, "front-proxy-client"); err != nil {
 		return err
 	}
+	if err := c.writeEtcdPKI(); err != nil {
+		return err
+	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return fmt.Errorf("making the key for service accounts: %w", err)
@@ -212,17 +236,56 @@ func (c *Cluster) writePKI() (err error) {
 	return nil
 }
 
+// writeEtcdPKI makes the certificates without which nobody reads or writes etcd, which
+// has every Secret of the cluster and listens where every user of this machine may call.
+func (c *Cluster) writeEtcdPKI() error {
+	ca, err := newAuthority("hoststatus-dev-etcd-ca")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.path("etcd-ca.crt"), ca.pem, 0o644); err != nil {
+		return fmt.Errorf("writing a certificate: %w", err)
+	}
+	// etcd calls itself, with the certificate that it serves with.
+	serving, err := ca.peer("etcd")
+	if err != nil {
+		return err
+	}
+	if err := serving.write(c.Dir, "etcd"); err != nil {
+		return err
+	}
+	client, err := ca.client("kube-apiserver")
+	if err != nil {
+		return err
+	}
+	if err := client.write(c.Dir, "apiserver-etcd-client"); err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(client.cert, client.key)
+	if err != nil {
+		return fmt.Errorf("reading the client certificate for etcd: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	c.etcdClient = &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
 func (c *Cluster) startEtcd(ctx context.Context, fsync bool) error {
 	ports, err := FreePorts(2)
 	if err != nil {
 		return err
 	}
-	client, peer := "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1]
+	client, peer := "https://127.0.0.1:"+ports[0], "https://127.0.0.1:"+ports[1]
 	args := []string{
 		"--data-dir=" + c.path("etcd"),
 		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
 		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
 		"--initial-cluster=default=" + peer,
+		"--client-cert-auth", "--trusted-ca-file=" + c.path("etcd-ca.crt"),
+		"--cert-file=" + c.path("etcd.crt"), "--key-file=" + c.path("etcd.key"),
+		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + c.path("etcd-ca.crt"),
+		"--peer-cert-file=" + c.path("etcd.crt"), "--peer-key-file=" + c.path("etcd.key"),
 		"--log-level=warn",
 	}
 	if !fsync {
@@ -232,13 +295,15 @@ func (c *Cluster) startEtcd(ctx context.Context, fsync bool) error {
 	if err := c.Etcd.Start(); err != nil {
 		return err
 	}
-	c.URL = client // until the API server has its own
+	c.etcdURL = client
+	transport := &http.Transport{TLSClientConfig: c.etcdClient}
+	defer transport.CloseIdleConnections()
 	return c.Etcd.wait(ctx, func(ctx context.Context) error {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, client+"/health", nil)
 		if err != nil {
 			return err
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := (&http.Client{Transport: transport}).Do(request)
 		if err != nil {
 			return err
 		}
@@ -256,7 +321,8 @@ func (c *Cluster) startAPIServer(ctx context.Context, extra []string) error {
 		return err
 	}
 	args := append([]string{
-		"--etcd-servers=" + c.URL,
+		"--etcd-servers=" + c.etcdURL, "--etcd-cafile=" + c.path("etcd-ca.crt"),
+		"--etcd-certfile=" + c.path("apiserver-etcd-client.crt"), "--etcd-keyfile=" + c.path("apiserver-etcd-client.key"),
 		"--bind-address=127.0.0.1", "--secure-port=" + ports[0], "--advertise-address=127.0.0.1",
 		"--endpoint-reconciler-type=none",
 		// Of loopback: a Service that nobody serves refuses at once, and no request
@@ -301,7 +367,7 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 	})
 }
 
-func (c *Cluster) startControllerManager(ctx context.Context) error {
+func (c *Cluster) startControllerManager(ctx context.Context, pods bool) error {
 	// With the rights that it has in a cluster, and a service account for each controller.
 	config, err := c.ConfigFor("system:kube-controller-manager")
 	if err != nil {
@@ -315,28 +381,66 @@ func (c *Cluster) startControllerManager(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	which := controllers
+	if pods {
+		which += podControllers
+	}
 	c.ControllerManager = c.process(binControllerManager,
 		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
 		"--bind-address=127.0.0.1", "--secure-port="+ports[0], "--cert-dir="+c.path("controller-manager"),
 		"--leader-elect=false", "--use-service-account-credentials",
-		"--controllers="+controllers,
+		"--controllers="+which,
 		"--service-account-private-key-file="+c.path("service-accounts.key"),
 		"--root-ca-file="+c.path("server-ca.crt"),
 	)
 	if err := c.ControllerManager.Start(); err != nil {
 		return err
 	}
-	port, err := strconv.Atoi(ports[0])
+	return c.ControllerManager.wait(ctx, listens(ports[0]))
+}
+
+func (c *Cluster) startScheduler(ctx context.Context) error {
+	config, err := c.ConfigFor("system:kube-scheduler", "system:masters")
 	if err != nil {
-		return fmt.Errorf("reading a port: %w", err)
+		return err
 	}
-	return c.ControllerManager.wait(ctx, func(context.Context) error {
-		connection, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", port), time.Second)
+	kubeconfig := c.path("scheduler.kubeconfig")
+	if err := WriteKubeconfig(kubeconfig, config); err != nil {
+		return err
+	}
+	ports, err := FreePorts(1)
+	if err != nil {
+		return err
+	}
+	c.Scheduler = c.process(binScheduler,
+		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
+		"--bind-address=127.0.0.1", "--secure-port="+ports[0], "--cert-dir="+c.path("scheduler"),
+		"--leader-elect=false",
+	)
+	if err := c.Scheduler.Start(); err != nil {
+		return err
+	}
+	return c.Scheduler.wait(ctx, listens(ports[0]))
+}
+
+// listens checks that somebody listens on a port of loopback.
+func listens(port string) func(context.Context) error {
+	return func(context.Context) error {
+		connection, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", port), time.Second)
 		if err != nil {
 			return err
 		}
 		return connection.Close()
-	})
+	}
+}
+
+// PrivateFolder makes a folder that only this user may look into, also if it is there
+// already and was not: it will hold keys, and logs with what they open.
+func PrivateFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
 }
 
 // FreePorts returns n ports of loopback that nobody listens on.

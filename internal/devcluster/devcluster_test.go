@@ -4,7 +4,9 @@ package devcluster
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,5 +86,67 @@ func TestWaitingForAProcessThatEndsSaysSoWithTheEndOfItsLog(t *testing.T) {
 	err := p.wait(ctx, func(context.Context) error { return os.ErrNotExist })
 	if err == nil || !strings.Contains(err.Error(), "broken has ended (exit status 3)") || !strings.Contains(err.Error(), "no such port") {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+// etcd has every Secret of the cluster, without asking Kubernetes who may read it, and
+// it listens on loopback, where any user of this machine may call.
+func TestNoOtherUserOfTheMachineReadsWhatTheControlPlaneKeeps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short leaves out what needs a control plane")
+	}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := filepath.Join(t.TempDir(), "cluster")
+	must(os.Mkdir(dir, 0o755)) // As an earlier release made it.
+	binaries, err := EnsureBinaries(t.Context(), t.Output())
+	must(err)
+	c := &Cluster{Dir: dir, binaries: binaries}
+	must(c.writePKI())
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	must(c.startEtcd(ctx, false))
+	t.Cleanup(c.Etcd.Stop)
+
+	ask := func(url string, config *tls.Config) error {
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+		response, err := client.Get(url)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusOK {
+			return errors.New(response.Status)
+		}
+		return nil
+	}
+	stranger, err := newAuthority("stranger")
+	must(err)
+	other, err := stranger.client("kube-apiserver")
+	must(err)
+	pair, err := tls.X509KeyPair(other.cert, other.key)
+	must(err)
+	for _, path := range []string{"/health", "/version"} {
+		must(ask(c.etcdURL+path, c.etcdClient))
+		for name, err := range map[string]error{
+			"without TLS":           ask(strings.Replace(c.etcdURL, "https", "http", 1)+path, nil),
+			"without a certificate": ask(c.etcdURL+path, &tls.Config{InsecureSkipVerify: true}),
+			"with one of their own": ask(c.etcdURL+path, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}),
+		} {
+			if err == nil {
+				t.Errorf("etcd answers %s %s", path, name)
+			}
+		}
+	}
+	for name, want := range map[string]os.FileMode{"": 0o700, "etcd.log": 0o600, "etcd.key": 0o600, "apiserver-etcd-client.key": 0o600, "service-accounts.key": 0o600} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		must(err)
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%q has mode %o, want %o", name, got, want)
+		}
 	}
 }

@@ -59,11 +59,21 @@ func (a *authority) client(user string, groups ...string) (keyPair, error) {
 
 // server returns a serving certificate for loopback and names.
 func (a *authority) server(names ...string) (keyPair, error) {
+	return a.sign(serving([]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, names))
+}
+
+// peer returns a certificate for loopback and names, for a server that also calls
+// itself.
+func (a *authority) peer(names ...string) (keyPair, error) {
+	return a.sign(serving([]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, names))
+}
+
+func serving(usage []x509.ExtKeyUsage, names []string) *x509.Certificate {
 	template := certificate(pkix.Name{CommonName: names[0]})
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	template.ExtKeyUsage = usage
 	template.DNSNames = append([]string{"localhost"}, names...)
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
-	return a.sign(template)
+	return template
 }
 
 func (a *authority) sign(template *x509.Certificate) (keyPair, error) {

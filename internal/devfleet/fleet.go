@@ -474,10 +474,10 @@ func (f *Fleet) start(c Command) (*devcluster.Process, error) {
 
 // lock makes dir this process's own, and empty.
 func lock(dir string) (unlock func(), err error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := devcluster.PrivateFolder(dir); err != nil {
 		return nil, fmt.Errorf("making %s: %w", dir, err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the lock: %w", err)
 	}
