@@ -72,6 +72,11 @@ type feed struct {
 	// history holds every change after the resourceVersion start, in order.
 	history []change
 	start   uint64
+	// newest has the version of the newest change in each namespace that a caller could
+	// see; quiet is what is told where there is none, and struck the next one.
+	newest map[string]versions
+	quiet  uint64
+	struck uint64
 	// size is about how many bytes the old versions in it take.
 	size int
 	// latest is the resourceVersion up to which everything is known.
@@ -91,6 +96,7 @@ func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
 		heard:     c.Now(),
 		current:   map[string]map[string]*record{},
 		versions:  map[uint64]*record{},
+		newest:    map[string]versions{},
 		wake:      make(chan struct{}),
 	}
 }
@@ -166,7 +172,10 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 	f.epoch++
 	clear(f.current)
 	clear(f.versions)
+	clear(f.newest)
+	f.quiet, f.struck = rv, 0
 	for _, r := range records {
+		r.shownAt = versions{rv, rv, rv}
 		f.set(r)
 	}
 	f.start, f.latest, f.synced = rv, rv, true
@@ -192,6 +201,7 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 	if old != nil && r != nil {
 		c.base, c.host = !sameBase(old, r), !old.host.equal(r.host)
 	}
+	f.show(&c)
 	if r == nil {
 		delete(f.current[k.namespace], k.name)
 		if len(f.current[k.namespace]) == 0 {
@@ -230,6 +240,7 @@ func (f *feed) trim() {
 	f.start = f.history[n-1].rv
 	f.sequence += uint64(n) //nolint:gosec // n is a length
 	f.history = slices.Clone(f.history[n:])
+	f.hush(f.margin())
 }
 
 func (f *feed) broadcast() {

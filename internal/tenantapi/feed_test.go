@@ -96,7 +96,7 @@ func startWatch(t *testing.T, f *feed, rv uint64, g grant, options metainternalv
 	check(t, err)
 	w.watcher = &watcher{
 		feed: f, ask: set, clock: w.clock, log: logr.Discard(), namespace: "ns", selectors: newSelectors(&options),
-		bookmarks: options.AllowWatchBookmarks, rv: rv, cursor: c, grants: granted, checked: instant,
+		bookmarks: options.AllowWatchBookmarks, rv: rv, told: rv, cursor: c, grants: granted, checked: instant,
 		result: make(chan watch.Event, watchBuffer), cancel: cancel,
 	}
 	go w.run(ctx)
@@ -263,17 +263,17 @@ func TestAGrantChangesARunningWatch(t *testing.T) {
 	w := startWatch(t, f, 12, grantNone, metainternalversion.ListOptions{AllowWatchBookmarks: true})
 	w.grant = grantFull
 	w.tick(t, recheckInterval)
-	// The bookmark brings the client's place back from the servers' own versions; the
-	// feed has seen everything up to 10.
-	w.expect(t, "MODIFIED db@9 UP new columns", "MODIFIED web@8 UP", "BOOKMARK @10")
+	// The feed has seen everything up to 10, and does not know which version before showed
+	// something.
+	w.expect(t, "MODIFIED db@10 UP new columns", "MODIFIED web@10 UP", "BOOKMARK @10")
 	w.grant = grantUnknown
 	w.tick(t, recheckInterval)
-	w.expect(t, "MODIFIED db@9", "MODIFIED web@8", "BOOKMARK @10")
+	w.expect(t, "MODIFIED db@10", "MODIFIED web@10", "BOOKMARK @10")
 	check(t, f.Update(server(13, "ns", "web", host("UNKNOWN"))))
 	w.expect(t, "MODIFIED web@13 UNKNOWN")
 	w.grant = grantNone
 	w.tick(t, recheckInterval)
-	w.expect(t, "MODIFIED web@13 new columns", "BOOKMARK @13")
+	w.expect(t, "MODIFIED web@10 new columns", "BOOKMARK @13")
 }
 
 func TestAWatchWhoseGrantCannotBeCheckedAgainEndsWithoutAWord(t *testing.T) {
@@ -346,7 +346,7 @@ func TestTheFeedFindsOldVersionsAndListsWaitForNewOnes(t *testing.T) {
 		check(t, s.feed.Delete(server(12, "ns", "db")))
 		found := find(t.Context(), 8, 9, 11)
 		for i, want := range []string{"8", "9", "11"} {
-			if found[i] == nil || found[i].base.ResourceVersion != want {
+			if found[i] == nil || strconv.FormatUint(found[i].rv, 10) != want {
 				t.Errorf("version %s is %v", want, found[i])
 			}
 		}

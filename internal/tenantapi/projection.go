@@ -38,6 +38,9 @@ type record struct {
 	host  hostFields
 	rv    uint64
 	known key
+	// shownAt is what it is called by: its own version only if that brought something
+	// that the caller sees.
+	shownAt versions
 }
 
 // size is about how many bytes a version takes, none if there is none.
@@ -74,12 +77,11 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a server: %w", err)
 	}
-	r := &record{rv: rv, known: key{in.Namespace, in.Name}}
+	r := &record{rv: rv, known: key{in.Namespace, in.Name}, shownAt: versions{rv, rv, rv}}
 	r.base.ObjectMeta = metav1.ObjectMeta{
 		Name:              in.Name,
 		Namespace:         in.Namespace,
 		UID:               in.UID,
-		ResourceVersion:   in.ResourceVersion,
 		CreationTimestamp: in.CreationTimestamp,
 		Labels:            p.visibleLabels(in.Labels),
 	}
@@ -103,6 +105,7 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 // project returns the server as a caller with grant g sees it.
 func (r *record) project(g grant) v1alpha1.Server {
 	out := r.base
+	out.ResourceVersion = strconv.FormatUint(r.shownAt[g], 10)
 	if g.shows(r.host.status) {
 		out.Status.HostStatus = r.host.status
 		out.Status.HostStatusReason = r.host.reason
@@ -134,7 +137,7 @@ func (p *projector) visibleLabels(in map[string]string) map[string]string {
 }
 
 // sameBase says whether two versions of a server look the same to a caller
-// without any grant. The resourceVersion, which every write changes, does not count.
+// without any grant.
 func sameBase(a, b *record) bool {
 	return a.base.UID == b.base.UID &&
 		apiequality.Semantic.DeepEqual(a.base.Labels, b.base.Labels) &&

@@ -71,6 +71,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 		upstream:       up,
 		feed:           newFeed(p, clock.RealClock{}, log.WithName("feed")),
 		canaries:       newCanaries(options.LeaseNamespaces, clock.RealClock{}),
+		tokens:         newTokens(key),
 		clock:          clock.RealClock{},
 		log:            log.WithName("servers"),
 		tableConvertor: tableConvertor{clock.RealClock{}},
@@ -86,6 +87,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { up.watch(background, s.feed) })
+	running.Go(func() { s.keepQuiet(background) })
 	defer staleness.Provide(s.collect)()
 	running.Go(func() { s.canaries.watch(background, client, log.WithName("canary")) })
 	if certificate.own != nil {

@@ -40,6 +40,7 @@ type storage struct {
 	feed     *feed
 	grants   *grants
 	canaries *canaries
+	tokens   *tokens
 	clock    clock.WithTicker
 	log      logr.Logger
 	tableConvertor
@@ -107,11 +108,7 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if options != nil {
 		resourceVersion = options.ResourceVersion
 	}
-	if err := checkResourceVersion(resourceVersion); err != nil {
-		asking.Wait()
-		return nil, err
-	}
-	server, err := s.upstream.get(ctx, namespace, name, resourceVersion)
+	server, err := s.readOne(ctx, namespace, name, resourceVersion)
 	asking.Wait()
 	if err != nil {
 		return nil, err
@@ -120,6 +117,7 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if err != nil {
 		return nil, apierrors.NewInternalError(err)
 	}
+	r = s.recognise(ctx, r, granted)
 	decided("get", granted, grantErr)
 	if grantErr != nil && ctx.Err() == nil {
 		s.log.Error(grantErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
@@ -168,13 +166,20 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 	if err := s.askForNew(ctx, u, granted, page.records); err != nil {
 		return nil, err
 	}
+	place := s.place(ctx, namespace, options.ResourceVersion, granted, page)
+	page.meta.ResourceVersion = strconv.FormatUint(place, 10)
+	page.meta.Continue = s.tokens.seal(page.meta.Continue, place)
 	list := &viewList{ListMeta: page.meta, Items: make([]view, 0, len(page.records)), hostColumn: granted.column}
 	for i, r := range page.records {
 		if err := ended(ctx, i); err != nil {
 			return nil, err
 		}
 		if g := granted.in(r.known.namespace); selected.matches(r, g) {
-			list.Items = append(list.Items, view{Server: r.project(g), hostColumn: granted.column})
+			item := view{Server: r.project(g), hostColumn: granted.column}
+			if r.shownAt[g] > place { // The page is older than what is known of it.
+				item.ResourceVersion = page.meta.ResourceVersion
+			}
+			list.Items = append(list.Items, item)
 		}
 	}
 	s.warn(ctx, granted.column)
@@ -211,6 +216,7 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	}
 	name := nameOf(ctx)
 	w := &watcher{
+		name: name,
 		feed: s.feed,
 		ask: func(ctx context.Context) (grantSet, error) {
 			return s.grants.set(ctx, u, namespace, name, s.feed.namespaces)
@@ -270,10 +276,7 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 			return err
 		}
 		w.initial, w.initialEnd = page.records, explicit && options.AllowWatchBookmarks
-		w.rv, err = parseResourceVersion(page.meta.ResourceVersion)
-		if err != nil {
-			return apierrors.NewInternalError(err)
-		}
+		w.rv, w.told = page.rv, s.place(ctx, w.namespace, options.ResourceVersion, w.grants, page)
 	case options.ResourceVersion == "":
 		page, err := s.upstream.list(ctx, w.namespace, metav1.ListOptions{Limit: 1})
 		if err != nil {
@@ -282,14 +285,16 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 		if w.rv, err = parseResourceVersion(page.ResourceVersion); err != nil {
 			return apierrors.NewInternalError(err)
 		}
+		w.told = s.feed.place(w.namespace, w.name, w.grants, w.rv)
 	case options.ResourceVersion == "0":
 		w.rv = s.feed.version()
+		w.told = s.feed.place(w.namespace, w.name, w.grants, w.rv)
 	default:
 		rv, err := parseResourceVersion(options.ResourceVersion)
 		if err != nil {
 			return apierrors.NewBadRequest(err.Error())
 		}
-		w.rv = rv
+		w.rv, w.told = rv, rv
 	}
 	var err error
 	w.cursor, err = s.feed.open(w.rv)
@@ -300,6 +305,9 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 type page struct {
 	records []*record
 	meta    metav1.ListMeta
+	// rv is the resourceVersion that it is of, which meta has, too, but as the custom
+	// resources tell it; told, if it is not 0, is what the pages before it told.
+	rv, told uint64
 	// cached says that it is as old as the feed.
 	cached bool
 }
@@ -308,7 +316,11 @@ type page struct {
 func (s *storage) read(ctx context.Context, namespace string, options *metainternalversion.ListOptions, selected selectors) (page, error) {
 	if fromCache(options) && s.feed.hasSynced() {
 		records, rv := s.feed.list(namespace)
-		return page{records: records, meta: metav1.ListMeta{ResourceVersion: strconv.FormatUint(rv, 10)}, cached: true}, nil
+		return page{records: records, rv: rv, cached: true}, nil
+	}
+	next, told, err := s.tokens.open(options.Continue)
+	if err != nil {
+		return page{}, err
 	}
 	if err := checkResourceVersion(options.ResourceVersion); err != nil {
 		return page{}, err
@@ -320,20 +332,34 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		ResourceVersion:      options.ResourceVersion,
 		ResourceVersionMatch: options.ResourceVersionMatch,
 		Limit:                options.Limit,
-		Continue:             options.Continue,
+		Continue:             next,
 	}
 	if none {
 		// Only the resourceVersion is asked for.
 		upstreamOptions.Limit = 1
 	}
-	list, err := s.upstream.list(ctx, namespace, upstreamOptions)
+	atLeast, err := notOlderThan(options)
 	if err != nil {
 		return page{}, err
 	}
-	if none {
-		return page{meta: metav1.ListMeta{ResourceVersion: list.ResourceVersion}}, nil
+	if atLeast != 0 {
+		upstreamOptions.ResourceVersion, upstreamOptions.ResourceVersionMatch = "", ""
 	}
-	p := page{meta: metav1.ListMeta{ResourceVersion: list.ResourceVersion, Continue: list.Continue, RemainingItemCount: list.RemainingItemCount}}
+	list, err := s.upstream.list(ctx, namespace, upstreamOptions)
+	if err != nil {
+		return page{}, s.tokens.sealError(err)
+	}
+	p := page{told: told}
+	if p.rv, err = parseResourceVersion(list.ResourceVersion); err != nil {
+		return page{}, apierrors.NewInternalError(err)
+	}
+	if p.rv < atLeast {
+		return page{}, tooNew()
+	}
+	if none {
+		return p, nil
+	}
+	p.meta = metav1.ListMeta{Continue: list.Continue, RemainingItemCount: list.RemainingItemCount}
 	if selected.onHost {
 		// How many remain of those that the caller selects is not known.
 		p.meta.RemainingItemCount = nil
@@ -378,7 +404,7 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 	}
 	servers, err := s.upstream.listWhole(ctx, namespace, options)
 	if err != nil {
-		return nil, err
+		return nil, s.tokens.sealError(err)
 	}
 	records := make([]*record, len(servers.Items))
 	for i := range servers.Items {
@@ -388,6 +414,7 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 		if records[i], err = s.feed.projector.record(&servers.Items[i]); err != nil {
 			return nil, apierrors.NewInternalError(err)
 		}
+		records[i], _ = s.feed.recognise(records[i], grantNone)
 	}
 	return records, nil
 }

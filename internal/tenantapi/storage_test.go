@@ -7,7 +7,9 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,10 +56,15 @@ type testStorage struct {
 	*storage
 	authorizer *fakeAuthorizer
 	clock      *testingclock.FakeClock
+	// revision is etcd's; more says that the API server's lists have another page.
+	revision *atomic.Int64
+	more     *atomic.Bool
 }
 
 func newTestStorage(t *testing.T) testStorage {
 	t.Helper()
+	s := testStorage{authorizer: &fakeAuthorizer{}, clock: testingclock.NewFakeClock(instant), revision: &atomic.Int64{}, more: &atomic.Bool{}}
+	s.revision.Store(10)
 	apiServer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var answer runtime.Object
 		web, off := server(8, "ns", "web"), server(8, "ns", "off", host(computev1alpha1.HostStatusUnknown))
@@ -75,10 +82,17 @@ func newTestStorage(t *testing.T) testStorage {
 				Items:    []computev1alpha1.Server{*off},
 			}
 		default:
-			answer = &metav1.PartialObjectMetadataList{
+			list := &metav1.PartialObjectMetadataList{
 				TypeMeta: metav1.TypeMeta{APIVersion: "meta.k8s.io/v1", Kind: "PartialObjectMetadataList"},
-				ListMeta: metav1.ListMeta{ResourceVersion: "10"},
+				ListMeta: metav1.ListMeta{ResourceVersion: strconv.FormatInt(s.revision.Load(), 10)},
 			}
+			if s.more.Load() && r.URL.Query().Get("continue") == "" {
+				list.Continue = "as of " + list.ResourceVersion
+			}
+			if asked := r.URL.Query().Get("resourceVersion"); asked != "" && r.URL.Query().Get("resourceVersionMatch") != "Exact" {
+				t.Errorf("kube-apiserver is asked to wait for %s", asked)
+			}
+			answer = list
 		}
 		w.Header().Set("Content-Type", runtime.ContentTypeJSON)
 		if err := json.NewEncoder(w).Encode(answer); err != nil {
@@ -86,13 +100,12 @@ func newTestStorage(t *testing.T) testStorage {
 		}
 	}))
 	t.Cleanup(apiServer.Close)
-	up, err := newUpstream(&rest.Config{Host: apiServer.URL}, logr.Discard())
+	up, err := newUpstream(&rest.Config{Host: apiServer.URL, QPS: -1}, logr.Discard())
 	check(t, err)
-	s := testStorage{authorizer: &fakeAuthorizer{}, clock: testingclock.NewFakeClock(instant)}
 	f := newFeed(testProjector(), s.clock, logr.Discard())
 	check(t, f.Replace([]any{server(8, "ns", "web"), server(9, "ns", "db")}, "10"))
 	s.storage = &storage{
-		upstream: up, feed: f, grants: newGrants(s.authorizer, s.clock), canaries: newCanaries([]string{"leases"}, s.clock),
+		upstream: up, feed: f, grants: newGrants(s.authorizer, s.clock), canaries: newCanaries([]string{"leases"}, s.clock), tokens: newTokens(f.projector.hostIDKey),
 		clock: s.clock, log: logr.Discard(), tableConvertor: tableConvertor{s.clock},
 	}
 	s.renewCanary(t)

@@ -138,7 +138,7 @@ func (u *upstream) explain(err error, action, name string) error {
 			}}
 		case http.StatusGatewayTimeout:
 			if apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
-				return err
+				return tooNew()
 			}
 		case http.StatusTooManyRequests:
 			return apierrors.NewTooManyRequests("the servers cannot be read just now; try again", 1)

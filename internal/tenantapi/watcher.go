@@ -51,7 +51,11 @@ type watcher struct {
 	turn *turn
 	// rv is the resourceVersion that the client has seen everything up to. It may
 	// be ahead of the feed.
-	rv     uint64
+	rv uint64
+	// told is the resourceVersion that the client knows of: that of the newest change that
+	// it could see, or the one that it came with.
+	told   uint64
+	name   string
 	cursor cursor
 	grants grantSet
 	// checked is when grants were last known to hold, or asked for.
@@ -77,7 +81,7 @@ func (w *watcher) run(ctx context.Context) {
 		if ended(ctx, i) != nil {
 			return
 		}
-		if g := w.grants.in(r.known.namespace); w.selectors.matches(r, g) && !w.send(ctx, watch.Added, r, g, r.rv) {
+		if g := w.grants.in(r.known.namespace); w.selectors.matches(r, g) && !w.send(ctx, watch.Added, r, g, r.shownAt[g]) {
 			return
 		}
 	}
@@ -152,6 +156,9 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 		w.grants.byNamespace[namespace] = g
 		w.setColumn(w.grants.any())
 	}
+	if c.visible(g) && (w.name == "" || c.known().name == w.name) {
+		w.told = max(w.told, c.rv)
+	}
 	before := c.old != nil && w.selectors.matches(c.old, g)
 	after := c.new != nil && w.selectors.matches(c.new, g)
 	switch {
@@ -159,17 +166,10 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 		return w.send(ctx, watch.Added, c.new, g, c.rv)
 	case before && !after:
 		return w.send(ctx, watch.Deleted, c.old, g, c.rv)
-	case before && after && visiblyChanged(c, g):
+	case before && after && c.visible(g):
 		return w.send(ctx, watch.Modified, c.new, g, c.rv)
 	}
 	return true
-}
-
-// visiblyChanged says whether a caller with grant g sees a difference between the
-// two sides of a change.
-func visiblyChanged(c *change, g grant) bool {
-	before, after := g.shows(c.old.host.status), g.shows(c.new.host.status)
-	return c.base || before != after || (after && c.host)
 }
 
 // recheck asks again what the caller may see, and tells what that changes. It
@@ -228,8 +228,9 @@ func (w *watcher) recheck(ctx context.Context) bool {
 	// The feed may be behind what the client had listed. What was sent now is the
 	// feed's, so everything that follows in it must be sent too.
 	if latest < w.rv {
-		w.rv = latest
+		w.rv, w.told = latest, min(w.told, latest)
 	}
+	w.told = max(w.told, w.feed.place(w.namespace, w.name, w.grants, w.rv))
 	// The events carried the resourceVersions of their servers, which lie in the
 	// past. A bookmark brings the client's place back to the present.
 	return !w.bookmarks || w.sendBookmark(ctx, false)
@@ -241,11 +242,11 @@ func (w *watcher) tellGrant(ctx context.Context, r *record, old, g grant) bool {
 	before, after := w.selectors.matches(r, old), w.selectors.matches(r, g)
 	switch {
 	case !before && after:
-		return w.send(ctx, watch.Added, r, g, r.rv)
+		return w.send(ctx, watch.Added, r, g, r.shownAt[g])
 	case before && !after:
-		return w.send(ctx, watch.Deleted, r, g, r.rv)
+		return w.send(ctx, watch.Deleted, r, g, r.shownAt[g])
 	case before && after && old.shows(r.host.status) != g.shows(r.host.status):
-		return w.send(ctx, watch.Modified, r, g, r.rv)
+		return w.send(ctx, watch.Modified, r, g, r.shownAt[g])
 	}
 	return true
 }
@@ -315,14 +316,14 @@ func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g 
 		return false
 	}
 	v := &view{Server: r.project(g)}
-	if rv != r.rv {
-		v.ResourceVersion = strconv.FormatUint(rv, 10)
-	}
+	v.ResourceVersion = strconv.FormatUint(rv, 10)
 	return w.emit(ctx, watch.Event{Type: event, Object: w.columns(v)})
 }
 
 func (w *watcher) sendBookmark(ctx context.Context, initialEnd bool) bool {
-	v := &view{Server: v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.FormatUint(w.rv, 10)}}}
+	// A client that comes back from there is sent what it could not see of the time since.
+	w.told = max(w.told, w.feed.silence(w.rv))
+	v := &view{Server: v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.FormatUint(w.told, 10)}}}
 	if initialEnd {
 		v.Annotations = map[string]string{metav1.InitialEventsAnnotationKey: "true"}
 	}
