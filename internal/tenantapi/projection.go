@@ -4,12 +4,14 @@ package tenantapi
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
@@ -84,6 +86,13 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 		UID:               in.UID,
 		CreationTimestamp: in.CreationTimestamp,
 		Labels:            p.visibleLabels(in.Labels),
+		// Whoever waits for its end has to see that it has begun. The garbage collector does,
+		// where an owner reference names this group, and looks for its own finalizer as well.
+		DeletionTimestamp:          in.DeletionTimestamp,
+		DeletionGracePeriodSeconds: in.DeletionGracePeriodSeconds,
+	}
+	if slices.Contains(in.Finalizers, metav1.FinalizerDeleteDependents) {
+		r.base.Finalizers = []string{metav1.FinalizerDeleteDependents}
 	}
 	r.base.Status = v1alpha1.ServerStatus{
 		State:      in.Status.State,
@@ -140,6 +149,9 @@ func (p *projector) visibleLabels(in map[string]string) map[string]string {
 // without any grant.
 func sameBase(a, b *record) bool {
 	return a.base.UID == b.base.UID &&
+		a.base.DeletionTimestamp.Equal(b.base.DeletionTimestamp) &&
+		ptr.Equal(a.base.DeletionGracePeriodSeconds, b.base.DeletionGracePeriodSeconds) &&
+		slices.Equal(a.base.Finalizers, b.base.Finalizers) &&
 		apiequality.Semantic.DeepEqual(a.base.Labels, b.base.Labels) &&
 		apiequality.Semantic.DeepEqual(a.base.Status, b.base.Status)
 }

@@ -42,7 +42,7 @@ func fullServer() *computev1alpha1.Server {
 			},
 			Annotations:     map[string]string{"last-applied": "secret"},
 			OwnerReferences: []metav1.OwnerReference{{Name: "secret"}},
-			Finalizers:      []string{"secret"},
+			Finalizers:      []string{"secret", "foregroundDeletion"},
 			ManagedFields:   []metav1.ManagedFieldsEntry{{Manager: "secret"}},
 		},
 		Spec: computev1alpha1.ServerSpec{Host: "secret", ProviderID: "secret"},
@@ -72,7 +72,9 @@ func TestTheProjectionShowsWhatTheGrantAllowsAndNothingElse(t *testing.T) {
 	base := v1alpha1.Server{
 		ObjectMeta: metav1.ObjectMeta{
 			Name: "web", Namespace: "team-a", UID: "uid-1", ResourceVersion: "42", CreationTimestamp: metav1.NewTime(instant),
-			Labels: map[string]string{"app": "web", "app.kubernetes.io/name": "web", "example.com/team": "a"},
+			Labels:            map[string]string{"app": "web", "app.kubernetes.io/name": "web", "example.com/team": "a"},
+			DeletionTimestamp: ptr.To(metav1.NewTime(instant)), DeletionGracePeriodSeconds: ptr.To[int64](30),
+			Finalizers: []string{"foregroundDeletion"},
 		},
 		Status: v1alpha1.ServerStatus{
 			State: "ACTIVE", TaskState: "image_snapshot", PowerState: "RUNNING",
@@ -206,6 +208,10 @@ func TestOnlyVisibleChangesMakeABaseDiffer(t *testing.T) {
 		"a hidden label":              {func(s *computev1alpha1.Server) { s.Labels["secret.example.com/rack"] = "x" }, true, true},
 		"an annotation":               {func(s *computev1alpha1.Server) { s.Annotations["a"] = "x" }, true, true},
 		"the generation":              {func(s *computev1alpha1.Server) { s.Generation++; s.Status.ObservedGeneration++ }, true, true},
+		"a hidden finalizer":          {func(s *computev1alpha1.Server) { s.Finalizers = s.Finalizers[1:] }, true, true},
+		"that it is being deleted":    {func(s *computev1alpha1.Server) { s.DeletionTimestamp = nil }, false, true},
+		"how long its end may take":   {func(s *computev1alpha1.Server) { s.DeletionGracePeriodSeconds = nil }, false, true},
+		"that its dependents go":      {func(s *computev1alpha1.Server) { s.Finalizers = s.Finalizers[:1] }, false, true},
 		"a visible label":             {func(s *computev1alpha1.Server) { s.Labels["app"] = "x" }, false, true},
 		"the power state":             {func(s *computev1alpha1.Server) { s.Status.PowerState = "PAUSED" }, false, true},
 		"the host":                    {func(s *computev1alpha1.Server) { s.Spec.Host = "x" }, false, true},

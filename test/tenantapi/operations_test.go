@@ -17,7 +17,9 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
@@ -65,6 +67,42 @@ func TestTheBuiltInRoleViewReadsServersWithoutHostStatus(t *testing.T) {
 	}
 	if out, err := p.kubectl(t, "get", "servers.compute", "-n", namespace); err == nil {
 		t.Errorf("an owner reads the custom resources: %s", out)
+	}
+}
+
+func TestADeletionIsShownAndTheGarbageCollectorCompletesIt(t *testing.T) {
+	namespace := newNamespace(t)
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+
+	held := putServer(t, namespace, "held", secretHost, func(s *computev1alpha1.Server) { s.Finalizers = []string{"hidden.example.com/vm"} })
+	w := p.watch(t, namespace, "resourceVersion="+p.list(t, namespace, "").ResourceVersion, "")
+	must(t, env.admin.Delete(t.Context(), held))
+	e := w.next(t, limit)
+	if s := e.server(t); e.Type != "MODIFIED" || s.DeletionTimestamp == nil || len(s.Finalizers) > 0 {
+		t.Errorf("the deletion delivers %s %s", e.Type, e.Object)
+	}
+	if s := p.server(t, namespace, "held"); s.DeletionTimestamp == nil || s.DeletionGracePeriodSeconds == nil || len(s.Finalizers) > 0 {
+		t.Errorf("a server that is being deleted is %v", s.ObjectMeta)
+	}
+	must(t, env.admin.Get(t.Context(), client.ObjectKeyFromObject(held), held))
+	held.Finalizers = nil
+	must(t, env.admin.Update(t.Context(), held))
+
+	owner := putServer(t, namespace, "owner", secretHost)
+	dependent := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "dependent", Namespace: namespace, OwnerReferences: []metav1.OwnerReference{{
+		APIVersion: "tenant.hoststatus.dev/v1alpha1", Kind: "Server", Name: owner.Name, UID: owner.UID, BlockOwnerDeletion: ptr.To(true),
+	}}}}
+	must(t, env.admin.Create(t.Context(), dependent))
+	must(t, env.admin.Delete(t.Context(), owner, client.PropagationPolicy(metav1.DeletePropagationForeground)))
+	for _, object := range []client.Object{dependent, owner} {
+		// The garbage collector looks for new kinds every 30 s.
+		eventually(t, 2*time.Minute, func() error {
+			if err := env.admin.Get(t.Context(), client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
+				return fmt.Errorf("%s is still there, with finalizers %v: %w", object.GetName(), object.GetFinalizers(), err)
+			}
+			return nil
+		})
 	}
 }
 

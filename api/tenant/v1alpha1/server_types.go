@@ -82,8 +82,9 @@ type ServerStatus struct {
 // Server is one VM as its owner sees it; its namespace is the tenant that owns it.
 type Server struct {
 	metav1.TypeMeta `json:",inline"`
-	// metadata is the standard object metadata: name, namespace, uid,
-	// resourceVersion, creationTimestamp and the labels that owners may see.
+	// metadata is the standard object metadata: name, namespace, uid, creationTimestamp,
+	// the labels that owners may see, whether the server is being deleted, and as
+	// resourceVersion that of the last change that the caller could see.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
 

@@ -104,7 +104,7 @@ func schema_hoststatus_api_tenant_v1alpha1_Server(ref common.ReferenceCallback) 
 					},
 					"metadata": {
 						SchemaProps: spec.SchemaProps{
-							Description: "metadata is the standard object metadata: name, namespace, uid, resourceVersion, creationTimestamp and the labels that owners may see.",
+							Description: "metadata is the standard object metadata: name, namespace, uid, creationTimestamp, the labels that owners may see, whether the server is being deleted, and as resourceVersion that of the last change that the caller could see.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1.ObjectMeta{}.OpenAPIModelName()),
 						},
