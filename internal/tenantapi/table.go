@@ -3,6 +3,7 @@
 package tenantapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/duration"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
@@ -35,19 +37,58 @@ var columns = []column{
 		func(v *view, _ time.Time) any { return string(v.Status.PowerState) }},
 	{define("Networks", "", 0, "Networks of the server, with its addresses in them."), false,
 		func(v *view, _ time.Time) any { return networks(v.Status.Networks) }},
-	{define("Host Status", "", 0, "Status of the server's host; empty means that it is on no known host, that the status is not derived yet, or that it is not yours to see."), true,
-		func(v *view, _ time.Time) any {
-			if v.Status.HostStatus == nil {
-				return ""
-			}
-			return string(*v.Status.HostStatus)
-		}},
+	{define("Host Status", "", 0, "Status of the server's host; - means that it is on no known host, or that the status is not derived yet, and an empty cell that it is not yours to see."), true,
+		hostCell(func(v *view, _ time.Time) string { return string(ptr.Deref(v.Status.HostStatus, "")) })},
 	{define("Age", "", 0, "Time since the server was created."), false,
 		func(v *view, now time.Time) any { return age(v.CreationTimestamp, now) }},
+	{define("Since", "", 1, "Time since the host status changed."), true,
+		hostCell(func(v *view, now time.Time) string {
+			if v.Status.HostStatusTransitionTime == nil {
+				return ""
+			}
+			return age(*v.Status.HostStatusTransitionTime, now)
+		})},
+	{define("Reason", "", 1, "Why the host status is what it is."), true,
+		hostCell(func(v *view, _ time.Time) string { return string(v.Status.HostStatusReason) })},
+	{define("Reporting", "", 1, "Whether the host reports, whatever its status is."), true,
+		hostCell(func(v *view, _ time.Time) string { return string(v.Status.HostReporting) })},
+	{define("Window", "", 1, "Maintenance window of the host, announced or open, in UTC."), true,
+		hostCell(func(v *view, _ time.Time) string { return window(v.Status.MaintenanceWindow) })},
 	{define("ID", "", 1, "Unique id of the server."), false,
 		func(v *view, _ time.Time) any { return string(v.UID) }},
-	{define("Host ID", "", 1, "Equal for two servers of one namespace on the same host."), false,
-		func(v *view, _ time.Time) any { return v.Status.HostID }},
+	{define("Host ID", "", 1, "Equal for two servers of one namespace on the same host; the first letters of status.hostID."), false,
+		func(v *view, _ time.Time) any { return v.Status.HostID[:min(hostIDLetters, len(v.Status.HostID))] }},
+}
+
+const (
+	// hostIDLetters are enough to compare by eye, and so many that two hosts of one tenant
+	// have different ones.
+	hostIDLetters = 12
+	// noValue is in the cell of a caller who may see the value when there is none, so that
+	// an empty cell says one thing only: that it is not his to see.
+	noValue = "-"
+)
+
+func hostCell(value func(*view, time.Time) string) func(*view, time.Time) any {
+	return func(v *view, now time.Time) any {
+		if !v.hostShown {
+			return ""
+		}
+		return cmp.Or(value(v, now), noValue)
+	}
+}
+
+// window prints a window as its owner writes it into a calendar.
+func window(w *computev1alpha1.AnnouncedWindow) string {
+	const minutes = "2006-01-02T15:04Z"
+	switch {
+	case w == nil:
+		return ""
+	case w.EndTime == nil:
+		return "from " + w.StartTime.UTC().Format(minutes)
+	default:
+		return w.StartTime.UTC().Format(minutes) + " to " + w.EndTime.UTC().Format(minutes)
+	}
 }
 
 func define(name, format string, priority int32, description string) metav1.TableColumnDefinition {

@@ -21,6 +21,8 @@ import (
 // because a grant may change between two events of one watch.
 type view struct {
 	v1alpha1.Server
+	// hostShown says that the host fields are shown, whether or not there are any.
+	hostShown bool
 	// hostColumn says whether a table has the column HOST STATUS.
 	hostColumn bool
 	// lateHostColumn, if it is set, finds that out instead, once there is a table.
@@ -40,7 +42,7 @@ type viewList struct {
 
 // DeepCopyObject implements runtime.Object.
 func (v *view) DeepCopyObject() runtime.Object {
-	out := &view{hostColumn: v.hostColumn, lateHostColumn: v.lateHostColumn, newColumns: v.newColumns}
+	out := &view{hostShown: v.hostShown, hostColumn: v.hostColumn, lateHostColumn: v.lateHostColumn, newColumns: v.newColumns}
 	v.DeepCopyInto(&out.Server)
 	return out
 }
@@ -50,7 +52,7 @@ func (l *viewList) DeepCopyObject() runtime.Object {
 	out := &viewList{TypeMeta: l.TypeMeta, Items: make([]view, len(l.Items)), hostColumn: l.hostColumn}
 	out.ListMeta = *l.ListMeta.DeepCopy() //nolint:staticcheck // TypeMeta's would be another
 	for i := range l.Items {
-		out.Items[i].hostColumn, out.Items[i].newColumns = l.Items[i].hostColumn, l.Items[i].newColumns
+		out.Items[i].hostShown, out.Items[i].hostColumn, out.Items[i].newColumns = l.Items[i].hostShown, l.Items[i].hostColumn, l.Items[i].newColumns
 		l.Items[i].DeepCopyInto(&out.Items[i].Server)
 	}
 	return out

@@ -315,7 +315,7 @@ func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g 
 	if !w.confirm(ctx) {
 		return false
 	}
-	v := &view{Server: r.project(g)}
+	v := &view{Server: r.project(g), hostShown: g.shows(r.host.status)}
 	v.ResourceVersion = strconv.FormatUint(rv, 10)
 	return w.emit(ctx, watch.Event{Type: event, Object: w.columns(v)})
 }

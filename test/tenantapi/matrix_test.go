@@ -3,6 +3,7 @@
 package tenantapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
@@ -67,7 +68,7 @@ func TestEachGradeSeesOfEachHostStatusWhatItWasGiven(t *testing.T) {
 			checkObject := func(t *testing.T, s *v1alpha1.Server) {
 				t.Helper()
 				status := everyStatus[s.Name]
-				if diff := cmp.Diff(g.shows(status), s.Status.HostStatus != nil); diff != "" {
+				if diff := gocmp.Diff(g.shows(status), s.Status.HostStatus != nil); diff != "" {
 					t.Errorf("%s shows its host status (-want +got): %s", s.Name, diff)
 				}
 				if s.Status.HostStatus != nil && *s.Status.HostStatus != status {
@@ -180,17 +181,20 @@ func checkList(t *testing.T, list *v1alpha1.ServerList, namespace string, check 
 	}
 }
 
+// hostColumns are there for who has a grant.
+var hostColumns = []string{"Host Status", "Since", "Reason", "Reporting", "Window"}
+
 func checkTable(t *testing.T, table *metav1.Table, g grade) {
 	t.Helper()
 	var columns []string
 	for _, c := range table.ColumnDefinitions {
 		columns = append(columns, c.Name)
 	}
-	want := []string{"Name", "Status", "Task State", "Power State", "Networks", "Host Status", "Age", "ID", "Host ID"}
+	want := []string{"Name", "Status", "Task State", "Power State", "Networks", "Host Status", "Age", "Since", "Reason", "Reporting", "Window", "ID", "Host ID"}
 	if !g.column {
-		want = slices.DeleteFunc(want, func(c string) bool { return c == "Host Status" })
+		want = slices.DeleteFunc(want, func(c string) bool { return slices.Contains(hostColumns, c) })
 	}
-	if diff := cmp.Diff(want, columns); diff != "" {
+	if diff := gocmp.Diff(want, columns); diff != "" {
 		t.Errorf("columns (-want +got):\n%s", diff)
 	}
 	for _, row := range table.Rows {
@@ -207,7 +211,12 @@ func checkTable(t *testing.T, table *metav1.Table, g grade) {
 		}
 		want := ""
 		if g.shows(everyStatus[name]) {
-			want = string(everyStatus[name])
+			want = cmp.Or(string(everyStatus[name]), "-")
+		}
+		for i, c := range columns {
+			if shown := row.Cells[i] != ""; slices.Contains(hostColumns, c) && shown != g.shows(everyStatus[name]) {
+				t.Errorf("%s shows its %s: %t", name, c, shown)
+			}
 		}
 		if got := row.Cells[5]; got != want {
 			t.Errorf("%s has host status %q in the table, want %q", name, got, want)
