@@ -49,7 +49,7 @@ func TestTheCommandsOfThePagesWork(t *testing.T) {
 		},
 		{
 			name: "faq.md",
-			skip: []string{"kubectl get servers -n team-a --watch"},
+			skip: []string{"kubectl get servers.tenant.hoststatus.dev -n team-a --watch"},
 			want: map[string]string{"kubectl hosts show compute-1": "UP", "kubectl wait": "condition met"},
 		},
 		{name: "kubectl-hosts.md", skip: []string{"kubectl hosts"}, binds: []string{"on-call"}},

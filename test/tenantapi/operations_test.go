@@ -106,6 +106,61 @@ func TestADeletionIsShownAndTheGarbageCollectorCompletesIt(t *testing.T) {
 	}
 }
 
+// What the pages for owners and administrators say about the plain word while nobody
+// serves the view.
+func TestWhatThePlainWordServersMeansWhileTheViewIsAway(t *testing.T) {
+	namespace := newNamespace(t)
+	putServer(t, namespace, "web", secretHost)
+	owner, admin := newPerson(t), administrator(t)
+	bind(t, owner, viewer, namespace)
+	ask := func(p *person, word string) string {
+		out, _ := p.kubectl(t, "get", word, "-n", namespace, "--cache-dir="+filepath.Join(env.dir, "cache-"+p.name))
+		return out
+	}
+	const plain, sure = "servers", "servers.tenant.hoststatus.dev"
+	expect := func(when string, p *person, word, want string) {
+		t.Helper()
+		if got := ask(p, word); !strings.Contains(got, want) {
+			t.Errorf("%s: %s are for %s\n%swant %q", when, word, p.name, got, want)
+		}
+	}
+	env.balancer.use()
+	env.balancer.drop()
+	back := func() {
+		env.balancer.use(env.replicas[0])
+		env.balancer.drop()
+		waitReady(t, env.replicas[0])
+	}
+	t.Cleanup(back)
+	must(t, env.kubectl(t.Context(), "wait", "--for=condition=Available=false", "--timeout=60s", "apiservice/v1alpha1.tenant.hoststatus.dev").Run())
+	const custom = "servers.compute.hoststatus.dev is forbidden"
+	// The API server's own list of what there is follows the condition after a moment.
+	eventually(t, 30*time.Second, func() error {
+		must(t, os.RemoveAll(filepath.Join(env.dir, "cache-"+owner.name)))
+		if out := ask(owner, plain); !strings.Contains(out, custom) {
+			return fmt.Errorf("the plain word is answered %s", out)
+		}
+		return nil
+	})
+	expect("while it is away", admin, plain, secretHost)
+	for _, p := range []*person{owner, admin} {
+		out := ask(p, sure)
+		if strings.Contains(out, secretHost) || strings.Contains(out, "compute.hoststatus.dev") || !strings.Contains(strings.ToLower(out), "error") {
+			t.Errorf("while it is away %s are for %s\n%s", sure, p.name, out)
+		}
+		t.Logf("while it is away %s are for %s\n%s", sure, p.name, out)
+	}
+	back()
+	// kubectl goes on with what it has remembered, and forgets it when it is asked to.
+	expect("with the memory of then", owner, plain, custom)
+	expect("with the memory of then", owner, sure, "web")
+	expect("with the memory of then", admin, plain, secretHost)
+	for _, p := range []*person{owner, admin} {
+		p.mustKubectl(t, "api-resources", "--api-group=tenant.hoststatus.dev", "--cache-dir="+filepath.Join(env.dir, "cache-"+p.name))
+		expect("after the cure", p, plain, "xnet=10.0.0.4")
+	}
+}
+
 func TestADeadAPIServiceHoldsNamespacesUntilItIsUnregistered(t *testing.T) {
 	dead, free := newNamespace(t), newNamespace(t)
 	remove := func(name string) {
