@@ -108,7 +108,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 		r.conflicts.Forget(request)
 		return result, nil
 	}
-	err := statuspatch.Apply(ctx, r.client, service, fieldsOf(&after))
+	err := statuspatch.Apply(ctx, r.client, service, fieldsOf(&before), fieldsOf(&after))
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: r.conflicts.When(request)}, nil
 	}

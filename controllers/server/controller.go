@@ -82,7 +82,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 		r.conflicts.Forget(request)
 		return reconcile.Result{}, nil
 	}
-	err = statuspatch.Apply(ctx, r.client, server, fields)
+	err = statuspatch.Apply(ctx, r.client, server, storedFields(&before), fields)
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: r.conflicts.When(request)}, nil
 	}
@@ -123,6 +123,21 @@ type hostFields struct {
 	HostReporting            *v1alpha1.HostReporting   `json:"hostReporting"`
 	MaintenanceWindow        *v1alpha1.AnnouncedWindow `json:"maintenanceWindow"`
 	ObservedGeneration       int64                     `json:"observedGeneration"`
+}
+
+// storedFields returns the fields that this controller owns as they are.
+func storedFields(s *v1alpha1.ServerStatus) hostFields {
+	fields := hostFields{
+		HostStatus:               s.HostStatus,
+		HostStatusReason:         s.HostStatusReason,
+		HostStatusTransitionTime: s.HostStatusTransitionTime,
+		MaintenanceWindow:        s.MaintenanceWindow,
+		ObservedGeneration:       s.ObservedGeneration,
+	}
+	if s.HostReporting != "" {
+		fields.HostReporting = &s.HostReporting
+	}
+	return fields
 }
 
 // decide returns the host fields that server should have, and whether they

@@ -4,6 +4,7 @@
 package statuspatch
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -41,24 +42,72 @@ func RetryLimiterUpTo(longest time.Duration) Limiter {
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](ConflictDelay, longest)
 }
 
-// Apply writes fields, a struct whose nil fields marshal to null and so are
-// removed, into the status of obj, provided that obj has not changed since it
-// was read: otherwise the API server answers Conflict, and the caller decides
-// again.
+// Apply makes the fields of a status that a controller owns, which are those of T, what
+// was decided, provided that obj has not changed since stored was read from it: otherwise
+// the API server answers Conflict, and the caller decides again.
 //
 // It is a merge patch and not a server-side apply, because a field must also go
-// when somebody else has set it, which apply leaves alone.
-func Apply(ctx context.Context, c client.Client, obj client.Object, fields any) error {
-	patch := struct {
-		Metadata struct {
-			ResourceVersion string `json:"resourceVersion"`
-		} `json:"metadata"`
-		Status any `json:"status"`
-	}{Status: fields}
-	patch.Metadata.ResourceVersion = obj.GetResourceVersion()
-	body, err := json.Marshal(patch)
+// when somebody else has set it, which apply leaves alone. In a merge patch what is not
+// mentioned stays, at every depth, so that whatever is not decided is written as null: the
+// fields of T, which marshal to null when they are absent, and all that is in stored
+// within them.
+func Apply[T any](ctx context.Context, c client.Client, obj client.Object, stored, decided T) error {
+	status, err := merge(stored, decided)
+	if err != nil {
+		return fmt.Errorf("encoding the status of %s: %w", obj.GetName(), err)
+	}
+	body, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": obj.GetResourceVersion()},
+		"status":   status,
+	})
 	if err != nil {
 		return fmt.Errorf("encoding the status of %s: %w", obj.GetName(), err)
 	}
 	return c.Status().Patch(ctx, obj, client.RawPatch(types.MergePatchType, body), client.FieldOwner(FieldOwner))
+}
+
+// merge returns the merge patch that makes decided of stored.
+func merge(stored, decided any) (map[string]any, error) {
+	from, err := tree(stored)
+	if err != nil {
+		return nil, err
+	}
+	to, err := tree(decided)
+	if err != nil {
+		return nil, err
+	}
+	removeAbsent(from, to)
+	return to, nil
+}
+
+// removeAbsent adds a null to patch for everything of stored that it does not mention.
+// A list is replaced as a whole.
+func removeAbsent(stored, patch map[string]any) {
+	for name, before := range stored {
+		after, mentioned := patch[name]
+		if !mentioned {
+			patch[name] = nil
+			continue
+		}
+		inBefore, ok := before.(map[string]any)
+		inAfter, ok2 := after.(map[string]any)
+		if ok && ok2 {
+			removeAbsent(inBefore, inAfter)
+		}
+	}
+}
+
+// tree returns v as the JSON object that it marshals to. Numbers keep all their digits.
+func tree(v any) (map[string]any, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	object := map[string]any{}
+	if err := decoder.Decode(&object); err != nil {
+		return nil, err
+	}
+	return object, nil
 }

@@ -11,6 +11,7 @@ import (
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -163,4 +164,36 @@ func TestNonsenseStopsNobodyElse(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The end of a window can be taken away, which the owners of the servers hear too. What
+// a release that did not tell them has left behind is put right as soon as the manager
+// looks at the Server.
+func TestAWindowThatLosesItsEndLosesItForTheServersToo(t *testing.T) {
+	newHost(t, "endless", time.Minute, 10*time.Second, 0)
+	start := metav1.NewTime(time.Now().Add(time.Hour).Truncate(time.Second))
+	end := metav1.NewTime(start.Add(time.Hour))
+	service := newService(t, "endless", func(s *v1alpha1.ComputeService) {
+		s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: start, EndTime: &end}
+	})
+	server := newServer(t, "team-a", "on-endless", "endless")
+	windowIs := func(want *metav1.Time) func() error {
+		return func() error {
+			must(t, fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
+			if got := server.Status.MaintenanceWindow; got == nil || !got.StartTime.Equal(&start) || !got.EndTime.Equal(want) {
+				return fmt.Errorf("the server has the window %v, whose end should be %v", got, want)
+			}
+			return nil
+		}
+	}
+	eventually(t, 5*time.Second, windowIs(&end))
+	patch(t, service, `{"spec":{"maintenanceWindow":{"endTime":null}}}`)
+	eventually(t, 5*time.Second, windowIs(nil))
+	must(t, fleet.Client.Status().Patch(t.Context(), server.DeepCopy(), client.RawPatch(types.MergePatchType,
+		[]byte(fmt.Sprintf(`{"status":{"maintenanceWindow":{"endTime":%q}}}`, end.UTC().Format(time.RFC3339))))))
+	eventually(t, 5*time.Second, windowIs(nil))
+	view, err := kubectl(t, "get", "servers.tenant.hoststatus.dev", "-n", "team-a", "on-endless", "-o", "jsonpath={.status.maintenanceWindow}")
+	if err != nil || strings.Contains(view, "endTime") {
+		t.Errorf("error %v; the view has the window %s", err, view)
+	}
 }
