@@ -22,8 +22,9 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// driverRestartDelay is how long a driver that failed is left alone.
-const driverRestartDelay = 10 * time.Second
+// driverRestartDelay is how long a driver that failed is left alone: why it failed may
+// end unseen, and what it knows then should arrive within five seconds.
+const driverRestartDelay = 3 * time.Second
 
 // Run is the agent: it renews the host's Lease and reports on its servers until
 // ctx ends. Trouble with one does not disturb the other.
@@ -47,14 +48,16 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 		<-ctx.Done()
 		return nil
 	}
-	client, err := serversClient(config)
+	client, drop, err := reportsClient(config)
 	if err != nil {
 		return err
 	}
 	driver := &FakeDriver{Path: options.FakeDriverFile, Logger: log.WithName("driver")}
 	for ctx.Err() == nil {
 		// A driver that fails is no reason to fall silent.
-		if err := NewReporter(driver, client, log.WithName("reporter")).Run(ctx); err != nil {
+		reporter := NewReporter(driver, client, log.WithName("reporter"))
+		reporter.onConnectionFailure = drop
+		if err := reporter.Run(ctx); err != nil {
 			log.Error(err, "Driver failed; starting it again", "driver", options.Driver, "in", driverRestartDelay.String())
 		}
 		select {
@@ -65,17 +68,26 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 	return nil
 }
 
-// newHeartbeat gives the heartbeat connections of its own, which it drops when
-// they do not answer: otherwise a dead one would be used until TCP gives up.
-func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Heartbeat, error) {
+// withOwnConnections returns config with connections of its own, and what drops them
+// when they do not answer: otherwise a dead one would be used until TCP gives up.
+func withOwnConnections(config *rest.Config) (own *rest.Config, drop func(), err error) {
 	if config.Dial != nil {
-		return nil, errors.New("the client configuration has a dialer of its own")
+		return nil, nil, errors.New("the client configuration has a dialer of its own")
 	}
-	config = rest.CopyConfig(config)
+	own = rest.CopyConfig(config)
+	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
+	own.Dial = dialer.DialContext
+	return own, dialer.CloseAll, nil
+}
+
+// newHeartbeat gives the heartbeat connections of its own.
+func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Heartbeat, error) {
+	config, drop, err := withOwnConnections(config)
+	if err != nil {
+		return nil, err
+	}
 	config.QPS = -1 // It makes one request at a time.
 	config.ContentType = runtime.ContentTypeProtobuf
-	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
-	config.Dial = dialer.DialContext
 	client, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("making the client for heartbeats: %w", err)
@@ -87,8 +99,18 @@ func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Hear
 		Interval:            options.RenewInterval,
 		Clock:               clock.RealClock{},
 		Logger:              log.WithName("heartbeat"),
-		OnConnectionFailure: dialer.CloseAll,
+		OnConnectionFailure: drop,
 	}, nil
+}
+
+// reportsClient is the client for reports, on connections of its own.
+func reportsClient(config *rest.Config) (client rest.Interface, drop func(), err error) {
+	config, drop, err = withOwnConnections(config)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err = serversClient(config)
+	return client, drop, err
 }
 
 // serversClient speaks the group of Servers without discovery, which an agent
@@ -101,6 +123,9 @@ func serversClient(config *rest.Config) (rest.Interface, error) {
 	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
 	config = rest.CopyConfig(config)
 	config.APIPath = "/apis"
+	// Reports go one at a time. By default the client would hold back all but five a
+	// second, and with them news.
+	config.QPS, config.Burst = 50, 100
 	config.GroupVersion = &v1alpha1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	client, err := rest.RESTClientFor(config)

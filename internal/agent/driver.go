@@ -4,10 +4,14 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/go-logr/logr"
@@ -49,16 +53,7 @@ type FakeDriver struct {
 
 // fakeFile is the content of the file.
 type fakeFile struct {
-	Servers []fakeServer `json:"servers"`
-}
-
-type fakeServer struct {
-	Namespace  string                   `json:"namespace"`
-	Name       string                   `json:"name"`
-	State      v1alpha1.ServerState     `json:"state"`
-	TaskState  string                   `json:"taskState"`
-	PowerState v1alpha1.PowerState      `json:"powerState"`
-	Networks   []v1alpha1.ServerNetwork `json:"networks"`
+	Servers []json.RawMessage `json:"servers"`
 }
 
 // Run reads the file now and whenever it changes.
@@ -73,9 +68,9 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 		return fmt.Errorf("watching the folder of --fake-driver-file %s: %w", d.Path, err)
 	}
 	var known []VM
-	var complaint string
+	var complaint, oddities string
 	for {
-		vms, err := readFake(d.Path)
+		vms, odd, err := readFake(d.Path)
 		switch {
 		case err == nil && (complaint != "" || !reflect.DeepEqual(vms, known)):
 			known, complaint = vms, ""
@@ -83,6 +78,12 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 		case err != nil && err.Error() != complaint:
 			complaint = err.Error()
 			d.Logger.Error(err, "File of the fake driver cannot be used; what it said before stands")
+		}
+		if said := strings.Join(odd, "; "); err == nil && said != oddities {
+			oddities = said
+			if said != "" {
+				d.Logger.Info("Not everything in the file of the fake driver can be used; the rest is", "notes", odd)
+			}
 		}
 		// Any change in the folder: what is mounted from a ConfigMap changes through
 		// a link beside it.
@@ -96,26 +97,53 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 	}
 }
 
-func readFake(path string) ([]VM, error) {
+// readFake returns the servers in the file, and what is odd about some of them, which
+// is no reason to be silent on the others.
+func readFake(path string) (vms []VM, odd []string, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading --fake-driver-file: %w", err)
+		return nil, nil, fmt.Errorf("reading --fake-driver-file: %w", err)
 	}
 	var file fakeFile
 	if err := yaml.UnmarshalStrict(content, &file); err != nil {
-		return nil, fmt.Errorf("reading --fake-driver-file %s: %w", path, err)
+		return nil, nil, fmt.Errorf("reading --fake-driver-file %s: %w", path, err)
 	}
-	vms := make([]VM, 0, len(file.Servers))
-	for i, s := range file.Servers {
-		if s.Namespace == "" || s.Name == "" {
-			return nil, fmt.Errorf("reading --fake-driver-file %s: %w", path,
-				field.Required(field.NewPath("servers").Index(i), "give the namespace and the name of the Server"))
+	vms = make([]VM, 0, len(file.Servers))
+	for i, entry := range file.Servers {
+		vm, errs := readServer(field.NewPath("servers").Index(i), entry)
+		if vm.Server.Namespace != "" && vm.Server.Name != "" {
+			vms = append(vms, vm)
 		}
-		vms = append(vms, VM{
-			Server:    types.NamespacedName{Namespace: s.Namespace, Name: s.Name},
-			State:     s.State,
-			TaskState: s.TaskState, PowerState: s.PowerState, Networks: s.Networks,
-		})
+		for _, err := range errs {
+			if len(odd) < maxNotes {
+				odd = append(odd, err.Error())
+			}
+		}
 	}
-	return vms, nil
+	return vms, odd, nil
+}
+
+// readServer returns what can be used of an entry, and what is wrong with it.
+func readServer(at *field.Path, entry json.RawMessage) (vm VM, errs field.ErrorList) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(entry, &fields); err != nil {
+		return VM{}, field.ErrorList{field.Invalid(at, string(entry), "must be a server, with its namespace and name")}
+	}
+	into := map[string]any{
+		"namespace": &vm.Server.Namespace, "name": &vm.Server.Name, "state": &vm.State,
+		"taskState": &vm.TaskState, "powerState": &vm.PowerState, "networks": &vm.Networks,
+	}
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		target, known := into[name]
+		if !known {
+			errs = append(errs, field.Invalid(at.Child(name), string(fields[name]), "is no field of a server; remove it"))
+		} else if err := json.Unmarshal(fields[name], target); err != nil {
+			errs = append(errs, field.Invalid(at.Child(name), string(fields[name]), "cannot be read, and is left out: "+err.Error()))
+			reflect.ValueOf(target).Elem().SetZero()
+		}
+	}
+	if vm.Server.Namespace == "" || vm.Server.Name == "" {
+		errs = append(errs, field.Required(at, "give the namespace and the name of the Server"))
+	}
+	return vm, errs
 }

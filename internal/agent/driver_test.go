@@ -124,10 +124,36 @@ func TestFakeDriverReportsWhatTheFileSaysAndEachChange(t *testing.T) {
 	dr.log.want(t)
 }
 
+func TestOneOddServerInTheFileSilencesNoOther(t *testing.T) {
+	b := vm("b", "SHUTDOWN")
+	for name, c := range map[string]struct{ entry, note string }{
+		"no namespace":   {"{name: a}", "servers[0]: Required value: give the namespace and the name"},
+		"no server":      {"a", "servers[0]: Invalid value"},
+		"a wrong number": {"{namespace: tenant, name: 5, powerState: RUNNING}", "servers[0].name: Invalid value"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dr := drive(t, "servers:\n- "+c.entry+"\n- {namespace: tenant, name: b, powerState: SHUTDOWN}\n")
+			dr.await(b)
+			dr.awaitLog(c.note)
+		})
+	}
+	for name, odd := range map[string]string{
+		"networks that are none":    "networks: 10.0.0.4",
+		"a task state that is none": "taskState: [x]",
+		"a field that is none":      "colour: blue",
+	} {
+		t.Run(name, func(t *testing.T) {
+			dr := drive(t, "servers:\n- {namespace: tenant, name: a, powerState: SHUTDOWN, "+odd+"}\n- {namespace: tenant, name: b, powerState: SHUTDOWN}\n")
+			dr.await(vm("a", "SHUTDOWN"), b)
+			dr.awaitLog("servers[0]." + strings.SplitN(odd, ":", 2)[0])
+		})
+	}
+}
+
 func TestFakeDriverKeepsWhatItKnewWhenTheFileIsBadAndGoesOn(t *testing.T) {
 	dr := drive(t, fileOf(vm("a", "RUNNING")))
 	dr.await(vm("a", "RUNNING"))
-	for _, bad := range []string{"servers: [", "servers: {}", "machines: []", "servers:\n- {name: a}\n"} {
+	for _, bad := range []string{"servers: [", "servers: {}", "machines: []"} {
 		dr.replace(bad)
 		dr.awaitLog("what it said before stands")
 		select {
@@ -169,9 +195,9 @@ servers:
     addresses: [10.0.0.4, "fd00::4"]
 - {namespace: tenant, name: b}
 `)
-	got, err := readFake(path)
-	if err != nil {
-		t.Fatal(err)
+	got, odd, err := readFake(path)
+	if err != nil || len(odd) > 0 {
+		t.Fatalf("error %v, notes %q", err, odd)
 	}
 	a := vm("a", "RUNNING")
 	a.State, a.TaskState = "ACTIVE", "rebooting"
@@ -183,15 +209,13 @@ servers:
 
 func TestReadFakeSaysWhatIsWrongAndWhere(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
-		"a server without a namespace": {"servers:\n- {namespace: tenant, name: a}\n- {name: b}\n", "servers[1]"},
-		"a server without a name":      {"servers:\n- {namespace: tenant}\n", "servers[0]"},
-		"a field that does not exist":  {"servers:\n- {namespace: tenant, name: a, power: RUNNING}\n", `unknown field "power"`},
-		"no YAML":                      {"servers: [", "yaml"},
+		"a file of something else": {"machines: []\n", `unknown field "machines"`},
+		"no YAML":                  {"servers: [", "yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "vms.yaml")
 			(&driving{T: t}).write(path, c.content)
-			vms, err := readFake(path)
+			vms, _, err := readFake(path)
 			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
 				t.Errorf("error %v; want the file, and %q", err, c.want)
 			}

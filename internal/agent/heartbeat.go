@@ -22,6 +22,10 @@ const (
 	// lease duration, so that a host which was cut off together with the manager
 	// is back before the manager judges it (half a duration).
 	retryPerDuration = 10
+	// longestRetry is after how long it is tried again at the most: with a duration of an
+	// hour, a host that was not allowed to renew would otherwise stay silent for six
+	// minutes after it is.
+	longestRetry = 10 * time.Second
 	// timeoutPerDuration ends a renewal that hangs after a quarter of the lease
 	// duration, which leaves time for another; but see minTimeout.
 	timeoutPerDuration = 4
@@ -65,7 +69,7 @@ func (h *Heartbeat) Run(ctx context.Context) {
 		h.report(err)
 		pause := shorten(h.Interval) - h.Clock.Since(begin)
 		if err != nil {
-			pause = shorten(h.Duration / retryPerDuration)
+			pause = shorten(h.retryDelay())
 		}
 		timer := h.Clock.NewTimer(max(pause, 0))
 		select {
@@ -151,11 +155,16 @@ func (h *Heartbeat) report(err error) {
 	}
 	switch {
 	case err != nil && !h.failing:
-		h.Logger.Error(err, "Heartbeat fails; trying again until it works", "every", (h.Duration / retryPerDuration).String())
+		h.Logger.Error(err, "Heartbeat fails; trying again until it works", "every", h.retryDelay().String())
 	case err == nil && h.failing:
 		h.Logger.Info("Heartbeat works again")
 	}
 	h.failing = err != nil
+}
+
+// retryDelay is between two tries.
+func (h *Heartbeat) retryDelay() time.Duration {
+	return min(h.Duration/retryPerDuration, longestRetry)
 }
 
 // isAnswer says whether err is what the API server answered.

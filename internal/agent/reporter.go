@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +15,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/workqueue"
 
 	applyv1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1/applyconfiguration/api/v1alpha1"
 )
@@ -25,93 +25,198 @@ const (
 	// reportAgainAfter is when a report that has not changed is applied once
 	// more, in case the Server was made anew. If it was not, nothing is written.
 	reportAgainAfter = 5 * time.Minute
-	// firstBackOff and lastBackOff bound how soon a report that was refused is
-	// tried again.
+	// firstBackOff and lastBackOff bound how soon a report that was refused is tried
+	// again. Why it was refused may end unseen (spec.host names this host only when a
+	// migration is over), and then it should arrive within five seconds.
 	firstBackOff = time.Second
-	lastBackOff  = 5 * time.Minute
+	lastBackOff  = 4 * time.Second
+	// retryGap is between two retries, of whichever servers: a host that is refused
+	// everything, among a thousand like it, sends two small requests a second, one at a
+	// time. So up to eight servers of a host are each tried every lastBackOff; of more
+	// each has to wait for its turn, or for the first one that is accepted, upon which
+	// all are tried at once: their reason is likely to be the same.
+	retryGap = 500 * time.Millisecond
 	// reportTimeout ends a report that hangs.
 	reportTimeout = 10 * time.Second
 )
 
-// Reporter applies what the driver knows to the status of the Servers.
+// Reporter applies what the driver knows to the status of the Servers, one request at
+// a time.
 type Reporter struct {
 	driver Driver
 	client rest.Interface
 	log    logr.Logger
-	queue  workqueue.TypedRateLimitingInterface[types.NamespacedName]
+	// onConnectionFailure, if set, is called after a request that got no answer, so that
+	// the next one can use a fresh connection.
+	onConnectionFailure func()
+
+	// wake has a value when there may be something to do sooner.
+	wake chan struct{}
 
 	mu      sync.Mutex
-	vms     map[types.NamespacedName]VM
-	refused map[types.NamespacedName]bool
+	servers map[types.NamespacedName]*record
+	// nextRetry is when there may be another retry, and nextRound when all may be tried
+	// at once again.
+	nextRetry, nextRound time.Time
+}
+
+// record is what is to be reported of one server, and how that went.
+type record struct {
+	vm VM // as the driver said it
+	// due is when it is reported next.
+	due time.Time
+	// failures is how often in a row it was refused.
+	failures int
+	// atOnce frees the next try from retryGap.
+	atOnce bool
+	// said are the notes that were logged.
+	said string
 }
 
 // NewReporter returns a Reporter. client speaks the group compute.hoststatus.dev.
 func NewReporter(driver Driver, client rest.Interface, log logr.Logger) *Reporter {
 	return &Reporter{
-		driver: driver,
-		client: client,
-		log:    log,
-		queue: workqueue.NewTypedRateLimitingQueue(
-			workqueue.NewTypedItemExponentialFailureRateLimiter[types.NamespacedName](firstBackOff, lastBackOff)),
-		vms:     map[types.NamespacedName]VM{},
-		refused: map[types.NamespacedName]bool{},
+		driver:  driver,
+		client:  client,
+		log:     log,
+		wake:    make(chan struct{}, 1),
+		servers: map[types.NamespacedName]*record{},
 	}
 }
 
 // Run reports until ctx ends.
 func (r *Reporter) Run(ctx context.Context) error {
+	working, stop := context.WithCancel(ctx)
 	var worker sync.WaitGroup
-	worker.Go(func() { r.work(ctx) })
+	worker.Go(func() { r.work(working) })
 	err := r.driver.Run(ctx, r.take)
 	if err == nil {
 		<-ctx.Done()
 	}
-	r.queue.ShutDown()
+	stop()
 	worker.Wait()
 	return err
 }
 
-// take notes what the driver knows now, and queues what is new. A VM that has
-// left the host is no longer reported; its last record stays.
+// take notes what the driver knows now; what is new is due. A VM that has left the host
+// is no longer reported; its last record stays.
 func (r *Reporter) take(vms []VM) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := make(map[types.NamespacedName]VM, len(vms))
+	now := make(map[types.NamespacedName]*record, len(vms))
 	for _, vm := range vms {
-		now[vm.Server] = vm
-		if before, ok := r.vms[vm.Server]; !ok || !reflect.DeepEqual(before, vm) {
-			r.queue.Add(vm.Server)
+		before, ok := r.servers[vm.Server]
+		switch {
+		case !ok:
+			now[vm.Server] = &record{vm: vm, due: time.Now()}
+		case reflect.DeepEqual(before.vm, vm):
+			now[vm.Server] = before
+		default:
+			now[vm.Server] = &record{vm: vm, due: time.Now(), failures: before.failures, atOnce: true, said: before.said}
 		}
 	}
-	for server := range r.refused {
-		if _, ok := now[server]; !ok {
-			delete(r.refused, server)
-		}
+	r.servers = now
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
-	r.vms = now
 }
 
 func (r *Reporter) work(ctx context.Context) {
-	for {
-		server, shutdown := r.queue.Get()
-		if shutdown {
-			return
+	for ctx.Err() == nil {
+		next, wait := r.next()
+		if next == nil || wait > 0 {
+			timer := time.NewTimer(wait)
+			select {
+			case <-ctx.Done():
+			case <-r.wake:
+			case <-timer.C:
+			}
+			timer.Stop()
+			continue
 		}
-		r.mu.Lock()
-		vm, ok := r.vms[server]
-		r.mu.Unlock()
-		if !ok {
-			r.queue.Forget(server)
-		} else if err := r.apply(ctx, vm); err != nil {
-			r.note(server, err)
-			r.queue.AddRateLimited(server)
-		} else {
-			r.note(server, nil)
-			r.queue.Forget(server)
-			r.queue.AddAfter(server, shorten(reportAgainAfter))
+		notes, err := r.report(ctx, next.vm)
+		if ctx.Err() != nil {
+			return // Cut short; that says nothing of the server.
 		}
-		r.queue.Done(server)
+		r.done(next, notes, err)
 	}
+}
+
+// next returns the record that is due next, and for how long it still has to wait.
+func (r *Reporter) next() (next *record, wait time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	var first time.Time
+	for _, one := range r.servers {
+		due := one.due
+		if one.failures > 0 && !one.atOnce && due.Before(r.nextRetry) {
+			due = r.nextRetry
+		}
+		// Of two that may go now, the one that has waited for longer.
+		if next == nil || due.Before(first) || due.Equal(first) && one.due.Before(next.due) {
+			next, first = one, due
+		}
+	}
+	if next == nil {
+		return nil, reportAgainAfter
+	}
+	if wait = first.Sub(now); wait <= 0 && next.failures > 0 && !next.atOnce {
+		r.nextRetry = now.Add(retryGap)
+	}
+	return next, wait
+}
+
+// done takes how a report went, and says when the next one is due.
+func (r *Reporter) done(one *record, notes []string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	current := r.servers[one.vm.Server]
+	if current == nil {
+		return // It has left the host meanwhile.
+	}
+	now := time.Now()
+	before := current.failures
+	if err == nil {
+		current.failures = 0
+	} else {
+		current.failures++
+	}
+	if current == one { // Otherwise there is news of it, which is due already.
+		one.atOnce = false
+		one.due = now.Add(shorten(reportAgainAfter))
+		if err != nil {
+			one.due = now.Add(shorten(min(firstBackOff<<min(before, 8), lastBackOff)))
+		}
+	}
+	if err == nil && before > 0 && !now.Before(r.nextRound) {
+		r.nextRound = now.Add(firstBackOff)
+		for _, other := range r.servers {
+			if other.failures > 0 {
+				other.due, other.atOnce = now, true
+			}
+		}
+	}
+	r.say(current, notes, before, err)
+}
+
+// report applies what can be reported of a VM. The notes say what is left out.
+func (r *Reporter) report(ctx context.Context, vm VM) (notes []string, err error) {
+	vm, notes = normalise(vm)
+	err = r.apply(ctx, vm)
+	if bare := (VM{Server: vm.Server, State: vm.State, PowerState: vm.PowerState}); unfit(err) && !reflect.DeepEqual(bare, vm) {
+		// The API server knows a rule that we do not. What matters most still goes.
+		if r.apply(ctx, bare) == nil {
+			return append(notes, "reported without networks and task state: "+err.Error()), nil
+		}
+	}
+	return notes, err
+}
+
+// unfit tells whether it is the content of a request that the API server does not take.
+func unfit(err error) bool {
+	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
 
 // apply writes the reported fields of one Server, and no others.
@@ -137,30 +242,34 @@ func (r *Reporter) apply(ctx context.Context, vm VM) error {
 	if err != nil {
 		return fmt.Errorf("encoding a report: %w", err)
 	}
-	return r.client.Patch(types.ApplyPatchType).
+	// It is tried again here, and not by the client for as long as the answer says.
+	err = r.client.Patch(types.ApplyPatchType).MaxRetries(0).
 		Namespace(vm.Server.Namespace).Resource("servers").Name(vm.Server.Name).SubResource("status").
 		Param("fieldManager", fieldManager).Param("force", "true").
 		Body(body).Do(ctx).Error()
+	if err != nil && !isAnswer(err) && r.onConnectionFailure != nil {
+		r.onConnectionFailure()
+	}
+	return err
 }
 
-// note logs when a report begins to fail and when it works again. Refused or
-// not found means that the Server is not ours, or not there yet.
-func (r *Reporter) note(server types.NamespacedName, err error) {
-	r.mu.Lock()
-	before := r.refused[server]
-	if _, here := r.vms[server]; err != nil && here {
-		r.refused[server] = true
-	} else {
-		delete(r.refused, server)
+// say logs when a report begins to fail and when it works again, and what is left out of
+// it when that changes. Refused or not found means that the Server is not ours, or not
+// there yet.
+func (r *Reporter) say(one *record, notes []string, failures int, err error) {
+	log := r.log.WithValues("Server", one.vm.Server.String())
+	if said := strings.Join(notes, "; "); said != one.said {
+		one.said = said
+		if said != "" {
+			log.Info("Not everything that the driver says of a server can be reported", "notes", notes)
+		}
 	}
-	r.mu.Unlock()
-	log := r.log.WithValues("Server", server.String())
 	switch {
-	case err == nil && before:
+	case err == nil && failures > 0:
 		log.Info("Report is accepted again")
-	case err != nil && !before && (apierrors.IsNotFound(err) || apierrors.IsForbidden(err)):
-		log.Info("Server is not ours to report on, or not there; backing off", "answer", err.Error())
-	case err != nil && !before:
-		log.Error(err, "Report failed; backing off")
+	case err != nil && failures == 0 && (apierrors.IsNotFound(err) || apierrors.IsForbidden(err)):
+		log.Info("Server is not ours to report on, or not there; trying again until it is", "answer", err.Error())
+	case err != nil && failures == 0:
+		log.Error(err, "Report failed; trying again until it works")
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"path"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -37,6 +39,8 @@ type reporting struct {
 	bodies   []string
 	times    []time.Time
 	answer   *apierrors.StatusError // nil accepts.
+	// decide, if set, answers in its stead.
+	decide func(server, body string) *apierrors.StatusError
 }
 
 // report runs test in a bubble, beside a Reporter whose driver knows these VMs.
@@ -58,7 +62,6 @@ func report(t *testing.T, test func(r *reporting), vms ...VM) {
 		synctest.Wait()
 		test(r)
 		cancel()
-		time.Sleep(time.Second) // Queues look every half second whether they are shut down.
 	})
 }
 
@@ -85,9 +88,13 @@ func (r *reporting) RoundTrip(request *http.Request) (*http.Response, error) {
 	r.requests, r.bodies, r.times = append(r.requests, request), append(r.bodies, string(body)), append(r.times, time.Now())
 	w := httptest.NewRecorder()
 	w.Header().Set("Content-Type", "application/json")
-	if r.answer != nil {
-		w.WriteHeader(int(r.answer.ErrStatus.Code))
-		err = json.NewEncoder(w).Encode(r.answer.ErrStatus)
+	answer := r.answer
+	if r.decide != nil {
+		answer = r.decide(path.Base(path.Dir(request.URL.Path)), string(body))
+	}
+	if answer != nil {
+		w.WriteHeader(int(answer.ErrStatus.Code))
+		err = json.NewEncoder(w).Encode(answer.ErrStatus)
 	} else {
 		_, err = w.WriteString(`{"apiVersion":"compute.hoststatus.dev/v1alpha1","kind":"Server"}`)
 	}
@@ -221,17 +228,13 @@ func TestReporterBacksOffAndLogsOnceWhenItIsRefused(t *testing.T) {
 				r.answer = c.answer
 				r.learns(vm("a", "SHUTDOWN"))
 				r.want(1)
-				wait := firstBackOff
-				for ; wait < lastBackOff; wait *= 2 {
-					r.pass(wait - 1)
+				for _, wait := range []time.Duration{firstBackOff, 2 * firstBackOff, lastBackOff, lastBackOff, lastBackOff} {
+					last := r.times[len(r.times)-1]
+					r.pass(last.Add(wait*9/10).Sub(time.Now()) - 1)
 					r.want(0)
-					r.pass(1)
+					r.pass(wait/10 + 1)
 					r.want(1)
 				}
-				r.pass(lastBackOff - 1)
-				r.want(0)
-				r.pass(1)
-				r.want(1)
 				r.log.want(r.T, c.words)
 
 				r.answer = nil
@@ -263,6 +266,115 @@ func TestReporterDropsARefusedServerThatIsNoLongerOnTheHost(t *testing.T) {
 	}, vm("a", "RUNNING"))
 }
 
+// forbidden is what a host hears of a server that is not on it.
+var forbidden = apierrors.NewForbidden(servers, "any", errors.New("another host"))
+
+// A VM has come from another host, and spec.host follows when the migration is over,
+// after whatever time.
+func TestAReportThatIsRefusedArrivesWithinFiveSecondsOfBeingRight(t *testing.T) {
+	for _, after := range []time.Duration{time.Second, 10 * time.Second, 17*time.Minute + 300*time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			report(t, func(r *reporting) {
+				r.decide = func(string, string) *apierrors.StatusError { return forbidden }
+				r.learns(vm("b", "RUNNING"))
+				r.pass(after)
+				r.decide = nil
+				r.want(len(r.bodies))
+				r.pass(5 * time.Second)
+				r.want(1)
+			})
+		})
+	}
+}
+
+// That many VMs are refused costs the API server little, whatever their number, and when
+// the reason of all of them ends, all of them arrive soon.
+func TestManyRefusedReportsAreTriedInTurnAndArriveTogether(t *testing.T) {
+	const many = 200
+	var all []VM
+	for _, name := range numbered(many, "vm-%d") {
+		all = append(all, vm(name, "RUNNING"))
+	}
+	report(t, func(r *reporting) {
+		r.decide = func(string, string) *apierrors.StatusError { return forbidden }
+		r.learns(all...)
+		r.pass(5 * time.Second)
+		if n := len(r.bodies); n < many || n > many+10 {
+			r.Errorf("%d requests at first", n)
+		}
+		r.want(len(r.bodies))
+		r.pass(10 * time.Minute)
+		if n := len(r.bodies); n > int(10*time.Minute/retryGap)+1 {
+			r.Errorf("%d requests in ten minutes", n)
+		}
+		tries := map[string]int{}
+		for _, request := range r.requests {
+			tries[request.URL.Path]++
+		}
+		if len(tries) != many {
+			r.Errorf("%d of %d have had a turn", len(tries), many)
+		}
+		arrived := map[string]bool{}
+		r.decide = func(server, _ string) *apierrors.StatusError {
+			arrived[server] = true
+			return nil
+		}
+		r.pass(5 * time.Second)
+		if len(arrived) != many {
+			r.Errorf("%d of %d have arrived after five seconds", len(arrived), many)
+		}
+	})
+}
+
+func TestARefusedReportHoldsUpNoOther(t *testing.T) {
+	report(t, func(r *reporting) {
+		r.decide = func(server, _ string) *apierrors.StatusError {
+			if server == "odd" {
+				return apierrors.NewInvalid(v1alpha1.SchemeGroupVersion.WithKind("Server").GroupKind(), "odd", nil)
+			}
+			return nil
+		}
+		r.learns(vm("odd", "RUNNING"), vm("a", "RUNNING"), vm("b", "RUNNING"))
+		r.want(3)
+		r.learns(vm("odd", "RUNNING"), vm("a", "SHUTDOWN"), vm("b", "RUNNING"))
+		r.want(1)
+	})
+}
+
+func TestWhatTheAPIServerDoesNotTakeIsReportedWithoutWhatIsDecoration(t *testing.T) {
+	report(t, func(r *reporting) {
+		r.decide = func(_, body string) *apierrors.StatusError {
+			if strings.Contains(body, "networks") {
+				return apierrors.NewInvalid(v1alpha1.SchemeGroupVersion.WithKind("Server").GroupKind(), "a", nil)
+			}
+			return nil
+		}
+		odd := vm("a", "SHUTDOWN")
+		odd.State, odd.TaskState = "SHUTOFF", "a-rule-of-tomorrow"
+		odd.Networks = []v1alpha1.ServerNetwork{network("x", "10.0.0.4")}
+		r.learns(odd)
+		if len(r.bodies) != 2 || !strings.Contains(r.bodies[1], `"status":{"state":"SHUTOFF","powerState":"SHUTDOWN"}}`) {
+			r.Errorf("reported %q", r.bodies)
+		}
+		r.log.want(r.T, "reported without networks and task state")
+		r.pass(2 * reportAgainAfter)
+		r.log.want(r.T, "reported without networks and task state")
+	})
+}
+
+func TestReporterNotesOnceWhatItLeavesOut(t *testing.T) {
+	odd := vm("a", "RUNNING")
+	odd.Networks = []v1alpha1.ServerNetwork{network("x", "dhcp")}
+	report(t, func(r *reporting) {
+		r.want(1)
+		r.log.want(r.T, "is no IP address")
+		odd.PowerState = "SHUTDOWN"
+		r.learns(odd)
+		r.want(1)
+		r.log.want(r.T, "is no IP address")
+	}, odd)
+}
+
 func TestReporterEndsWithTheErrorOfTheDriver(t *testing.T) {
 	broken := errors.New("no hypervisor")
 	synctest.Test(t, func(t *testing.T) {
@@ -270,7 +382,6 @@ func TestReporterEndsWithTheErrorOfTheDriver(t *testing.T) {
 		if err := r.Run(t.Context()); !errors.Is(err, broken) {
 			t.Errorf("got %v", err)
 		}
-		time.Sleep(time.Second)
 	})
 }
 

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package agent
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/printable"
+)
+
+// What the schema of Servers takes; a test compares.
+const (
+	maxNetworks    = 32
+	maxAddresses   = 32
+	maxNetworkName = 253
+	maxTaskState   = 64
+	// unnamedNetwork is the name of a network that has none: its addresses are worth more
+	// to the server's owner than its name.
+	unnamedNetwork = "unnamed"
+	// maxNotes is how many notes on one server are kept: a driver that gets everything
+	// wrong needs no more to be found out.
+	maxNotes = 8
+)
+
+var (
+	serverStates = []v1alpha1.ServerState{
+		"ACTIVE", "BUILD", "DELETED", "ERROR", "HARD_REBOOT", "MIGRATING", "PASSWORD", "PAUSED", "REBOOT", "REBUILD",
+		"RESCUE", "RESIZE", "REVERT_RESIZE", "SHELVED", "SHELVED_OFFLOADED", "SHUTOFF", "SOFT_DELETED", "SUSPENDED", "UNKNOWN", "VERIFY_RESIZE",
+	}
+	powerStates = []v1alpha1.PowerState{"NOSTATE", "RUNNING", "PAUSED", "SHUTDOWN", "CRASHED", "SUSPENDED"}
+	taskState   = regexp.MustCompile(`^[A-Za-z0-9][-_A-Za-z0-9]*$`)
+)
+
+// normalise returns what a driver said of a VM in the way in which the API takes it, so
+// that one odd field does not lose the others: the state of a server must not depend on
+// how somebody writes an address. What cannot be known is left out. It says in notes,
+// for a person, what it had to cut, rename or leave out, and is silent on what is only
+// another spelling.
+func normalise(vm VM) (normal VM, notes []string) {
+	note := func(format string, args ...any) {
+		if len(notes) < maxNotes {
+			notes = append(notes, fmt.Sprintf(format, args...))
+		}
+	}
+	normal = VM{Server: vm.Server}
+	if s := v1alpha1.ServerState(word(string(vm.State))); s == "" || slices.Contains(serverStates, s) {
+		normal.State = s
+	} else {
+		note("state %s is none that is known: left out", short(string(vm.State)))
+	}
+	if s := v1alpha1.PowerState(word(string(vm.PowerState))); s == "" || slices.Contains(powerStates, s) {
+		normal.PowerState = s
+	} else {
+		note("power state %s is none that is known: left out", short(string(vm.PowerState)))
+	}
+	if s := strings.TrimSpace(vm.TaskState); s == "" || len(s) <= maxTaskState && taskState.MatchString(s) {
+		normal.TaskState = s
+	} else {
+		note("task state %s is not one word of at most %d letters, digits, '-' and '_': left out", short(vm.TaskState), maxTaskState)
+	}
+	normal.Networks = normaliseNetworks(vm.Networks, note)
+	return normal, notes
+}
+
+func normaliseNetworks(networks []v1alpha1.ServerNetwork, note func(string, ...any)) []v1alpha1.ServerNetwork {
+	var normal []v1alpha1.ServerNetwork
+	for _, n := range networks {
+		name := normaliseName(n.Name, note)
+		i := slices.IndexFunc(normal, func(other v1alpha1.ServerNetwork) bool { return other.Name == name })
+		if i < 0 && len(normal) == maxNetworks {
+			note("more than %d networks: %s left out", maxNetworks, short(n.Name))
+			continue
+		}
+		if i < 0 {
+			i = len(normal)
+			normal = append(normal, v1alpha1.ServerNetwork{Name: name})
+		}
+		for _, text := range n.Addresses {
+			address, err := normaliseAddress(text)
+			switch {
+			case err != nil:
+				note("network %s: %s is no IP address: left out", short(n.Name), short(text))
+			case slices.Contains(normal[i].Addresses, address):
+			case len(normal[i].Addresses) == maxAddresses:
+				note("network %s: more than %d addresses: %s left out", short(n.Name), maxAddresses, address)
+			default:
+				normal[i].Addresses = append(normal[i].Addresses, address)
+			}
+		}
+	}
+	return normal
+}
+
+func normaliseName(name string, note func(string, ...any)) string {
+	clean := strings.TrimSpace(printable.Clean(name))
+	switch {
+	case clean == "":
+		note("a network without a name: called %s", unnamedNetwork)
+		return unnamedNetwork
+	case utf8.RuneCountInString(clean) > maxNetworkName:
+		note("network %s: its name is longer than %d letters: cut", short(name), maxNetworkName)
+		return string([]rune(clean)[:maxNetworkName])
+	case clean != strings.TrimSpace(name):
+		note("network %s: its name has characters that cannot be shown: replaced", short(name))
+	}
+	return clean
+}
+
+// normaliseAddress returns an address as the API takes it: without the length of its
+// prefix and without the zone, which means nothing but on the host, and an IPv4 address
+// as such.
+func normaliseAddress(text string) (string, error) {
+	text, _, _ = strings.Cut(strings.TrimSpace(text), "/")
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return "", err
+	}
+	return address.WithZone("").Unmap().String(), nil
+}
+
+// word returns text as the enumerations are spelt.
+func word(text string) string { return strings.ToUpper(strings.TrimSpace(text)) }
+
+// short quotes text for a note; whatever is not printable is escaped.
+func short(text string) string {
+	const most = 64
+	if runes := []rune(text); len(runes) > most {
+		return fmt.Sprintf("%q…", string(runes[:most]))
+	}
+	return fmt.Sprintf("%q", text)
+}
