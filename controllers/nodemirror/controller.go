@@ -45,7 +45,7 @@ const (
 	refusedRetry = 30 * time.Second
 	// longestRetry is the longest wait after a write that failed. By default it would be
 	// a quarter of an hour, in which a Node that is out of service is not DOWN.
-	longestRetry = 30 * time.Second
+	longestRetry = 5 * time.Second
 )
 
 // Reconciler keeps the ComputeServices of Nodes.
