@@ -303,3 +303,60 @@ func TestABadValueIsNamed(t *testing.T) {
 		})
 	}
 }
+
+func TestNothingMayRunInTheNamespacesThatIsNotConfined(t *testing.T) {
+	for name, all := range map[string][]*unstructured.Unstructured{"chart": chart(t), "config": kustomization(t, "install")} {
+		namespaces := 0
+		for _, obj := range all {
+			if obj.GetKind() != "Namespace" {
+				continue
+			}
+			namespaces++
+			if got := obj.GetLabels()["pod-security.kubernetes.io/enforce"]; got != "restricted" {
+				t.Errorf("%s: the namespace %s is under the pod security standard %q", name, obj.GetName(), got)
+			}
+		}
+		if namespaces == 0 {
+			t.Errorf("%s has no namespace", name)
+		}
+	}
+}
+
+func TestAnAccountOfNoPodMountsNoToken(t *testing.T) {
+	for name, all := range map[string][]*unstructured.Unstructured{
+		"chart": chart(t, "--set=agent.enabled=true,metrics.service.enabled=true"), "config": kustomization(t, "install", "agent", "prometheus"),
+	} {
+		used := map[string]bool{}
+		for _, obj := range all {
+			if len(containers(obj)) > 0 {
+				used[podIn(t, obj).ServiceAccountName] = true
+			}
+		}
+		spare := 0
+		for _, obj := range all {
+			if obj.GetKind() != "ServiceAccount" || used[obj.GetName()] {
+				continue
+			}
+			// The chart has the agent's roles also for agents that it does not run.
+			spare++
+			if mounts, found, _ := unstructured.NestedBool(obj.Object, "automountServiceAccountToken"); mounts || !found {
+				t.Errorf("%s: no pod runs as %s, and one that did would get its token", name, obj.GetName())
+			}
+		}
+		if len(used) < 3 || spare != 1 {
+			t.Errorf("%s has %d accounts with pods and %d without", name, len(used), spare)
+		}
+	}
+}
+
+// A probe that fails while a process starts is an event of kind Unhealthy.
+func TestNoProbeLooksBeforeTheProcessListens(t *testing.T) {
+	for name, all := range map[string][]*unstructured.Unstructured{"chart": chart(t), "config": kustomization(t, "install")} {
+		for _, deployment := range []string{"hoststatus-manager", "hoststatus-tenant-apiserver"} {
+			container := podOf(t, all, deployment).Containers[0]
+			if probe := container.StartupProbe; probe == nil || probe.InitialDelaySeconds < 2 || probe.FailureThreshold < 30 {
+				t.Errorf("%s: %s has the startup probe %v", name, deployment, probe)
+			}
+		}
+	}
+}
