@@ -128,6 +128,32 @@ func fromDocs(t *testing.T, page, command, chart string) (args []string) {
 	return append([]string{command}, args...)
 }
 
+// runFromPage runs the commands of kubectl in the blocks of a page that begin with one of
+// begins, as its reader would. Those of helm in them are left to c.helm.
+func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
+	t.Helper()
+	content, err := os.ReadFile(sources(t, "docs", page))
+	must(t, err)
+	for _, begin := range begins {
+		_, block, found := strings.Cut(string(content), "```console\n"+begin)
+		if !found {
+			t.Fatalf("docs/%s has no block of commands that begins with %q", page, begin)
+		}
+		block, _, _ = strings.Cut(begin+block, "```")
+		var script strings.Builder
+		for line := range strings.Lines(block) {
+			if command, is := strings.CutPrefix(line, "$ "); is && !strings.HasPrefix(command, "helm ") {
+				script.WriteString(command)
+			}
+		}
+		shell := exec.CommandContext(t.Context(), "bash", "-ec", script.String())
+		shell.Env = []string{"KUBECONFIG=" + c.kubeconfig, "HOME=" + c.Dir, "PATH=" + filepath.Dir(c.Kubectl()) + ":" + os.Getenv("PATH")}
+		if out, err := shell.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", script.String(), err, out)
+		}
+	}
+}
+
 // What is claimed is what these tests run on: Chart.yaml names the oldest Kubernetes, and
 // the page about installing both.
 func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
@@ -281,6 +307,41 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", path), "--set=crds.keep=false")...)
 		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
 		c.checkGone(t, chart(t, "--set=crds.keep=false"))
+	})
+	t.Run("what the processes have made goes by the commands of the page", func(t *testing.T) {
+		const lease = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":%q,"namespace":%q}}`
+		_, err := c.kubectlIn(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"node-1"}}`, "create", "--filename=-")
+		must(t, err)
+		c.helm(t, fromDocs(t, "upgrade.md", "install", path)...)
+		for name, in := range map[string]string{"hoststatus-canary": "kube-node-lease", "node-1": "hoststatus-leases"} {
+			_, err := c.kubectlIn(fmt.Sprintf(lease, name, in), "create", "--filename=-")
+			must(t, err)
+		}
+		eventually(t, func() error {
+			_, err := c.kubectlIn(`{"apiVersion":"compute.hoststatus.dev/v1alpha1","kind":"ComputeService","metadata":{"name":"node-1"}}`, "apply", "--filename=-")
+			return err
+		})
+		c.runFromPage(t, "upgrade.md", "$ kubectl delete lease hoststatus-canary ", "$ nodes=$(")
+		if left := c.must(t, "get", "leases,computeservices", "--all-namespaces", "--output=name"); strings.Contains(left, "canary") || strings.Contains(left, "node-1") {
+			t.Errorf("there are still\n%s", left)
+		}
+	})
+	t.Run("a namespace that was deleted first is cured by the commands of the page", func(t *testing.T) {
+		c.must(t, "delete", "namespace", namespace, "--wait=false")
+		eventually(t, func() error {
+			_, err := run(t.Context(), c.kubeconfig, "helm", "status", release, "--namespace="+namespace)
+			if err == nil {
+				return errors.New("helm still knows the release")
+			}
+			return nil
+		})
+		if _, err := run(t.Context(), c.kubeconfig, "helm", fromDocs(t, "upgrade.md", "uninstall", "")...); err == nil || !strings.Contains(err.Error(), "not found") {
+			t.Errorf("helm uninstall says %v", err)
+		}
+		c.runFromPage(t, "upgrade.md", "$ kubectl delete apiservice v1alpha1.tenant.hoststatus.dev\n$ kubectl wait ")
+		c.helm(t, fromDocs(t, "upgrade.md", "install", path)...)
+		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
+		c.checkGone(t, chart(t))
 	})
 }
 
