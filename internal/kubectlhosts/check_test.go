@@ -75,31 +75,31 @@ func (i *installation) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func TestCheckLooksAtWhatRunsAndNotOnlyAtWhatIsStored(t *testing.T) {
 	const resources, canary, view = "custom resources", "manager, by its canary in hoststatus-leases", "owners' view"
 	for name, c := range map[string]struct {
-		cluster installation
+		cluster *installation
 		options checkOptions
 		want    map[string]string
 	}{
-		"all works": {installation{hosts: 200, servers: 200}, checkOptions{tenantAPI: true}, map[string]string{resources: ok, canary: ok, view: ok}},
+		"all works": {&installation{hosts: 200, servers: 200}, checkOptions{tenantAPI: true}, map[string]string{resources: ok, canary: ok, view: ok}},
 		"nothing runs": {
-			installation{hosts: 200, servers: 503, dead: true}, checkOptions{tenantAPI: true},
+			&installation{hosts: 200, servers: 503, dead: true}, checkOptions{tenantAPI: true},
 			map[string]string{resources: ok, canary: "was last renewed 60s ago: no manager leads", view: "unable to handle the request"},
 		},
 		"nothing has ever run": {
-			installation{hosts: 200, servers: 503, absent: true}, checkOptions{tenantAPI: true},
+			&installation{hosts: 200, servers: 503, absent: true}, checkOptions{tenantAPI: true},
 			map[string]string{resources: ok, canary: "there is none: no manager leads", view: "unable to handle the request"},
 		},
 		"nothing is installed": {
-			installation{absent: true}, checkOptions{tenantAPI: true},
+			&installation{absent: true}, checkOptions{tenantAPI: true},
 			map[string]string{resources: "hoststatus is not installed in this cluster", canary: "there is none", view: "is not served: there is no APIService v1alpha1.tenant.hoststatus.dev"},
 		},
-		"without the tenant API": {installation{hosts: 200}, checkOptions{}, map[string]string{resources: ok, canary: ok}},
+		"without the tenant API": {&installation{hosts: 200}, checkOptions{}, map[string]string{resources: ok, canary: ok}},
 		"without the right to read servers": {
-			installation{hosts: 200, servers: 403}, checkOptions{tenantAPI: true},
+			&installation{hosts: 200, servers: 403}, checkOptions{tenantAPI: true},
 			map[string]string{resources: ok, canary: ok, view: "you lack the right to list servers.tenant.hoststatus.dev in namespace team-a"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(&c.cluster)
+			server := httptest.NewServer(c.cluster)
 			defer server.Close()
 			p := &plugin{Environment: Environment{
 				IOStreams: genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: &bytes.Buffer{}, ErrOut: &bytes.Buffer{}},
