@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -53,6 +54,8 @@ type Monitor struct {
 	wake chan struct{}
 	// alive takes a question of Alive, which the loop answers by closing it.
 	alive chan chan struct{}
+	// started says that there is a loop.
+	started atomic.Bool
 
 	mu        sync.Mutex
 	core      *core
@@ -122,6 +125,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer state.Provide(m.collect)()
+	m.started.Store(true)
 	for _, w := range m.watches {
 		running.Go(func() { w.run(ctx) })
 	}
@@ -175,8 +179,13 @@ func (m *Monitor) Start(ctx context.Context) error {
 	}
 }
 
-// Alive returns an error if the loop does not come round before ctx ends.
+// Alive returns an error if there is a loop, and it does not come round before ctx ends.
 func (m *Monitor) Alive(ctx context.Context) error {
+	// It is started only once the caches are filled, which may take as long as the API
+	// server is away: a restart would begin to wait anew.
+	if !m.started.Load() {
+		return nil
+	}
 	answer := make(chan struct{})
 	select {
 	case m.alive <- answer:

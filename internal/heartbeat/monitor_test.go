@@ -3,6 +3,7 @@
 package heartbeat
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -65,5 +66,21 @@ func TestTheLineOfABlindManagerSaysWhyNoCanaryIsWritten(t *testing.T) {
 	m.reportBlindness(space, true, 0)
 	if !strings.Contains(said, "no rights") {
 		t.Errorf("said %s", said)
+	}
+}
+
+// While the API server is away the caches do not fill, and nothing is started before they
+// have. A kubelet that took that for death would restart the process for ever.
+func TestAMonitorThatWaitsToBeStartedIsAlive(t *testing.T) {
+	m := NewMonitor(Options{Leases: fake.NewClientset().CoordinationV1(), Namespaces: []string{space}, DefaultDuration: d, Clock: clock.RealClock{}})
+	// A probe that has no time left: nothing but the answer counts.
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Alive(over); err != nil {
+		t.Errorf("before it is started: %v", err)
+	}
+	m.started.Store(true) // A loop that does not turn.
+	if err := m.Alive(over); err == nil {
+		t.Error("with a loop that hangs it is alive")
 	}
 }
