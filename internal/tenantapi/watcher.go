@@ -255,7 +255,11 @@ func (w *watcher) tellGrant(ctx context.Context, r *record, old, g grant) bool {
 // changed: the watch ends, and the client comes again.
 func (w *watcher) look(ctx context.Context) (grantSet, bool) {
 	asked := w.clock.Now()
+	w.turn.release() // Others work while this one waits for reviews.
 	now, err := w.ask(ctx)
+	if err == nil {
+		err = w.turn.retake(ctx)
+	}
 	if err != nil {
 		w.endUnchecked(ctx, err)
 		return grantSet{}, false
