@@ -37,12 +37,12 @@ func (b behalf) RoundTrip(r *http.Request) (*http.Response, error) {
 		mine = turnOf(ctx)
 	}
 	mine.release()
-	response, err := b.RoundTripper.RoundTrip(r) //nolint:bodyclose // the caller's to close
+	response, err := b.RoundTripper.RoundTrip(r)
 	broken := err != nil && ctx.Err() == nil && (utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err))
 	if broken && r.Method == http.MethodGet {
 		// As when the API server behind the connection goes. client-go would wait for a
 		// second before each of ten tries; there is another connection, or there is none.
-		response, err = b.RoundTripper.RoundTrip(r) //nolint:bodyclose // the caller's to close
+		response, err = b.RoundTripper.RoundTrip(r)
 	}
 	if err != nil {
 		if ctx.Err() != nil {
