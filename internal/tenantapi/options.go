@@ -80,7 +80,7 @@ func (o *Options) addServingFlags(fs *pflag.FlagSet) {
 
 func (o *Options) addViewFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.LeaseNamespaces, "lease-namespaces", o.LeaseNamespaces, "The manager's --lease-namespaces. Answers with host status carry a warning when the canary in one of them is overdue.")
-	fs.StringSliceVar(&o.VisibleLabelPrefixes, "visible-label-prefixes", o.VisibleLabelPrefixes, "Prefixes, such as example.com, of labels that owners of servers see, besides those without a prefix and those of app.kubernetes.io.")
+	fs.StringSliceVar(&o.VisibleLabelPrefixes, "visible-label-prefixes", o.VisibleLabelPrefixes, "Prefixes, such as example.com, of labels that owners of servers see, besides those without a prefix and those of app.kubernetes.io but for its instance, by which Argo CD tracks objects; name app.kubernetes.io to show that as well.")
 }
 
 // Validate returns everything that is wrong with the options.

@@ -21,6 +21,10 @@ import (
 // application owners. They are the owners' own words.
 const recommendedLabelPrefix = "app.kubernetes.io/"
 
+// trackingLabel is by which Argo CD, up to version 2 by default, knows its objects. A copy
+// of it in the view would be one to prune, which is not in git and cannot be deleted.
+const trackingLabel = recommendedLabelPrefix + "instance"
+
 // projector makes of the custom resource what its owner may see. It names what is
 // shown; whatever a later version of the custom resource has is hidden until it is
 // named here.
@@ -128,7 +132,7 @@ func (r *record) project(g grant) v1alpha1.Server {
 // visibleLabel says whether owners see the label of this key.
 func (p *projector) visibleLabel(label string) bool {
 	prefix, _, prefixed := strings.Cut(label, "/")
-	return !prefixed || prefix+"/" == recommendedLabelPrefix || p.labelPrefixes.Has(prefix)
+	return !prefixed || p.labelPrefixes.Has(prefix) || prefix+"/" == recommendedLabelPrefix && label != trackingLabel
 }
 
 func (p *projector) visibleLabels(in map[string]string) map[string]string {

@@ -39,6 +39,7 @@ func fullServer() *computev1alpha1.Server {
 			Labels: map[string]string{
 				"app": "web", "app.kubernetes.io/name": "web", "example.com/team": "a",
 				"topology.kubernetes.io/zone": "secret", "secret.example.com/rack": "secret", "app.kubernetes.io.evil/x": "secret",
+				"app.kubernetes.io/instance": "secret", "argocd.argoproj.io/instance": "secret",
 			},
 			Annotations:     map[string]string{"last-applied": "secret"},
 			OwnerReferences: []metav1.OwnerReference{{Name: "secret"}},
@@ -180,6 +181,19 @@ func TestAServerWithoutAHostHasNoHostID(t *testing.T) {
 	s.Spec.Host = ""
 	if got := mustRecord(t, s).project(grantFull).Status.HostID; got != "" {
 		t.Errorf("host id %q", got)
+	}
+}
+
+func TestTheLabelByWhichArgoCDTracksObjectsIsShownWhenItIsAskedFor(t *testing.T) {
+	p := testProjector()
+	for _, label := range []string{"app.kubernetes.io/instance", "argocd.argoproj.io/instance"} {
+		if p.visibleLabel(label) {
+			t.Errorf("%s is shown", label)
+		}
+		prefix, _, _ := strings.Cut(label, "/")
+		if p.labelPrefixes.Insert(prefix); !p.visibleLabel(label) {
+			t.Errorf("%s is not shown with --visible-label-prefixes=%s", label, prefix)
+		}
 	}
 }
 

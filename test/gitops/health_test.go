@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
 
+	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/devcluster"
 )
 
@@ -155,6 +156,53 @@ func TestTheHealthChecksOfArgoCD(t *testing.T) {
 				t.Errorf("%s is %q, want %q", s.name, answers[i], s.argo)
 			}
 		}
+	}
+}
+
+// An object of the owners' view, which Argo CD would find beside the Server in git, is excluded
+// by what the page and the file say, and what is judged here is not.
+func TestTheExclusionsOfArgoCD(t *testing.T) {
+	root, err := devcluster.RepositoryRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "docs", "gitops.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(page), "```yaml\ndata:\n")
+	block, _, ended := strings.Cut(block, "```")
+	if !found || !ended {
+		t.Fatal("docs/gitops.md has no block of argocd-cm")
+	}
+	var config struct {
+		Data map[string]string `json:"data"`
+	}
+	if err := yaml.Unmarshal([]byte("data:\n"+block), &config); err != nil {
+		t.Fatal(err)
+	}
+	var exclusions []struct {
+		APIGroups, Kinds, Clusters []string
+	}
+	if err := yaml.UnmarshalStrict([]byte(config.Data["resource.exclusions"]), &exclusions); err != nil {
+		t.Fatal(err)
+	}
+	if len(exclusions) != 1 || len(exclusions[0].APIGroups) != 1 || exclusions[0].APIGroups[0] != tenantv1alpha1.SchemeGroupVersion.Group ||
+		exclusions[0].Kinds[0] != "*" || exclusions[0].Clusters[0] != "*" {
+		t.Errorf("excluded is %v", exclusions)
+	}
+	file, err := os.ReadFile(filepath.Join(root, "config", "gitops", "argocd-cm.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if commented := "#   " + strings.ReplaceAll(strings.TrimSpace(config.Data["resource.exclusions"]), "\n", "\n#   "); !strings.Contains(string(file), commented) {
+		t.Errorf("argocd-cm.yaml does not say\n%s", commented)
+	}
+	var own struct {
+		Data map[string]string `json:"data"`
+	}
+	if read(t, "argocd-cm.yaml", &own); own.Data["resource.exclusions"] != "" {
+		t.Error("argocd-cm.yaml takes the list of exclusions from whoever has one")
 	}
 }
 
