@@ -5,6 +5,7 @@ package tenantapi
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -54,16 +55,16 @@ func (s testStorage) told(t *testing.T) map[string]string {
 		w, err := s.Watch(ctx, &options)
 		check(t, err)
 		running := &testWatch{watcher: w.(*watcher), clock: s.clock}
-		for i := 0; ; i++ {
+		for {
 			if options.SendInitialEvents == nil || !*options.SendInitialEvents {
 				running.waitUntilIdle(t)
 			}
-			if event := running.nextOrTick(t); event.Type == watch.Bookmark {
+			event := running.nextOrTick(t)
+			if event.Type == watch.Bookmark {
 				out["the bookmark of "+name] = event.Object.(*view).ResourceVersion
 				break
-			} else {
-				out[event.Object.(*view).Name+" in "+name] = event.Object.(*view).ResourceVersion
 			}
+			out[event.Object.(*view).Name+" in "+name] = event.Object.(*view).ResourceVersion
 		}
 		w.Stop()
 		for range w.ResultChan() { // Its tickers are gone with it.
@@ -276,8 +277,9 @@ func TestATokenTellsNothingAndIsGoodOnEachReplica(t *testing.T) {
 	}
 	expired := apierrors.NewResourceExpired("too old")
 	expired.ErrStatus.Continue = "as of 5000"
-	if err := one.sealError(expired).(*apierrors.StatusError); strings.Contains(err.ErrStatus.Continue, "5000") || err.ErrStatus.Continue == "" {
-		t.Errorf("the token of an expired list is %q", err.ErrStatus.Continue)
+	var sealed *apierrors.StatusError
+	if !errors.As(one.sealError(expired), &sealed) || strings.Contains(sealed.ErrStatus.Continue, "5000") || sealed.ErrStatus.Continue == "" {
+		t.Errorf("an expired list is answered %v", sealed)
 	}
 }
 
