@@ -208,10 +208,14 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 		})
 		return is
 	}
-	must(t, fleet.Manager.Signal(syscall.SIGTERM)) // It is started again, and stands by.
-	first := other(leader())
+	was := leader()
+	must(t, fleet.Manager.Signal(syscall.SIGSTOP))
+	goOn := sync.OnceFunc(func() { must(t, fleet.Manager.Signal(syscall.SIGCONT)) })
+	defer goOn()
+	first := other(was)
+	goOn() // It ends, is started again, and stands by.
 	pointWebhookTo(t, ports[0])
-	t.Cleanup(func() { pointWebhookTo(t, "") })
+	defer pointWebhookTo(t, "")
 	webhookAnswers(t)
 
 	told := time.Now()
