@@ -204,7 +204,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 	}
 	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure, TLSOpts: []func(*tls.Config){options.TLS.Apply}}
 	if options.MetricsSecure {
-		metrics.FilterProvider = filters.WithAuthenticationAndAuthorization
+		metrics.FilterProvider = inTurns
 	}
 	return ctrl.Options{
 		Scheme:                              scheme,
@@ -230,6 +230,22 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		// Several managers in one process are several managers, in tests.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	}
+}
+
+// inTurns lets only those who may read /metrics, after few questions at a time to
+// kube-apiserver: anybody can send a token, and each new one has to be asked about.
+func inTurns(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
+	authorized, err := filters.WithAuthenticationAndAuthorization(config, client)
+	if err != nil {
+		return nil, err
+	}
+	return func(log logr.Logger, metrics http.Handler) (http.Handler, error) {
+		handler, err := authorized(log, metrics)
+		if err != nil {
+			return nil, err
+		}
+		return serving.InTurns(handler), nil
+	}, nil
 }
 
 // sources are where the caches get their objects from.

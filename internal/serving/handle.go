@@ -137,12 +137,34 @@ func unread(err error) error {
 	return &refusal{http.StatusRequestTimeout, reasonTime, "the body has not arrived in time"}
 }
 
+// The bounds of what else is served to anybody: each request of /metrics may ask
+// kube-apiserver who sends it.
+const metricsTurns, metricsEach, metricsWaiting = 8, 4, 32
+
+// InTurns lets handler answer a few requests at a time, and fewer of one address.
+func InTurns(handler http.Handler) http.Handler {
+	turns := newTurns(metricsTurns, metricsEach, metricsWaiting)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), waitTimeout)
+		defer cancel()
+		give, err := turns.take(ctx, callerOf(r.RemoteAddr))
+		if err != nil {
+			http.Error(w, busy, http.StatusTooManyRequests)
+			return
+		}
+		defer give()
+		handler.ServeHTTP(w, r)
+	})
+}
+
+const busy = "more is being asked than can be answered at once; try again"
+
 // turn waits for a turn, as long as somebody may be waiting for the answer.
 func (s *Server) turn(r *http.Request, of *turns, who caller) (give func(), err error) {
 	ctx, cancel := context.WithTimeout(r.Context(), waitTimeout)
 	defer cancel()
 	if give, err = of.take(ctx, who); err != nil {
-		return nil, &refusal{http.StatusTooManyRequests, reasonBusy, "more is being asked than can be answered at once; try again"}
+		return nil, &refusal{http.StatusTooManyRequests, reasonBusy, busy}
 	}
 	return give, nil
 }

@@ -34,7 +34,7 @@ const (
 	// become a struct of a hundred.
 	maxValues      = 20_000
 	maxHeader      = 16 << 10
-	maxConnections = 512
+	maxConnections = 256
 	// largeTurns is how many large bodies are held at once.
 	largeTurns, largeEach = 4, 2
 	// workTurns is how many requests are worked on at once: most take no time, some ask

@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -287,6 +288,40 @@ func TestWhatIsClosedDoesNotWait(t *testing.T) {
 		t.Error(err)
 	}
 	s.stop()
+}
+
+func TestWhatIsAnsweredInTurnsIsAskedFewTimesAtOnce(t *testing.T) {
+	begun, end := make(chan string, metricsTurns), make(chan struct{})
+	handler := InTurns(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		begun <- r.RemoteAddr
+		<-end
+	}))
+	var asked sync.WaitGroup
+	ask := func(from string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		r.RemoteAddr = from
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, r)
+		return answer
+	}
+	codes := make(chan int, 10*metricsEach)
+	for range 2 * metricsEach { // Half of them wait in vain.
+		asked.Go(func() { codes <- ask("10.0.0.1:1").Code })
+	}
+	for range metricsEach {
+		<-begun
+	}
+	asked.Go(func() { codes <- ask("10.0.0.2:1").Code })
+	if from := <-begun; from != "10.0.0.2:1" {
+		t.Errorf("%s is let in", from)
+	}
+	for range metricsEach {
+		if code := <-codes; code != http.StatusTooManyRequests {
+			t.Errorf("is answered %d", code)
+		}
+	}
+	close(end)
+	asked.Wait()
 }
 
 func TestReadyNeedsACertificate(t *testing.T) {
