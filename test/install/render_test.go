@@ -197,6 +197,37 @@ func TestNobodyTemplatesACABundle(t *testing.T) {
 	}
 }
 
+// With cert-manager the manager needs nothing for its certificate: a stolen token of it
+// then leads to no Secret, and to no webhook.
+func TestWithCertManagerTheManagerHasNoRightsOnCertificates(t *testing.T) {
+	rights := func(all []*unstructured.Unstructured) (found []string) {
+		for _, obj := range all {
+			if kind := obj.GetKind(); kind != "Role" && kind != "ClusterRole" {
+				continue
+			}
+			encoded, err := json.Marshal(obj.Object["rules"])
+			must(t, err)
+			for _, right := range []string{`"validatingwebhookconfigurations"`, `"secrets"`, `"apiservices"`} {
+				if strings.Contains(string(encoded), right) {
+					found = append(found, obj.GetName()+" "+right)
+				}
+			}
+		}
+		slices.Sort(found)
+		return found
+	}
+	key := `hoststatus-tenant-apiserver "secrets"` // The key of the host ids stays its own.
+	if got := rights(chart(t, "--set=certificates.certManager=true")); !slices.Equal(got, []string{key}) {
+		t.Errorf("the chart with cert-manager has roles for %q", got)
+	}
+	if got := rights(kustomization(t, "webhook-cert-manager")); len(got) > 0 {
+		t.Errorf("kustomize with cert-manager has roles for %q", got)
+	}
+	if got := rights(chart(t)); len(got) != 4 {
+		t.Errorf("without it the roles are for %q", got)
+	}
+}
+
 func TestTheChartIsOfThisRelease(t *testing.T) {
 	var chart struct{ Version, AppVersion string }
 	decode(t, sources(t, "charts", "hoststatus", "Chart.yaml"), &chart)
