@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/go-logr/logr"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/klog/v2"
 
+	"hoststatus.dev/hoststatus/internal/printable"
 	"hoststatus.dev/hoststatus/internal/version"
 )
 
@@ -126,7 +128,7 @@ func newLogger(format, level string) (logr.Logger, error) {
 	if !ok {
 		return logr.Logger{}, fmt.Errorf("--log-level: %q is not supported; use debug, info or error", level)
 	}
-	options := &slog.HandlerOptions{Level: l}
+	options := &slog.HandlerOptions{Level: l, ReplaceAttr: printableAttr}
 	switch format {
 	case "json":
 		return logr.FromSlogHandler(slog.NewJSONHandler(os.Stderr, options)), nil
@@ -135,6 +137,40 @@ func newLogger(format, level string) (logr.Logger, error) {
 	default:
 		return logr.Logger{}, fmt.Errorf("--log-format: %q is not supported; use json or text", format)
 	}
+}
+
+// printableAttr cleans what is logged of characters that drive a terminal or turn text
+// round, and which encoders leave as they are: an answer of the API server quotes what
+// anybody wrote. The first 127 characters they do escape.
+func printableAttr(_ []string, a slog.Attr) slog.Attr {
+	var text string
+	switch value := a.Value.Any().(type) {
+	case string:
+		text = value
+	case error:
+		text = value.Error()
+	default:
+		return a
+	}
+	if clean := cleanBeyondASCII(text); clean != text {
+		a.Value = slog.StringValue(clean)
+	}
+	return a
+}
+
+func cleanBeyondASCII(text string) string {
+	if strings.IndexFunc(text, func(r rune) bool { return r >= 0x7f }) < 0 {
+		return text
+	}
+	var clean strings.Builder
+	for _, r := range text {
+		if r < 0x7f {
+			clean.WriteRune(r)
+		} else {
+			clean.WriteString(printable.Clean(string(r)))
+		}
+	}
+	return clean.String()
 }
 
 func restConfig(kubeconfig string) (*rest.Config, error) {
