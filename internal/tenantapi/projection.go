@@ -102,7 +102,7 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 		State:      in.Status.State,
 		TaskState:  in.Status.TaskState,
 		PowerState: in.Status.PowerState,
-		Networks:   in.Status.Networks,
+		Networks:   printableNetworks(in.Status.Networks),
 		HostID:     hostID(p.hostIDKey, in.Namespace, in.Spec.Host),
 	}
 	r.host = hostFields{
