@@ -34,6 +34,7 @@ type ComputeServiceSpec struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
 	DisabledReason *string `json:"disabledReason,omitempty"`
 
 	// forcedDown asserts that the host is off (fenced, powered down): its host
@@ -43,10 +44,13 @@ type ComputeServiceSpec struct {
 	ForcedDown *bool `json:"forcedDown,omitempty"`
 
 	// forcedDownReason says who or what asserts forcedDown, for people. It is
-	// ignored while forcedDown is not true.
+	// ignored while forcedDown is not true. So that a host is never UP for the words of
+	// whoever asserts that it is off, a reason that is too long is cut, and characters
+	// that are not allowed are replaced, where the others are refused.
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
 	ForcedDownReason *string `json:"forcedDownReason,omitempty"`
 
 	// leaseRef says which Lease (coordination.k8s.io) carries the host's
@@ -119,6 +123,7 @@ type MaintenanceWindow struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
 	Reason *string `json:"reason,omitempty"`
 }
 
@@ -134,12 +139,47 @@ type ComputeServiceStatus struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(c, c.lastTransitionTime >= timestamp('1970-01-01T00:00:00Z') && c.lastTransitionTime <= timestamp('9999-12-31T23:59:59Z'))",message="lastTransitionTime must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// hostStatus is the summary, in Nova's words: UP, DOWN, UNKNOWN, MAINTENANCE
-	// or NEEDS_MAINTENANCE. Absent while it is not derived yet.
+	// hostStatus is the summary, in Nova's words, for the servers on the host. Absent
+	// while it is not derived yet.
+	//
+	// UP: the host reports. Nothing to do; do not fail over.
+	//
+	// DOWN: an operator or a fencing tool asserts that the host is off. It is the only
+	// value on which failing over is safe.
+	//
+	// UNKNOWN: the host does not report. It may be off, or only cut off with the server
+	// still running: do not fail over, wait for DOWN.
+	//
+	// MAINTENANCE: the host is out of service on purpose. The server may run, pause or
+	// stop with it; do not fail over.
+	//
+	// NEEDS_MAINTENANCE: the host reports, and maintenance is announced for it. Prepare,
+	// or move away, before the window's startTime; do not fail over.
 	// +optional
 	HostStatus *HostStatus `json:"hostStatus,omitempty"`
 
-	// hostStatusReason is why: one of a documented set of words.
+	// hostStatusReason is why.
+	//
+	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
+	//
+	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the platform's people.
+	//
+	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its end.
+	//
+	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN, since its
+	// servers may still run.
+	//
+	// NeverReported (UNKNOWN): the host has never reported; the platform's people check
+	// its agent and spec.leaseRef of its ComputeService.
+	//
+	// LeaseNotReadable (UNKNOWN): the manager may not read the host's heartbeats; the
+	// platform's people add their namespace to --lease-namespaces.
+	//
+	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its first report.
+	//
+	// WindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for it.
+	//
+	// Reporting (UP): all is well.
 	// +optional
 	HostStatusReason HostStatusReason `json:"hostStatusReason,omitempty"`
 

@@ -171,7 +171,7 @@ func templates() []template {
 		crds, people, more, mirror, flow, tenantFlow, webhook, webhookRBAC, tenant,
 		{name: "manager-rbac", files: []string{"rbac/role.yaml", "rbac/manager.yaml"}, edits: []edit{annotated("hoststatus-manager", "manager")}},
 		{name: "agent-rbac", files: []string{"rbac/agent.yaml"}, edits: []edit{annotated("hoststatus-agent", "agent")}},
-		{name: "admission", files: []string{"admission/leases.yaml", "admission/reports.yaml", "admission/accounts.yaml"}},
+		{name: "admission", files: []string{"admission/leases.yaml", "admission/reasons.yaml", "admission/reports.yaml", "admission/accounts.yaml"}},
 	}
 }
 

@@ -21,7 +21,9 @@ type ComputeServiceSpecApplyConfiguration struct {
 	// false.
 	ForcedDown *bool `json:"forcedDown,omitempty"`
 	// forcedDownReason says who or what asserts forcedDown, for people. It is
-	// ignored while forcedDown is not true.
+	// ignored while forcedDown is not true. So that a host is never UP for the words of
+	// whoever asserts that it is off, a reason that is too long is cut, and characters
+	// that are not allowed are replaced, where the others are refused.
 	ForcedDownReason *string `json:"forcedDownReason,omitempty"`
 	// leaseRef says which Lease (coordination.k8s.io) carries the host's
 	// heartbeats. Absent means the Lease with the ComputeService's name in the

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// Whatever a fencing tool writes beside it, its flag holds.
+func TestDOWNDoesNotFailForItsReason(t *testing.T) {
+	// The API server takes a policy up a moment after it was installed.
+	eventually(t, 30*time.Second, func() error {
+		probe := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "probe-of-reasons"}}
+		probe.Spec.ForcedDownReason = ptr.To("a\nb")
+		return fleet.Client.Create(t.Context(), probe, client.DryRunAll)
+	})
+	long := strings.Repeat("ü", 100_000)
+	for name, c := range map[string]struct{ reason, want string }{
+		"plain":      {"fenced by ipmi", "fenced by ipmi"},
+		"longest":    {long[:512], long[:512]},
+		"too-long":   {long, long[:510] + "…"},
+		"lines":      {"fenced\nby ipmi\r\n", "fenced�by ipmi"},
+		"escapes":    {"\u001b[31mfenced\u0000\u009b\u202e", "[31mfenced"},
+		"both":       {strings.Repeat("x\n", 500), strings.Repeat("x�", 127) + "x…"},
+		"strange":    {"\u0007\u0085\ufeff", ""},
+		"everything": {"Wartung 東京 👩\u200d🔧", "Wartung 東京 👩\u200d🔧"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			service := newService(t, "reason-"+name)
+			service.Spec.ForcedDown, service.Spec.ForcedDownReason = ptr.To(true), &c.reason
+			must(t, fleet.Client.Update(t.Context(), service))
+			if got := ptr.Deref(service.Spec.ForcedDownReason, ""); got != c.want {
+				t.Errorf("the reason is %.600q, want %.600q", got, c.want)
+			}
+			eventually(t, 5*time.Second, hostIs(service.Name, v1alpha1.HostStatusDown))
+			if out, err := kubectl(t, "get", "computeservices", service.Name, "-o", "yaml"); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		})
+	}
+}
+
+// A text that was stored before it was refused stands in nobody's way: the flag beside it
+// can be cleared, and all else changed.
+func TestATextThatWasStoredBeforeItWasRefusedIsNoObstacle(t *testing.T) {
+	const group = "earlier.example.org"
+	content, err := os.ReadFile("../../config/crd/compute.hoststatus.dev_computeservices.yaml")
+	must(t, err)
+	definition := func(content string) *unstructured.Unstructured {
+		crd := &unstructured.Unstructured{}
+		must(t, yaml.Unmarshal([]byte(strings.ReplaceAll(content, "compute.hoststatus.dev", group)), &crd.Object))
+		unstructured.RemoveNestedField(crd.Object, "spec", "names", "shortNames")
+		unstructured.RemoveNestedField(crd.Object, "spec", "names", "categories")
+		return crd
+	}
+	today, earlier := definition(string(content)), definition(strings.ReplaceAll(string(content), "!self.matches(", "true || !self.matches("))
+	must(t, fleet.Client.Create(t.Context(), earlier))
+	t.Cleanup(func() { must(t, fleet.Client.Delete(context.Background(), today)) })
+	object := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
+		"disabled": true, "disabledReason": "a\u009bb", "forcedDown": true, "forcedDownReason": "a\u009bb",
+	}}}
+	object.SetAPIVersion(group + "/v1alpha1")
+	object.SetKind("ComputeService")
+	object.SetName("stored")
+	eventually(t, 30*time.Second, func() error { return fleet.Client.Create(t.Context(), object) })
+	today.SetResourceVersion(earlier.GetResourceVersion())
+	must(t, fleet.Client.Update(t.Context(), today))
+	merge := func(body string) error {
+		return fleet.Client.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(body)))
+	}
+	eventually(t, 30*time.Second, func() error {
+		if err := merge(`{"spec":{"maintenanceWindow":{"startTime":"2030-01-01T00:00:00Z","reason":"a\u009bb"}}}`); !apierrors.IsInvalid(err) {
+			return fmt.Errorf("the schema of today does not hold yet: %w", errors.Join(err, merge(`{"spec":{"maintenanceWindow":null}}`)))
+		}
+		return nil
+	})
+	for _, body := range []string{
+		`{"spec":{"disabled":false}}`, `{"spec":{"disabled":null}}`, `{"spec":{"forcedDown":null}}`, `{"spec":{"forcedDown":true}}`,
+		`{"metadata":{"labels":{"rack":"r1"}}}`, `{"spec":{"disabledReason":""}}`, `{"spec":{"forcedDownReason":null}}`,
+	} {
+		if err := merge(body); err != nil {
+			t.Errorf("%s: %v", body, err)
+		}
+	}
+}
+
+// Owners learn from the cluster what a status allows them to do, and so does everybody
+// else.
+func TestExplainTeachesEachValueAndEachReason(t *testing.T) {
+	for resource, group := range map[string]string{
+		"servers.tenant.hoststatus.dev": "tenant.hoststatus.dev/v1alpha1", "servers.compute.hoststatus.dev": "compute.hoststatus.dev/v1alpha1",
+		"computeservices": "compute.hoststatus.dev/v1alpha1",
+	} {
+		for field, words := range map[string][]string{
+			"hostStatus": {"UP: ", "DOWN: ", "UNKNOWN: ", "MAINTENANCE: ", "NEEDS_MAINTENANCE: ", "failing over is safe"},
+			"hostStatusReason": {
+				"ForcedDown (", "Disabled (", "WindowOpen (", "LeaseExpired (", "NeverReported (", "WaitingForHeartbeat (",
+				"LeaseNotReadable (", "WindowAnnounced (", "Reporting (",
+			},
+		} {
+			if strings.HasPrefix(resource, "servers") {
+				words = append(words, map[string][]string{"hostStatus": {`"": `}, "hostStatusReason": {"NoHost (", "HostNotFound ("}}[field]...)
+			}
+			out, err := kubectl(t, "explain", resource+".status."+field, "--api-version="+group)
+			if err != nil {
+				t.Errorf("%s: %v: %s", resource, err, out)
+				continue
+			}
+			for _, word := range words {
+				if !strings.Contains(out, word) {
+					t.Errorf("%s.status.%s does not explain %q:\n%s", resource, field, word, out)
+				}
+			}
+		}
+	}
+}
