@@ -93,6 +93,10 @@ const (
 	// may use the name.
 	LeaderLeaseName = "hoststatus-manager"
 
+	// AnnotationDriverError is what an agent says on the Lease of its host while its driver
+	// fails: the host reports, but what is reported of its servers is of an earlier time.
+	AnnotationDriverError = "compute.hoststatus.dev/driver-error"
+
 	// MinLeaseDurationSeconds is the shortest duration a heartbeat is judged by.
 	MinLeaseDurationSeconds = 3
 	// MaxLeaseDurationSeconds is the longest duration a heartbeat is judged by.

@@ -36,6 +36,8 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 	if err != nil {
 		return err
 	}
+	health := &driverHealth{}
+	heartbeat.DriverError = health.error
 	var running sync.WaitGroup
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -52,12 +54,13 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 	if err != nil {
 		return err
 	}
-	driver := &FakeDriver{Path: options.FakeDriverFile, Logger: log.WithName("driver")}
+	driver := &FakeDriver{Path: options.FakeDriverFile, Logger: log.WithName("driver"), OnHealth: health.set}
 	for ctx.Err() == nil {
 		// A driver that fails is no reason to fall silent.
 		reporter := NewReporter(driver, client, log.WithName("reporter"))
 		reporter.onConnectionFailure = drop
 		if err := reporter.Run(ctx); err != nil {
+			health.set(err)
 			log.Error(err, "Driver failed; starting it again", "driver", options.Driver, "in", driverRestartDelay.String())
 		}
 		select {

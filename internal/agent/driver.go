@@ -49,6 +49,8 @@ type FakeDriver struct {
 	// Logger takes a line when the file cannot be used; what it said before then
 	// stands.
 	Logger logr.Logger
+	// OnHealth, if set, is called with what is wrong with the file, or nil.
+	OnHealth func(error)
 }
 
 // fakeFile is the content of the file.
@@ -71,6 +73,9 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 	var complaint, oddities string
 	for {
 		vms, odd, err := readFake(d.Path)
+		if d.OnHealth != nil {
+			d.OnHealth(err)
+		}
 		switch {
 		case err == nil && (complaint != "" || !reflect.DeepEqual(vms, known)):
 			known, complaint = vms, ""

@@ -43,16 +43,17 @@ type driving struct {
 	path    string
 	reports chan []VM
 	log     *logBook
+	health  *driverHealth
 }
 
 // drive runs the driver until the test ends. An empty content is no file.
 func drive(t *testing.T, content string) *driving {
 	t.Helper()
-	dr := &driving{T: t, path: filepath.Join(t.TempDir(), "vms.yaml"), reports: make(chan []VM, 1000), log: newLogBook()}
+	dr := &driving{T: t, path: filepath.Join(t.TempDir(), "vms.yaml"), reports: make(chan []VM, 1000), log: newLogBook(), health: &driverHealth{}}
 	if content != "" {
 		dr.write(dr.path, content)
 	}
-	driver := &FakeDriver{Path: dr.path, Logger: dr.log.Logger}
+	driver := &FakeDriver{Path: dr.path, Logger: dr.log.Logger, OnHealth: dr.health.set}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- driver.Run(ctx, func(vms []VM) { dr.reports <- vms }) }()

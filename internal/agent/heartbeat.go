@@ -53,6 +53,10 @@ type Heartbeat struct {
 	// fresh connection.
 	OnConnectionFailure func()
 
+	// DriverError, if set, returns what is wrong with the driver, or "": a renewal takes
+	// it along, so that a host which renews and cannot say more is seen.
+	DriverError func() string
+
 	last     *coordinationv1.Lease
 	lastTime time.Time
 	failing  bool
@@ -140,6 +144,9 @@ func (h *Heartbeat) stamp(lease *coordinationv1.Lease) {
 	if lease.Spec.HolderIdentity == nil || *lease.Spec.HolderIdentity != h.Name {
 		lease.Spec.HolderIdentity = &h.Name
 		lease.Spec.AcquireTime = &metav1.MicroTime{Time: now}
+	}
+	if h.DriverError != nil {
+		annotateDriverError(lease, h.DriverError())
 	}
 	lease.Spec.RenewTime = &metav1.MicroTime{Time: now}
 	lease.Spec.LeaseDurationSeconds = ptr.To(int32(h.Duration / time.Second))

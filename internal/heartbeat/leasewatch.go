@@ -45,6 +45,8 @@ type leaseWatch struct {
 	leases    coordinationclient.LeaseInterface
 	events    prometheus.Counter
 	source    *steadywatch.Source
+	// drivers is guarded by the monitor.
+	drivers drivers
 }
 
 func newLeaseWatch(m *Monitor, namespace string) *leaseWatch {
@@ -53,6 +55,7 @@ func newLeaseWatch(m *Monitor, namespace string) *leaseWatch {
 		namespace: namespace,
 		leases:    m.options.Leases.Leases(namespace),
 		events:    leaseEvents.WithLabelValues(namespace),
+		drivers:   drivers{},
 	}
 	w.source = steadywatch.New(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
@@ -125,6 +128,7 @@ func (w *leaseWatch) Update(obj any) error {
 		seen := fromLease(lease)
 		m.mu.Lock()
 		defer m.mu.Unlock()
+		w.drivers.note(lease)
 		m.core.observe(m.now(), m.options.Clock.Now(), w.namespace, lease.Name, seen)
 	}
 	return nil
@@ -138,6 +142,7 @@ func (w *leaseWatch) Delete(obj any) error {
 	}
 	w.monitor.mu.Lock()
 	defer w.monitor.mu.Unlock()
+	delete(w.drivers, lease.Name)
 	w.monitor.core.deleted(w.namespace, lease.Name)
 	return nil
 }
@@ -146,6 +151,7 @@ func (w *leaseWatch) Delete(obj any) error {
 func (w *leaseWatch) Replace(list []any, _ string) error {
 	leases := make(map[string]Lease, len(list))
 	var canary token
+	failing := drivers{}
 	for _, obj := range list {
 		lease, ok := obj.(*coordinationv1.Lease)
 		if !ok {
@@ -157,11 +163,13 @@ func (w *leaseWatch) Replace(list []any, _ string) error {
 			canary = tokenOf(lease)
 		default:
 			leases[lease.Name] = fromLease(lease)
+			failing.note(lease)
 		}
 	}
 	m := w.monitor
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	w.drivers = failing
 	m.core.replaced(m.now(), m.options.Clock.Now(), w.namespace, leases, canary)
 	m.poke()
 	return nil

@@ -50,6 +50,11 @@ var (
 		Help:   "Hosts whose clock differs from the manager's by more than 10 s. It does not change how they are judged.",
 		Labels: []telemetry.Label{labelNamespace},
 	})
+	driversDesc = state.Metric(telemetry.KindGauge, telemetry.Metric{
+		Name: "hoststatus_heartbeat_failing_driver_hosts", Replicas: telemetry.EachAlike,
+		Help:   "Hosts whose agent renews the Lease and says on it that its driver fails, so that what is reported of their servers is old.",
+		Labels: []telemetry.Label{labelNamespace},
+	})
 )
 
 const (
@@ -79,6 +84,7 @@ func (m *Monitor) collect(metrics chan<- prometheus.Metric) {
 			metrics <- prometheus.MustNewConstMetric(desc, kind, value, s.namespace)
 		}
 		send(skewedDesc, prometheus.GaugeValue, float64(s.skewed))
+		send(driversDesc, prometheus.GaugeValue, float64(s.drivers))
 		if !s.judged {
 			continue
 		}
@@ -95,13 +101,18 @@ func (m *Monitor) collect(metrics chan<- prometheus.Metric) {
 func (m *Monitor) sights() []sight {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.core.sights(m.now())
+	all := m.core.sights(m.now())
+	for i := range all {
+		all[i].drivers = len(m.watches[all[i].namespace].drivers)
+	}
+	return all
 }
 
 // sight is how well one lease namespace is seen.
 type sight struct {
 	namespace string
 	skewed    int
+	drivers   int
 	// judged says that this process leads; the rest is not known otherwise.
 	judged      bool
 	blind       bool
