@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -93,10 +94,21 @@ Let a host hang, ask why its servers are UNKNOWN after %[3]s, and let it go on:
   kubectl hosts show compute-1
   kill -CONT %[4]d
 
+%[5]s
 To change the state of a VM, edit %[1]s/fake-driver/compute-1.yaml. Logs are in %[1]s.
 Ctrl-C here stops everything.
-`, absolute, bin, *leaseDuration, fleet.Agents["compute-1"].Pid())
+`, absolute, bin, *leaseDuration, fleet.Agents["compute-1"].Pid(), agents(fleet))
 	<-ctx.Done()
 	fmt.Println()
 	return nil
+}
+
+// agents says which process is the agent of which host.
+func agents(fleet *devfleet.Fleet) string {
+	var out strings.Builder
+	out.WriteString("The agents:\n\n")
+	for _, host := range devfleet.Hosts {
+		fmt.Fprintf(&out, "  %s  pid %d\n", host, fleet.Agents[host].Pid())
+	}
+	return out.String()
 }

@@ -22,7 +22,7 @@ type Step struct {
 
 // RunPage runs the commands of a page of the repository as its reader would, in its
 // folder: the lines after "$ " in blocks of kind console, each with its here-document.
-// What the page says of make's folder .run holds for f's. Commands that begin with one
+// What the page says of make's folder .run holds for f's, and so do pids. Commands that begin with one
 // of skip are for somewhere else.
 func (f *Fleet) RunPage(ctx context.Context, page string, skip ...string) (steps []Step, err error) {
 	root, err := devcluster.RepositoryRoot()
@@ -43,9 +43,8 @@ func (f *Fleet) RunPage(ctx context.Context, page string, skip ...string) (steps
 			if slices.ContainsFunc(skip, func(s string) bool { return strings.HasPrefix(command, s) }) {
 				continue
 			}
-			// The brackets keep a pattern from matching the shell that it is typed in.
-			real := strings.ReplaceAll(command, "[.]run", "[/]"+strings.TrimPrefix(f.Dir, "/"))
-			shell := exec.CommandContext(ctx, "bash", "-c", strings.ReplaceAll(real, ".run/", f.Dir+"/"))
+			real := f.withPid(strings.ReplaceAll(command, ".run/", f.Dir+"/"))
+			shell := exec.CommandContext(ctx, "bash", "-c", real)
 			shell.Dir = root
 			shell.Env = f.Kubectl(ctx).Env
 			shell.Env = append(shell.Env, "PATH="+filepath.Dir(f.Cluster.Kubectl())+":"+f.path("bin")+":"+os.Getenv("PATH"))
@@ -60,6 +59,18 @@ func (f *Fleet) RunPage(ctx context.Context, page string, skip ...string) (steps
 		}
 	}
 	return steps, nil
+}
+
+// withPid puts the pid that make run prints of an agent in the place of PID in a command
+// whose comment names the host.
+func (f *Fleet) withPid(command string) string {
+	_, comment, _ := strings.Cut(command, " # ")
+	for host, agent := range f.Agents {
+		if strings.HasSuffix(comment, "the agent of "+host) {
+			return strings.ReplaceAll(command, " PID ", fmt.Sprintf(" %d ", agent.Pid()))
+		}
+	}
+	return command
 }
 
 // cutCommand parts a command, with its here-document, from what it prints.
