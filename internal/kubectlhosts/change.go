@@ -41,32 +41,52 @@ type plan struct {
 	needed bool
 	// stillReports says why the host is not off; empty unless the change is deadly.
 	stillReports string
-	// outcome says what comes of it.
-	outcome string
+	// from and to are the host status now and afterwards, and reason is why.
+	from, to string
+	reason   v1alpha1.HostStatusReason
+	// already says how a host is that needs no change, and detail more of one that does.
+	already, detail string
 	// warning is what the caller may not expect.
 	warning string
 }
 
-// newPlan decides what a change means for a host. lease may be nil.
-func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.Lease, now time.Time) (*plan, error) {
+// newPlan decides what a change means for a host. lease may be nil; manager is asked
+// only where the manager's word counts.
+func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.Lease, manager func() managerSign, now time.Time) (*plan, error) {
 	p := &plan{before: service, after: service.DeepCopy()}
 	if err := c.apply(&p.after.Spec, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", service.Name, err)
 	}
 	p.warning = c.ownerWarning(p.before, p.after)
 	if equality.Semantic.DeepEqual(p.before.Spec, p.after.Spec) {
-		p.outcome = c.already(&service.Spec)
+		p.already = c.already(&service.Spec)
 		return p, nil
 	}
 	p.needed = true
 	if c.deadly && !isTrue(p.before.Spec.ForcedDown) {
-		p.stillReports = stillReports(service, lease, now)
+		p.stillReports = stillReports(service, lease, manager, now)
 	}
-	p.outcome = expect(p.before, p.after, now)
+	p.from, p.to, p.reason = expect(p.before, p.after, now)
 	if c.detail != nil {
-		p.outcome += c.detail(&p.after.Spec)
+		p.detail = c.detail(&p.after.Spec)
 	}
 	return p, nil
+}
+
+// outcome says what comes of a change. Without a manager nothing does, for now.
+func (p *plan) outcome(manager managerSign) string {
+	switch {
+	case !p.needed:
+		return p.already
+	case manager.gone() && p.from == p.to:
+		return fmt.Sprintf("%s stays, and no manager is at work to say otherwise%s", p.to, p.detail)
+	case manager.gone():
+		return fmt.Sprintf("no manager acts on it, so %s stays until one is at work, which makes it %s (%s)%s", p.from, p.to, p.reason, p.detail)
+	case p.from == p.to:
+		return fmt.Sprintf("%s stays (%s)%s", p.to, p.reason, p.detail)
+	default:
+		return fmt.Sprintf("%s -> %s (%s)%s", p.from, p.to, p.reason, p.detail)
+	}
 }
 
 // ownerWarning tells of somebody else who applies the flag, and has a say in how long it
@@ -92,7 +112,7 @@ func (c *change) ownerWarning(before, after *v1alpha1.ComputeService) string {
 
 // stillReports says by what a host shows that it is not off, or "". Either the
 // manager or the Lease is enough: the one judges by arrival, the other is newer.
-func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, now time.Time) string {
+func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manager func() managerSign, now time.Time) string {
 	key := s.HeartbeatLease()
 	if lease != nil && lease.Spec.RenewTime != nil {
 		d, _ := durationOf(s, lease)
@@ -101,23 +121,23 @@ func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, now t
 		}
 	}
 	if meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionReporting) {
+		if sign := manager(); sign.gone() {
+			// It may have died since; nobody has proven that.
+			return fmt.Sprintf("its renewals of Lease %s were seen when a manager was last at work", key)
+		}
 		return "the manager sees its renewals of Lease " + key.String()
 	}
 	return ""
 }
 
-// expect says what the host status will be, by the manager's own table.
-func expect(before, after *v1alpha1.ComputeService, now time.Time) string {
+// expect says what the host status is, and what it will be, by the manager's own table.
+func expect(before, after *v1alpha1.ComputeService, now time.Time) (from, to string, reason v1alpha1.HostStatusReason) {
 	seen := observation(before)
 	if !equality.Semantic.DeepEqual(before.Spec.MaintenanceWindow, after.Spec.MaintenanceWindow) {
 		seen.WindowOpened = false
 	}
 	result := hoststatus.Derive(&after.Spec, seen, now)
-	from, to := showStatus(before.Status.HostStatus), showStatus(result.Status)
-	if from == to {
-		return fmt.Sprintf("%s stays (%s)", to, result.Reason)
-	}
-	return fmt.Sprintf("%s -> %s (%s)", from, to, result.Reason)
+	return showStatus(before.Status.HostStatus), showStatus(result.Status), result.Reason
 }
 
 // assert sets a flag and its reason.
@@ -215,5 +235,9 @@ func (*windowChange) detail(spec *v1alpha1.ComputeServiceSpec) string {
 	if spec.MaintenanceWindow == nil {
 		return ""
 	}
-	return ", " + showWindow(spec.MaintenanceWindow)
+	detail := ", " + showWindow(spec.MaintenanceWindow)
+	if spec.MaintenanceWindow.EndTime == nil {
+		detail += " (without an end: it stays until --end or --for sets one, or --clear removes it)"
+	}
+	return detail
 }

@@ -3,9 +3,12 @@
 package kubectlhosts
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
@@ -38,18 +43,29 @@ const (
 type cluster struct {
 	client.WithWatch
 	now func() time.Time
+	// patience is how long a manager that looks silent may take for a sign of life.
+	patience time.Duration
+	// raw asks for what is no object of ours.
+	raw rest.Interface
+	// where says which cluster it is: its address and the context.
+	where string
 }
 
 // connect makes a client. It asks nothing yet.
 func (p *plugin) connect() (*cluster, error) {
 	config, err := p.config.ToRESTConfig()
+	// Where nothing is configured client-go asks port 8080, as long ago.
+	if kubeconfig, readErr := p.config.ToRawKubeConfigLoader().RawConfig(); clientcmd.IsEmptyConfig(err) ||
+		err == nil && readErr == nil && clientcmdapi.IsConfigEmpty(&kubeconfig) && text(p.config.APIServer) == "" && config.Host == "http://localhost:8080" {
+		return nil, errors.New("no cluster is configured: neither --kubeconfig, $KUBECONFIG nor ~/.kube/config names one")
+	}
 	if err != nil {
 		return nil, err
 	}
 	config.UserAgent = fieldManager
 	config.QPS, config.Burst = 50, 300
-	config.WarningHandler = rest.NewWarningWriter(p.ErrOut, rest.WarningWriterOptions{Deduplicate: true, Color: p.InTerminal && p.colours()})
-	c := &cluster{now: p.Now}
+	config.WarningHandler = &serverWarnings{plugin: p}
+	c := &cluster{now: p.Now, patience: cmp.Or(p.ManagerPatience, managerPatience), where: p.whereIs(config)}
 	if c.now == nil {
 		clock := &serverClock{local: time.Now}
 		config.Wrap(clock.follow)
@@ -70,7 +86,24 @@ func (p *plugin) connect() (*cluster, error) {
 	if c.WithWatch, err = client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper}); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
+	if c.raw, err = rawClient(config); err != nil {
+		return nil, err
+	}
 	return c, nil
+}
+
+// whereIs names the cluster in errors.
+func (p *plugin) whereIs(config *rest.Config) string {
+	name := text(p.config.Context)
+	if name == "" {
+		if kubeconfig, err := p.config.ToRawKubeConfigLoader().RawConfig(); err == nil {
+			name = kubeconfig.CurrentContext
+		}
+	}
+	if name == "" {
+		return config.Host
+	}
+	return fmt.Sprintf("%s (context %q)", config.Host, name)
 }
 
 // serverClock tells the time by the API server's answers. Renewals are stamped in
@@ -90,14 +123,27 @@ func (c *serverClock) Now() time.Time {
 }
 
 func (c *serverClock) follow(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
-		response, err := next.RoundTrip(r)
-		if err == nil {
-			c.heard(response.Header.Get("Date"))
-		}
-		return response, err
-	})
+	return followed{next, c}
 }
+
+// followed listens to the API server's answers.
+type followed struct {
+	next  http.RoundTripper
+	clock *serverClock
+}
+
+// RoundTrip implements http.RoundTripper.
+func (f followed) RoundTrip(r *http.Request) (*http.Response, error) {
+	response, err := f.next.RoundTrip(r)
+	if err == nil {
+		f.clock.heard(response.Header.Get("Date"))
+	}
+	return response, err
+}
+
+// WrappedRoundTripper lets client-go cancel a request. Where it cannot look beneath, it
+// says so on standard error for each request that --request-timeout ends.
+func (f followed) WrappedRoundTripper() http.RoundTripper { return f.next }
 
 // heard takes the header Date, which leaves out the fraction of a second.
 func (c *serverClock) heard(date string) {
@@ -114,10 +160,6 @@ func (c *serverClock) heard(date string) {
 	c.offset = offset
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
-
 // get returns one host.
 func (c *cluster) get(ctx context.Context, name string) (*v1alpha1.ComputeService, error) {
 	service := &v1alpha1.ComputeService{}
@@ -126,7 +168,7 @@ func (c *cluster) get(ctx context.Context, name string) (*v1alpha1.ComputeServic
 		return nil, exitError{c.noSuchHost(ctx, name), ExitNotFound}
 	}
 	if err != nil {
-		return nil, explain(err, "get", "computeservices", "")
+		return nil, c.explain(err, "get", "computeservices", "")
 	}
 	typed(service)
 	return service, nil
@@ -149,7 +191,7 @@ func (c *cluster) all(ctx context.Context, names []string, options ...client.Lis
 		services = append(services, page.Items...)
 	}, options...)
 	if err != nil {
-		return nil, explain(err, "list", "computeservices", "")
+		return nil, c.explain(err, "list", "computeservices", "")
 	}
 	for i := range services {
 		typed(&services[i])
@@ -165,7 +207,7 @@ func (c *cluster) serversOn(ctx context.Context, host, namespace string) ([]v1al
 		servers = append(servers, page.Items...)
 	}, client.InNamespace(namespace), client.MatchingFields{v1alpha1.ServerHostField: host})
 	if err != nil {
-		return nil, explain(err, "list", "servers", namespace)
+		return nil, c.explain(err, "list", "servers", namespace)
 	}
 	return servers, nil
 }
@@ -178,7 +220,7 @@ func (c *cluster) lease(ctx context.Context, key client.ObjectKey) (*coordinatio
 		return nil, nil
 	}
 	if err != nil {
-		return nil, explain(err, "get", "leases", key.Namespace)
+		return nil, c.explain(err, "get", "leases", key.Namespace)
 	}
 	return lease, nil
 }
@@ -228,22 +270,29 @@ func roleFor(verb string) string {
 	return "hoststatus-fleet-viewer"
 }
 
-// explain says what is behind an error of the API server, and what to do.
-func explain(err error, verb, resource, namespace string) error {
+// explain says what is behind an error, and what to do.
+func (c *cluster) explain(err error, verb, resource, namespace string) error {
+	return explain(err, c.where, verb, resource, namespace)
+}
+
+func explain(err error, where, verb, resource, namespace string) error {
 	group := v1alpha1.SchemeGroupVersion.Group
 	if resource == "leases" {
 		group = coordinationv1.GroupName
 	}
-	where := ""
+	in := ""
 	if namespace != "" {
-		where = " in namespace " + namespace
+		in = " in namespace " + namespace
 	}
+	var unanswered *url.Error
 	full := schema.GroupResource{Group: group, Resource: resource}
 	switch {
 	case isForbiddenByRBAC(err, verb, resource):
-		return fmt.Errorf("you lack the right to %s %s%s; the ClusterRole %s gives it (%w)", verb, full, where, roleFor(verb), err)
+		return fmt.Errorf("you lack the right to %s %s%s; the ClusterRole %s gives it (%w)", verb, full, in, roleFor(verb), err)
 	case apierrors.IsNotFound(err) && !isNoSuchObject(err):
-		return fmt.Errorf("hoststatus is not installed in this cluster: it has no %s; check --context, or install hoststatus", full)
+		return fmt.Errorf("hoststatus is not installed in the cluster at %s: it has no %s; check --context, or install hoststatus", where, full)
+	case errors.As(err, &unanswered):
+		return fmt.Errorf("no answer from the cluster at %s; check --context, or that it runs: %w", where, unanswered.Err)
 	default:
 		return err
 	}

@@ -6,7 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,9 +30,16 @@ const (
 	ExitNotFound = 3
 	// ExitNotConfirmed says that nobody confirmed. Nothing was written.
 	ExitNotConfirmed = 4
-	// ExitNotUp says, of list --exit-code, that a listed host is not UP.
+	// ExitNotUp says, of list --exit-code, that a listed host is not UP, or that there
+	// is no host to list.
 	ExitNotUp = 5
+	// ExitNoManager says, of list --exit-code, that every listed host was UP when a
+	// manager was last at work, which is none now.
+	ExitNoManager = 6
 )
+
+// warningCode is that of the warnings of Kubernetes.
+const warningCode = 299
 
 // Environment is what the plugin takes from the process around it.
 type Environment struct {
@@ -41,6 +50,11 @@ type Environment struct {
 	Getenv func(string) string
 	// Now tells the time. Nil means: by the API server's clock.
 	Now func() time.Time
+	// Width is how many letters a line of the terminal has. Nil or 0 means any number.
+	Width func() int
+	// ManagerPatience is how long a manager that looks silent may take for a sign of
+	// life. Zero means that of a person.
+	ManagerPatience time.Duration
 }
 
 // exitError is an error with an exit code of its own.
@@ -60,11 +74,16 @@ type plugin struct {
 	Environment
 	config *genericclioptions.ConfigFlags
 	colour string
+	// coloured is standard error as it is: what goes there has to be clean.
+	coloured io.Writer
 }
 
 // Run runs the plugin with the arguments after its name, and returns its exit code.
 func Run(ctx context.Context, env Environment, args []string) int {
-	root := newRoot(&plugin{Environment: env})
+	// Errors and warnings repeat what others wrote.
+	coloured := env.ErrOut
+	env.ErrOut = cleanWriter{coloured}
+	root := newRoot(&plugin{Environment: env, coloured: coloured})
 	root.SetArgs(args)
 	root.SetIn(env.In)
 	root.SetOut(env.Out)
@@ -102,8 +121,9 @@ func newRoot(p *plugin) *cobra.Command {
 
 The hosts are the ComputeServices of hoststatus (computeservices.compute.hoststatus.dev).
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed,
-5 a listed host is not UP (list --exit-code).`,
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed; of
+list --exit-code 5 a listed host is not UP, or there is none, 6 all were UP when a
+manager was last at work, and none is now.`,
 		Example: `  kubectl hosts list --status DOWN,UNKNOWN
   kubectl hosts show compute-2
   kubectl hosts force-down compute-2 --reason "fenced by ipmi"
@@ -153,6 +173,36 @@ func (p *plugin) colours() bool {
 		return p.colour == "always"
 	}
 	return p.OutTerminal && p.Getenv("NO_COLOR") == "" && p.Getenv("TERM") != "dumb"
+}
+
+// warn tells a person what they may not expect.
+func (p *plugin) warn(format string, args ...any) {
+	prefix := cell{"Warning:", "33;1"}
+	_, _ = fmt.Fprintf(p.coloured, "%s %s\n", paint(prefix, p.InTerminal && p.colours()), clean(fmt.Sprintf(format, args...)))
+}
+
+// serverWarnings prints the warnings of the API server, each once.
+type serverWarnings struct {
+	*plugin
+	mu   sync.Mutex
+	told map[string]bool
+}
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w *serverWarnings) HandleWarningHeader(code int, _, message string) {
+	if code != warningCode || message == "" {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.told[message] {
+		return
+	}
+	if w.told == nil {
+		w.told = map[string]bool{}
+	}
+	w.told[message] = true
+	w.warn("%s", message)
 }
 
 // hostArgs turns cobra's complaint about arguments into one about usage.

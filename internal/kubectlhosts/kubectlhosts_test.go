@@ -42,6 +42,9 @@ func lease(renewed time.Duration, holds int32) *coordinationv1.Lease {
 	}}
 }
 
+// atWork is how a manager is that leaves its signs.
+func atWork() managerSign { return managerSign{state: ManagerAtWork} }
+
 func TestEachReasonIsAnsweredByASentence(t *testing.T) {
 	window := &v1alpha1.MaintenanceWindow{StartTime: ago(time.Hour), EndTime: ptr.To(ago(-time.Hour))}
 	announced := &v1alpha1.MaintenanceWindow{StartTime: ago(-time.Hour)}
@@ -150,7 +153,7 @@ func TestTheDurationInForceIsTheManagers(t *testing.T) {
 }
 
 func TestAHostThatIsWellGetsNoHint(t *testing.T) {
-	r := newReport(evidence{service: service("UP", v1alpha1.ReasonReporting, "True"), lease: lease(2*time.Second, 40), canary: lease(time.Second, 15)}, now)
+	r := newReport(evidence{service: service("UP", v1alpha1.ReasonReporting, "True"), lease: lease(2*time.Second, 40)}, now)
 	if len(r.Hints) > 0 {
 		t.Errorf("there are hints: %q", r.Hints)
 	}
@@ -226,7 +229,7 @@ func TestSimilarNames(t *testing.T) {
 }
 
 func TestNothingThatSomebodyWroteReachesTheTerminalRaw(t *testing.T) {
-	if got := printable("a\x1b[2J\nb\tc\u202e\x00é"); got != "a\ufffd[2J b c\ufffd\ufffdé" {
+	if got := clean("a\x1b[2J\nb\tc\u202e\x00é"); got != "a\ufffd[2J b c\ufffd\ufffdé" {
 		t.Errorf("it prints %q", got)
 	}
 }
@@ -234,7 +237,8 @@ func TestNothingThatSomebodyWroteReachesTheTerminalRaw(t *testing.T) {
 func TestTablesAlignWhatIsColoured(t *testing.T) {
 	var out strings.Builder
 	rows := [][]cell{{{"ü", "32"}, plain("1"), plain("")}, {plain("long"), plain("2"), plain("note")}}
-	writeTable(&out, " ", []string{"A", "B", "C"}, rows, true)
+	aligned := &table{indent: " ", header: []string{"A", "B", "C"}, rows: rows, colours: true}
+	aligned.write(&out, true)
 	want := " A      B   C\n \x1b[32mü\x1b[0m      1\n long   2   note\n"
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -265,12 +269,12 @@ func TestAPlanKeepsAWindowOpenThatItDoesNotTouch(t *testing.T) {
 	s.Status.Conditions[0].Reason = string(v1alpha1.ReasonReporting)
 	s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionWindowOpen, Status: "True", ObservedGeneration: 1})
 	enable := verbs[slices.IndexFunc(verbs, func(v verb) bool { return strings.HasPrefix(v.use, "enable") })].make("")
-	p, err := newPlan(enable, s, nil, now)
+	p, err := newPlan(enable, s, nil, atWork, now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "MAINTENANCE stays (WindowOpen)"; p.outcome != want {
-		t.Errorf("it expects %q, want %q", p.outcome, want)
+	if want := "MAINTENANCE stays (WindowOpen)"; p.outcome(atWork()) != want {
+		t.Errorf("it expects %q, want %q", p.outcome(atWork()), want)
 	}
 }
 
@@ -293,11 +297,11 @@ func TestAFlagThatIsFalseIsNoObstacleAndIsNotTakenAway(t *testing.T) {
 func TestErrorsSayWhatToDo(t *testing.T) {
 	resource := schema.GroupResource{Group: "compute.hoststatus.dev", Resource: "computeservices"}
 	refused := apierrors.NewForbidden(resource, "compute-1", errors.New(`User "ana" cannot patch resource "computeservices" in API group`))
-	if got := explain(refused, "patch", "computeservices", "").Error(); !strings.HasPrefix(got, "you lack the right to patch computeservices.compute.hoststatus.dev; the ClusterRole hoststatus-fleet-operator gives it") {
+	if got := explain(refused, "", "patch", "computeservices", "").Error(); !strings.HasPrefix(got, "you lack the right to patch computeservices.compute.hoststatus.dev; the ClusterRole hoststatus-fleet-operator gives it") {
 		t.Errorf("of a missing right it says %q", got)
 	}
 	admission := apierrors.NewForbidden(resource, "compute-1", errors.New("denied: renewed 3 s ago"))
-	if got := explain(admission, "patch", "computeservices", ""); !errors.Is(got, admission) || got.Error() != admission.Error() {
+	if got := explain(admission, "", "patch", "computeservices", ""); !errors.Is(got, admission) || got.Error() != admission.Error() {
 		t.Errorf("of a refusal by admission it says %q", got)
 	}
 }

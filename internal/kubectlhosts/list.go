@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -46,6 +45,9 @@ func (p *plugin) newList() *cobra.Command {
 		Use:     "list [HOST...]",
 		Aliases: []string{"ls"},
 		Short:   "List hosts and their status",
+		Long: `List hosts and their status, and how many servers are on each. A summary goes to
+standard error, so that scripts find one host a line; --no-headers leaves it out. On
+a terminal, what does not fit is shortened; in a pipe nothing is.`,
 		Example: `  kubectl hosts list
   kubectl hosts list --status DOWN,UNKNOWN --sort since
   kubectl hosts list -l rack=r12 -o wide
@@ -58,7 +60,7 @@ func (p *plugin) newList() *cobra.Command {
 	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "Only hosts with one of these statuses: "+strings.Join(hostStatuses, ", ")+"; "+statusNone+" is not derived yet.")
 	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most pressing first) or since (the latest change first).")
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave out the table's headers.")
-	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "End with exit code 5 if a listed host is not UP.")
+	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "End with exit code 5 if a listed host is not UP, or there is no host to list, and with 6 if no manager keeps that up to date.")
 	o.print.AddFlags(cmd)
 	cmd.Flag("output").Usage = "Output format: a table, wide, " + strings.Join(o.print.AllowedFormats(), ", ") + "."
 	complete(cmd, "output", "wide", "json", "yaml", "name")
@@ -76,28 +78,52 @@ func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error 
 	if err != nil {
 		return err
 	}
+	ctx := cmd.Context()
 	options := []client.ListOption{client.MatchingLabelsSelector{Selector: selector}}
-	if len(o.statuses) == 1 && o.statuses[0] != statusNone {
+	// Whether there is any host counts for the exit code.
+	if len(o.statuses) == 1 && o.statuses[0] != statusNone && !o.exitCode {
 		options = append(options, client.MatchingFields{"status.hostStatus": o.statuses[0]})
 	}
-	services, err := c.all(cmd.Context(), names, options...)
+	services, err := c.all(ctx, names, options...)
 	if err != nil {
 		return err
 	}
+	empty := len(services) == 0
 	if len(o.statuses) > 0 {
 		services = slices.DeleteFunc(services, func(s v1alpha1.ComputeService) bool { return !slices.Contains(o.statuses, statusWord(&s)) })
 	}
 	if err := sortHosts(services, o.sort); err != nil {
 		return err
 	}
-	if err := p.printHosts(services, o, c.now()); err != nil {
+	manager := c.lookForManager(ctx, services)
+	var servers *serverCount
+	if o.isTable() && len(services) > 0 {
+		servers = c.countServers(ctx, services, len(names) > 0)
+	}
+	sign, now := manager(), c.now()
+	p.warnOfManager(sign, now)
+	if hint := c.ownersViewHint(ctx); hint != "" && o.isTable() {
+		p.warn("%s", hint)
+	}
+	if err := p.printHosts(services, servers, o, now); err != nil {
 		return err
 	}
+	if !o.exitCode {
+		return nil
+	}
 	notUp := func(s v1alpha1.ComputeService) bool { return statusWord(&s) != string(v1alpha1.HostStatusUp) }
-	if o.exitCode && slices.ContainsFunc(services, notUp) {
+	switch {
+	case empty || slices.ContainsFunc(services, notUp):
 		return exitError{errors.New(""), ExitNotUp}
+	case sign.gone():
+		return exitError{errors.New(""), ExitNoManager}
 	}
 	return nil
+}
+
+// isTable says that the output is for people.
+func (o *listOptions) isTable() bool {
+	return *o.print.OutputFormat == "" || *o.print.OutputFormat == "wide"
 }
 
 func (o *listOptions) validate(names []string) (labels.Selector, error) {
@@ -110,7 +136,7 @@ func (o *listOptions) validate(names []string) (labels.Selector, error) {
 	if err := sortHosts(nil, o.sort); err != nil {
 		return nil, err
 	}
-	if !slices.Contains([]string{"", "wide"}, *o.print.OutputFormat) {
+	if !o.isTable() {
 		if _, err := o.print.ToPrinter(); err != nil {
 			return nil, usageError("--output: %w", err)
 		}
@@ -129,15 +155,17 @@ func parseSelector(selector string, names []string) (labels.Selector, error) {
 	return parsed, nil
 }
 
-func (p *plugin) printHosts(services []v1alpha1.ComputeService, o *listOptions, now time.Time) error {
+func (p *plugin) printHosts(services []v1alpha1.ComputeService, servers *serverCount, o *listOptions, now time.Time) error {
 	format := *o.print.OutputFormat
-	switch format {
-	case "", "wide":
+	if o.isTable() {
 		if len(services) == 0 {
 			_, _ = fmt.Fprintln(p.ErrOut, "No hosts found.")
 			return nil
 		}
-		writeHosts(p.Out, services, format == "wide", !o.noHeaders, p.colours(), now)
+		p.hostTable(services, servers, format == "wide", now).write(p.Out, !o.noHeaders)
+		if !o.noHeaders {
+			_, _ = fmt.Fprintf(p.ErrOut, "%s%s.\n", summary(services), servers.summary())
+		}
 		return nil
 	}
 	printer, err := o.print.ToPrinter()
@@ -146,31 +174,35 @@ func (p *plugin) printHosts(services []v1alpha1.ComputeService, o *listOptions, 
 	}
 	if format == "name" {
 		for i := range services {
-			if err := printer.PrintObj(&services[i], p.Out); err != nil {
+			if err := printSafely(p.Out, format, printer, &services[i]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
+	return printSafely(p.Out, format, printer, listOf(services))
+}
+
+// listOf is a list as it is printed.
+func listOf(services []v1alpha1.ComputeService) *v1alpha1.ComputeServiceList {
 	list := &v1alpha1.ComputeServiceList{Items: services}
 	if services == nil {
 		list.Items = []v1alpha1.ComputeService{}
 	}
 	list.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("ComputeServiceList"))
-	return printer.PrintObj(list, p.Out)
+	return list
 }
 
-// writeHosts writes the table.
-func writeHosts(w io.Writer, services []v1alpha1.ComputeService, wide, headers, colours bool, now time.Time) {
-	header := []string{"NAME", "HOST STATUS", "REASON", "REPORTING", "SINCE"}
+// hostTable is a row for each host.
+func (p *plugin) hostTable(services []v1alpha1.ComputeService, servers *serverCount, wide bool, now time.Time) *table {
+	t := p.newTable("NAME", "HOST STATUS", "REASON", "REPORTING", "SINCE")
 	if wide {
-		header = append(header, "LAST CHANGE", "LEASE", "LEASE DURATION", "WINDOW")
+		t.add("LAST CHANGE", "LEASE", "LEASE DURATION", "WINDOW")
 	}
-	header = append(header, "NOTE")
-	if !headers {
-		header = nil
-	}
-	var rows [][]cell
+	t.add("SERVERS", "NOTE")
+	t.shorten("NAME", middle)
+	t.shorten("LEASE", middle)
+	t.shorten("NOTE", end)
 	for i := range services {
 		s := &services[i]
 		reporting := none
@@ -191,9 +223,9 @@ func writeHosts(w io.Writer, services []v1alpha1.ComputeService, wide, headers, 
 			}
 			row = append(row, plain(changed), plain(s.HeartbeatLease().String()), plain(held), plain(showWindow(s.Spec.MaintenanceWindow)))
 		}
-		rows = append(rows, append(row, plain(note(s, now))))
+		t.rows = append(t.rows, append(row, plain(servers.on(s.Name)), plain(note(s, now))))
 	}
-	writeTable(w, "", header, rows, colours)
+	return t
 }
 
 // note is what people say about the host, as far as it counts now.
@@ -209,7 +241,7 @@ func note(s *v1alpha1.ComputeService, now time.Time) string {
 		notes = append(notes, text(w.Reason))
 	}
 	notes = slices.DeleteFunc(notes, func(n string) bool { return n == "" })
-	return printable(strings.Join(notes, "; "))
+	return clean(strings.Join(notes, "; "))
 }
 
 func showWindow(w *v1alpha1.MaintenanceWindow) string {

@@ -5,10 +5,13 @@ package kubectlhosts
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/duration"
@@ -40,10 +43,22 @@ type Report struct {
 	Disabled       *Flag                  `json:"disabled,omitempty"`
 	Lease          LeaseReport            `json:"lease"`
 	Window         *WindowReport          `json:"window,omitempty"`
+	// Manager says whether all this is kept up to date.
+	Manager ManagerReport `json:"manager"`
+	// Namespace is the only one whose servers are listed; empty for all.
+	Namespace string `json:"namespace,omitempty"`
 	// Tenants have the host's servers. It is nil if they cannot be read.
 	Tenants []TenantReport `json:"tenants"`
 	// Hints are what does not fit together, and what to do about it.
 	Hints []string `json:"hints,omitempty"`
+}
+
+// ManagerReport is about the managers, by the sign that one leaves in the host's lease
+// namespace while it is at work.
+type ManagerReport struct {
+	State ManagerState `json:"state"`
+	// LastSeen is when one was last at work. It is left out while one is.
+	LastSeen *metav1.Time `json:"lastSeen,omitempty"`
 }
 
 // Flag is something that an operator or a tool asserts.
@@ -121,10 +136,14 @@ type evidence struct {
 	// lease is nil if there is none, and leaseErr says why it could not be read.
 	lease    *coordinationv1.Lease
 	leaseErr error
-	// canary is the manager's own Lease beside the host's; nil if unknown.
-	canary     *coordinationv1.Lease
+	// manager says whether the host's status is kept up to date.
+	manager    managerSign
 	servers    []v1alpha1.Server
 	serversErr error
+	// namespace is the only one whose servers were asked for; empty for all.
+	namespace string
+	// ownersView is what there is to say of the owners' view; mostly nothing.
+	ownersView string
 }
 
 // newReport puts together what is known of a host.
@@ -138,6 +157,8 @@ func newReport(e evidence, now time.Time) *Report {
 		LastSeenUp: s.Status.LastSeenUpTime,
 		Lease:      leaseReport(e, now),
 		Window:     windowReport(s, now),
+		Manager:    managerReport(e),
+		Namespace:  e.namespace,
 	}
 	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
 		r.Reporting, r.ReportingSince = v1alpha1.HostReporting(c.Status), &c.LastTransitionTime
@@ -152,7 +173,23 @@ func newReport(e evidence, now time.Time) *Report {
 		r.Tenants = tenants(e.servers)
 	}
 	r.Why = why(r, reportingMessage(s), now)
+	if r.Manager.LastSeen != nil {
+		r.Why = "As of " + stamp(r.Manager.LastSeen.Time) + ": " + r.Why
+	}
 	r.Hints = hints(r, e, now)
+	return r
+}
+
+// managerReport says whether the host's own status is kept up to date.
+func managerReport(e evidence) ManagerReport {
+	r := ManagerReport{State: cmp.Or(e.manager.state, ManagerUnknown)}
+	seen := e.manager.lastSeen
+	if blind, ok := e.manager.blind[e.service.HeartbeatLease().Namespace]; ok {
+		r.State, seen = ManagerSilent, blind
+	}
+	if r.State == ManagerSilent && !seen.IsZero() {
+		r.LastSeen = &metav1.Time{Time: seen}
+	}
 	return r
 }
 
@@ -307,21 +344,37 @@ func hints(r *Report, e evidence, now time.Time) []string {
 	var out []string
 	hint := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	s := e.service
-	if silent, known := managerSilence(e.canary, now); known {
-		hint("The manager has not reported for %s, so this status may be out of date. Check that it runs.", human(silent))
-	}
-	if s.Status.HostStatus != nil && s.Status.ObservedGeneration < s.Generation {
+	age, renewed := r.Lease.age()
+	outOfDate := r.Manager.State == ManagerSilent || r.Manager.State == ManagerAbsent
+	switch {
+	// Without a manager nothing else that does not fit is worth a word but what the
+	// Lease says, which is of now.
+	case outOfDate && !renewed:
+		hint("Nobody keeps this status up to date.")
+	case outOfDate && age.Abs() < r.Lease.duration():
+		hint("Nobody keeps this status up to date. By its Lease the host is alive: it was renewed %s ago.", human(age))
+	case outOfDate:
+		hint("Nobody keeps this status up to date. By its Lease the host does not report: it was renewed %s ago, and that held for %s.", human(age), human(r.Lease.duration()))
+	case s.Status.HostStatus != nil && s.Status.ObservedGeneration < s.Generation:
 		hint("The status is older than the spec: the manager has not seen the last change of spec yet.")
 	}
-	age, renewed := r.Lease.age()
+	if outOfDate && s.Status.ObservedGeneration < s.Generation {
+		hint("The spec has changed since: what it says now is in no status yet.")
+	}
 	switch {
 	case !renewed:
 	case age < -maxClockSkew:
 		hint("renewTime is %s in the future, so the host's clock is wrong. That does not change its status: renewals count when they arrive.", human(-age))
+	case outOfDate:
 	case r.Reporting == v1alpha1.HostReportingTrue && age > r.Lease.duration()+maxClockSkew:
 		hint("The manager sees renewals, yet renewTime is %s old: the host's clock is slow, or the host has fallen silent this moment.", human(age))
 	case r.Reporting == v1alpha1.HostReportingFalse && age < r.Lease.duration():
 		hint("The Lease was renewed within its duration, yet the manager does not say that the host reports: the host is just back, or its clock was fast when it fell silent.")
+	}
+	if every, held := renewalInterval(e), r.Lease.duration(); every > 0 && held < 2*every {
+		hint("Renewals hold for %s, and the host renews its Lease every %s or so: one that is late makes it UNKNOWN. "+
+			"Set spec.leaseDurationSeconds to %d or more, or leave it out: then the Lease's own %s hold.",
+			human(held), human(every), int(math.Ceil(3*every.Seconds())), human(time.Duration(*e.lease.Spec.LeaseDurationSeconds)*time.Second))
 	}
 	if r.Lease.State == LeaseMissing && r.Reporting != v1alpha1.HostReportingUnknown {
 		hint("There is no Lease %s/%s now: was it deleted?", r.Lease.Namespace, r.Lease.Name)
@@ -332,7 +385,7 @@ func hints(r *Report, e evidence, now time.Time) []string {
 	if r.Reason == v1alpha1.ReasonForcedDown && renewed && !r.Since.IsZero() && r.Lease.RenewTime.After(r.Since.Time) {
 		hint("The host is said to be off, yet it renewed its Lease %s ago, after that was said: it runs. Do not fail it over; 'kubectl hosts up %s' takes the assertion back.", human(age), r.Host)
 	}
-	if behind := outOfStep(r); behind > 0 {
+	if behind := outOfStep(r); behind > 0 && !outOfDate {
 		hint("The status has not reached %s yet.", counted(behind, "server"))
 	}
 	if e.leaseErr != nil {
@@ -341,17 +394,24 @@ func hints(r *Report, e evidence, now time.Time) []string {
 	if e.serversErr != nil {
 		hint("Its servers could not be read: %v", e.serversErr)
 	}
+	if e.ownersView != "" {
+		hint("%s", strings.ToUpper(e.ownersView[:1])+e.ownersView[1:])
+	}
 	return out
 }
 
-// managerSilence says for how long no manager has renewed its canary, if that is
-// longer than the canary declares.
-func managerSilence(canary *coordinationv1.Lease, now time.Time) (time.Duration, bool) {
-	if canary == nil || canary.Spec.RenewTime == nil || canary.Spec.LeaseDurationSeconds == nil {
-		return 0, false
+// renewalInterval is about how often the host renews its Lease, which declares for how
+// long its renewer thinks that a renewal holds; zero where nobody knows. An agent renews
+// three times in that, a kubelet four times.
+func renewalInterval(e evidence) time.Duration {
+	if e.lease == nil || e.lease.Spec.LeaseDurationSeconds == nil || *e.lease.Spec.LeaseDurationSeconds <= 0 {
+		return 0
 	}
-	silent := now.Sub(canary.Spec.RenewTime.Time)
-	return silent, silent > time.Duration(*canary.Spec.LeaseDurationSeconds)*time.Second
+	declared := time.Duration(*e.lease.Spec.LeaseDurationSeconds) * time.Second
+	if e.service.HeartbeatLease().Namespace == corev1.NamespaceNodeLease {
+		return declared / 4
+	}
+	return declared / 3
 }
 
 func outOfStep(r *Report) (n int) {

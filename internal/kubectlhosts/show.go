@@ -12,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -55,40 +54,52 @@ func (p *plugin) show(cmd *cobra.Command, name, output string) error {
 	if e.service, err = c.get(ctx, name); err != nil {
 		return err
 	}
-	key := e.service.HeartbeatLease()
-	e.lease, e.leaseErr = c.lease(ctx, key)
-	if e.leaseErr == nil {
-		// It is a hint about the manager, so it may fail.
-		e.canary, _ = c.lease(ctx, client.ObjectKey{Namespace: key.Namespace, Name: v1alpha1.CanaryLeaseName})
+	services := []v1alpha1.ComputeService{*e.service}
+	manager := c.lookForManager(ctx, services)
+	e.lease, e.leaseErr = c.lease(ctx, e.service.HeartbeatLease())
+	e.namespace = *p.config.Namespace
+	e.servers, e.serversErr = c.serversOn(ctx, name, e.namespace)
+	e.ownersView = c.ownersViewHint(ctx)
+	// What looks stale is looked at for a while; meanwhile the host may renew its Lease.
+	if e.manager = manager(); e.manager.gone() && e.leaseErr == nil {
+		e.lease, e.leaseErr = c.lease(ctx, e.service.HeartbeatLease())
 	}
-	e.servers, e.serversErr = c.serversOn(ctx, name, *p.config.Namespace)
 	now := c.now()
+	p.warnOfManager(e.manager, now)
 	report := newReport(e, now)
 	switch output {
 	case "json":
-		encoder := json.NewEncoder(p.Out)
-		encoder.SetIndent("", "    ")
-		return encoder.Encode(report)
+		return safely(p.Out, output, func(w io.Writer) error {
+			encoder := json.NewEncoder(w)
+			encoder.SetIndent("", "    ")
+			return encoder.Encode(report)
+		})
 	case "yaml":
-		encoded, err := yaml.Marshal(report)
+		safe, err := cleaned(report)
 		if err != nil {
 			return fmt.Errorf("encoding the report: %w", err)
 		}
-		_, err = p.Out.Write(encoded)
-		return err
+		encoded, err := yaml.Marshal(safe)
+		if err != nil {
+			return fmt.Errorf("encoding the report: %w", err)
+		}
+		return safely(p.Out, output, func(w io.Writer) error {
+			_, err := w.Write(encoded)
+			return err
+		})
 	}
-	writeReport(p.Out, report, p.colours(), now)
+	p.writeReport(report, now)
 	return nil
 }
 
 // writeReport writes a report for people.
-func writeReport(w io.Writer, r *Report, colours bool, now time.Time) {
+func (p *plugin) writeReport(r *Report, now time.Time) {
 	line := func(label, format string, args ...any) {
-		_, _ = fmt.Fprintf(w, "%-15s%s\n", label+":", printable(fmt.Sprintf(format, args...)))
+		_, _ = fmt.Fprintf(p.Out, "%-15s%s\n", label+":", clean(fmt.Sprintf(format, args...)))
 	}
 	status := v1alpha1.HostStatus(r.HostStatus)
-	_, _ = fmt.Fprintf(w, "%-15s%s\n", "Host:", r.Host)
-	_, _ = fmt.Fprintf(w, "%-15s%s (%s)%s\n", "Host status:", paint(statusCell(&status), colours), cmp.Or(string(r.Reason), none), since(r.Since, now))
+	line("Host", "%s", r.Host)
+	_, _ = fmt.Fprintf(p.Out, "%-15s%s (%s)%s\n", "Host status:", paint(statusCell(&status), p.colours()), clean(cmp.Or(string(r.Reason), none)), since(r.Since, now))
 	line("Why", "%s", r.Why)
 	line("Reporting", "%s%s", cmp.Or(string(r.Reporting), none), since(r.ReportingSince, now))
 	line("Lease", "%s", showLease(&r.Lease))
@@ -98,19 +109,21 @@ func writeReport(w io.Writer, r *Report, colours bool, now time.Time) {
 	line("Disabled", "%s", showFlag(r.Disabled))
 	line("Window", "%s", showWindowReport(r.Window, now))
 	line("Servers", "%s", countServers(r))
-	var rows [][]cell
+	t := p.newTable("TENANT/SERVER", "STATUS", "TASK STATE", "POWER STATE", "HOST STATUS")
+	t.indent = "  "
+	t.shorten("TENANT/SERVER", middle)
 	for _, tenant := range r.Tenants {
-		rows = append(rows, []cell{plain(tenant.Namespace)})
+		t.rows = append(t.rows, []cell{plain(tenant.Namespace)})
 		for _, s := range tenant.Servers {
 			status := v1alpha1.HostStatus(s.HostStatus)
-			rows = append(rows, []cell{
+			t.rows = append(t.rows, []cell{
 				plain("  " + s.Name), plain(cmp.Or(string(s.State), none)), plain(cmp.Or(s.TaskState, none)),
 				plain(cmp.Or(string(s.PowerState), none)), statusCell(&status),
 			})
 		}
 	}
-	if len(rows) > 0 {
-		writeTable(w, "  ", []string{"TENANT/SERVER", "STATUS", "TASK STATE", "POWER STATE", "HOST STATUS"}, rows, colours)
+	if len(t.rows) > 0 {
+		t.write(p.Out, true)
 	}
 	for _, hint := range r.Hints {
 		line("Hint", "%s", hint)
@@ -159,10 +172,15 @@ func showRenewal(r *Report, now time.Time) string {
 		}
 		return fmt.Sprintf("%s ago (%s)", human(age), at)
 	}
-	if !r.LastSeenUp.IsZero() {
-		return fmt.Sprintf("%s ago (%s), as the manager last wrote it down", age(r.LastSeenUp, now), stamp(r.LastSeenUp.Time))
+	unknown := none
+	if r.Lease.State == LeaseNotReadable {
+		unknown = "unknown, for the Lease could not be read"
 	}
-	return none
+	if r.LastSeenUp.IsZero() {
+		return unknown
+	}
+	// The manager writes that down when something else changes, and renewals change nothing.
+	return fmt.Sprintf("%s; one of %s (%s ago) is on record, and there may have been others since", unknown, stamp(r.LastSeenUp.Time), age(r.LastSeenUp, now))
 }
 
 func showFlag(f *Flag) string {
@@ -209,8 +227,12 @@ func countServers(r *Report) string {
 	switch {
 	case r.Tenants == nil:
 		return "could not be read"
+	case n == 0 && r.Namespace != "":
+		return fmt.Sprintf("none in namespace %s; those of others are left out (--namespace)", r.Namespace)
 	case n == 0:
 		return none
+	case r.Namespace != "":
+		return fmt.Sprintf("%s in namespace %s; those of others are left out (--namespace)", counted(n, "server"), r.Namespace)
 	default:
 		return fmt.Sprintf("%s of %s", counted(n, "server"), counted(len(r.Tenants), "tenant"))
 	}

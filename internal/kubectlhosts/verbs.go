@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,8 +31,10 @@ const (
 // verb is a command that sets or clears a flag.
 type verb struct {
 	use, short, long, example string
-	// reason says that the verb needs one.
-	reason bool
+	// others are words under which somebody may look for it.
+	others []string
+	// reason says that the verb needs one, and cuts that one which is too long is cut.
+	reason, cuts bool
 	// wants says which hosts the verb is for, for completion.
 	wants func(*v1alpha1.ComputeService) bool
 	make  func(reason string) *change
@@ -42,14 +43,15 @@ type verb struct {
 var verbs = []verb{
 	{
 		use: "force-down HOST... --reason TEXT", short: "Assert that hosts are off: DOWN at once, and safe to fail over",
+		others: []string{"down", "off", "fence", "force", "kill"},
 		long: `Assert that hosts are off (fenced, powered down). Their status is DOWN at once, and
 whoever watches it may start their servers elsewhere. So do it only when the host
 is off. If it still reports, you are asked; without a terminal nothing is written,
 unless --yes says so.`,
 		example: `  kubectl hosts force-down compute-2 --reason "fenced by ipmi"
   kubectl hosts force-down -l rack=r12 --reason "rack r12 has no power" --yes`,
-		reason: true,
-		wants:  func(s *v1alpha1.ComputeService) bool { return !isTrue(s.Spec.ForcedDown) },
+		reason: true, cuts: true,
+		wants: func(s *v1alpha1.ComputeService) bool { return !isTrue(s.Spec.ForcedDown) },
 		make: func(reason string) *change {
 			return &change{
 				question: "Force down", done: "forced down", deadly: true, flag: "forcedDown",
@@ -65,6 +67,7 @@ unless --yes says so.`,
 	},
 	{
 		use: "up HOST...", short: "Take back that hosts are off",
+		others: []string{"unforce", "undown", "un-force-down", "on"},
 		long: `Take back what force-down, or a fencing tool, has asserted: spec.forcedDown and its
 reason are removed. The hosts are UP once they report.`,
 		example: `  kubectl hosts up compute-2`,
@@ -82,6 +85,7 @@ reason are removed. The hosts are UP once they report.`,
 	},
 	{
 		use: "disable HOST... --reason TEXT", short: "Take hosts out of service: MAINTENANCE",
+		others:  []string{"cordon", "drain", "maintenance"},
 		long:    `Take hosts out of service. Their status is MAINTENANCE until they are enabled.`,
 		example: `  kubectl hosts disable compute-3 --reason "new memory"`,
 		reason:  true,
@@ -101,6 +105,7 @@ reason are removed. The hosts are UP once they report.`,
 	},
 	{
 		use: "enable HOST...", short: "Take disabled hosts back into service",
+		others: []string{"uncordon", "undrain"},
 		long: `Take disabled hosts back into service: spec.disabled and its reason are removed. An
 open maintenance window stays open; 'kubectl hosts window HOST --clear' ends it.`,
 		example: `  kubectl hosts enable compute-3`,
@@ -122,31 +127,44 @@ func (p *plugin) newVerb(v verb) *cobra.Command {
 	w := &writer{plugin: p}
 	var reason string
 	cmd := &cobra.Command{
-		Use: v.use, Short: v.short, Long: v.long, Example: v.example,
+		SuggestFor: v.others,
+		Use:        v.use, Short: v.short, Long: v.long, Example: v.example,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: p.completeHosts(0, v.wants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if v.reason && strings.TrimSpace(reason) == "" {
 				return usageError("--reason: say why, for whoever reads the status")
 			}
-			if err := checkReason(reason); err != nil {
+			reason, err := p.fitReason(reason, v.cuts)
+			if err != nil {
 				return err
 			}
 			return w.run(cmd, args, v.make(reason))
 		},
 	}
 	if v.reason {
-		cmd.Flags().StringVar(&reason, "reason", "", "Why, for whoever reads the status; at most 256 letters.")
+		usage := "Why, for whoever reads the status; at most 256 letters."
+		if v.cuts {
+			usage = "Why, for whoever reads the status. Of more than 256 letters the rest is left out."
+		}
+		cmd.Flags().StringVar(&reason, "reason", "", usage)
 	}
 	w.addFlags(cmd)
 	return cmd
 }
 
-func checkReason(reason string) error {
-	if n := utf8.RuneCountInString(reason); n > maxReason {
-		return usageError("--reason: it has %d letters; use at most %d", n, maxReason)
+// fitReason makes a reason one that the API server takes. What is too long is refused,
+// or cut where the verb must not fail for its text.
+func (p *plugin) fitReason(reason string, cuts bool) (string, error) {
+	// The schema takes what is seen only.
+	fitting := clean(reason)
+	if n := letters(fitting); n > maxReason && !cuts {
+		return "", usageError("--reason: it has %d letters; use at most %d", n, maxReason)
+	} else if n > maxReason {
+		p.warn("--reason: it has %d letters, and %d are kept", n, maxReason)
+		fitting = string([]rune(fitting)[:maxReason-1]) + ellipsis
 	}
-	return nil
+	return fitting, nil
 }
 
 // writer carries out changes.
@@ -157,6 +175,8 @@ type writer struct {
 	yes      bool
 	print    *genericclioptions.PrintFlags
 	in       *bufio.Reader
+	// manager waits for the answer to whether anybody acts on what is written.
+	manager func() managerSign
 }
 
 func (w *writer) addFlags(cmd *cobra.Command) {
@@ -195,14 +215,20 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 		return err
 	}
 	var failed []error
+	var done []*plan
 	written := false
+	// What there is to say may take longer than to write, which somebody may wait for.
 	for _, plan := range plans {
-		done, err := w.carryOut(ctx, cluster, plan, c)
-		if err == nil {
-			written = written || done.needed && w.dryRun == "none"
-			err = w.say(done, c, printer)
-		}
+		carried, err := w.carryOut(ctx, cluster, plan, c)
 		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		written = written || carried.needed && w.dryRun == "none"
+		done = append(done, carried)
+	}
+	if len(done) > 0 {
+		if err := w.sayAll(done, c, printer, len(plans) > 1, cluster.now); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -265,6 +291,7 @@ func (w *writer) plan(ctx context.Context, cluster *cluster, names []string, c *
 	if err != nil {
 		return nil, err
 	}
+	w.manager = cluster.lookForManager(ctx, services)
 	var plans []*plan
 	for i := range services {
 		plan, err := w.planFor(ctx, cluster, &services[i], c)
@@ -276,13 +303,13 @@ func (w *writer) plan(ctx context.Context, cluster *cluster, names []string, c *
 	return plans, nil
 }
 
-func (*writer) planFor(ctx context.Context, cluster *cluster, service *v1alpha1.ComputeService, c *change) (*plan, error) {
+func (w *writer) planFor(ctx context.Context, cluster *cluster, service *v1alpha1.ComputeService, c *change) (*plan, error) {
 	if !c.deadly {
-		return newPlan(c, service, nil, cluster.now())
+		return newPlan(c, service, nil, w.manager, cluster.now())
 	}
 	// Who may not read Leases goes by the manager's word.
 	lease, _ := cluster.lease(ctx, service.HeartbeatLease())
-	return newPlan(c, service, lease, cluster.now())
+	return newPlan(c, service, lease, w.manager, cluster.now())
 }
 
 // confirm asks whatever there is to ask, once for all hosts.
@@ -377,8 +404,13 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 			p.after = written
 			return p, nil
 		}
+		if c.deadly && !isTrue(p.before.Spec.ForcedDown) && p.after.Spec.ForcedDownReason != nil && refusesOnly(err, "spec.forcedDownReason") {
+			w.warn("%s: the reason was refused, so it is left out: %v", p.before.Name, err)
+			p.after.Spec.ForcedDownReason = nil
+			continue
+		}
 		if !apierrors.IsConflict(err) || attempt == maxAttempts {
-			return nil, fmt.Errorf("%s: %w", p.before.Name, explain(err, "patch", "computeservices", ""))
+			return nil, fmt.Errorf("%s: %w", p.before.Name, cluster.explain(err, "patch", "computeservices", ""))
 		}
 		service, err := cluster.get(ctx, p.before.Name)
 		if err != nil {
@@ -400,19 +432,60 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 	}
 }
 
-// say tells what was done.
-func (w *writer) say(p *plan, c *change, printer printers.ResourcePrinter) error {
-	if p.warning != "" {
-		_, _ = fmt.Fprintf(w.ErrOut, "Warning: %s\n", printable(p.warning))
+// refusesOnly says that the API server refuses an object for one field alone.
+func refusesOnly(err error, field string) bool {
+	var status apierrors.APIStatus
+	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
+		return false
 	}
+	causes := status.Status().Details.Causes
+	for _, cause := range causes {
+		if cause.Field != field {
+			return false
+		}
+	}
+	return len(causes) > 0
+}
+
+// sayAll tells what was done, to several hosts or to one.
+func (w *writer) sayAll(done []*plan, c *change, printer printers.ResourcePrinter, several bool, now func() time.Time) error {
+	manager := w.manager()
+	if warnings := manager.warnings(now()); len(warnings) > 0 && manager.gone() {
+		w.warn("%s, so nobody acts on what is written; check that one runs", manager.noManager(now()))
+	} else {
+		w.warnOfManager(manager, now())
+	}
+	for _, p := range done {
+		if p.warning != "" {
+			w.warn("%s", p.warning)
+		}
+	}
+	format := *w.print.OutputFormat
+	if format == "json" && several {
+		var after []v1alpha1.ComputeService
+		for _, p := range done {
+			after = append(after, *p.after)
+		}
+		return printSafely(w.Out, format, printer, listOf(after))
+	}
+	for _, p := range done {
+		if err := w.say(p, c, printer, manager); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// say tells what was done to one host.
+func (w *writer) say(p *plan, c *change, printer printers.ResourcePrinter, manager managerSign) error {
 	if printer != nil {
-		return printer.PrintObj(p.after, w.Out)
+		return printSafely(w.Out, *w.print.OutputFormat, printer, p.after)
 	}
 	suffix := map[string]string{"client": " (dry run)", "server": " (server dry run)"}[w.dryRun]
 	did := c.done
 	if !p.needed {
 		did = "unchanged"
 	}
-	_, err := fmt.Fprintf(w.Out, "%s %s%s: %s\n", p.after.Name, did, suffix, printable(p.outcome))
+	_, err := fmt.Fprintf(w.Out, "%s %s%s: %s\n", p.after.Name, did, suffix, clean(p.outcome(manager)))
 	return err
 }

@@ -43,7 +43,11 @@ func (p *plugin) newWatch() *cobra.Command {
 		Long: `Print a line for each change of a host's status, of its reason, or of whether it
 reports: when, which host, from -> to, why. It lasts until Ctrl-C, and outlives lost
 connections: what has changed meanwhile is printed when the API server is back, with
-the time at which it changed.`,
+the time at which it changed. It says when no manager is at work any more, and when
+one is again: without one nothing changes.
+
+On a terminal, changes that are alike and come at once share a line, and the last line
+says that all is well while nothing changes. In a pipe each change has its own.`,
 		Example: `  kubectl hosts watch
   kubectl hosts watch -l rack=r12 -o json | jq 'select(.to == "UNKNOWN")'`,
 		Args:              cobra.ArbitraryArgs,
@@ -89,18 +93,41 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	if err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintln(p.ErrOut, summary(services))
+	if len(services) == 0 {
+		_, _ = fmt.Fprintln(p.ErrOut, "Watching; there are no hosts yet.")
+	} else {
+		_, _ = fmt.Fprintf(p.ErrOut, "Watching %s.\n", summary(services))
+	}
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
+	interactive := p.OutTerminal && o.output == "" && p.Getenv("TERM") != "dumb"
+	screen := &screen{
+		out: p.Out, notes: p.ErrOut, gathered: interactive, colours: p.colours(),
+		print: func(t Transition) error { return p.printTransition(t, o.output) },
+	}
+	defer screen.end()
+	var mu sync.Mutex
 	var broken error // for example a closed pipe
-	changes := newTransitions(services, names, c.now, func(t Transition) {
-		if err := p.printTransition(t, o.output); err != nil && broken == nil {
+	printed := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil && broken == nil {
 			broken = fmt.Errorf("printing a change: %w", err)
 			stop()
 		}
+	}
+	pulse := newPulse(c, canaryNamespaces(services), len(services) > 0, screen)
+	changes := newTransitions(services, names, c.now, func(t Transition) {
+		pulse.changed()
+		printed(screen.change(t, time.Now()))
 	})
-	connection := &connection{out: p.ErrOut}
+	connection := &connection{note: screen.note, explain: func(err error) error { return c.explain(err, "watch", "computeservices", "") }}
+	pulse.connection = connection
+	var beating sync.WaitGroup
+	defer beating.Wait()
+	defer stop()
+	beating.Go(func() { pulse.run(ctx, printed) })
 	source := &cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			list := &v1alpha1.ComputeServiceList{}
@@ -123,29 +150,48 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	}).RunWithContext(logr.NewContext(ctx, silent))
 	changes.mu.Lock()
 	defer changes.mu.Unlock()
+	mu.Lock()
+	defer mu.Unlock()
 	return broken
 }
 
-// connection tells a person when the API server is lost, and when it is back.
+// connection tells a person when the API server is lost, and when it is back: as the
+// watch finds it, and as reads beside it do. A watch may hang for long without an error.
 type connection struct {
-	out io.Writer
+	note    func(format string, args ...any)
+	explain func(error) error
 
-	mu   sync.Mutex
-	lost bool
+	mu                   sync.Mutex
+	watchLost, readsLost bool
 }
 
-func (c *connection) heard(err error) {
+// heard takes the end of a request of the watch.
+func (c *connection) heard(err error) { c.told(&c.watchLost, err) }
+
+// read takes the end of a read beside it.
+func (c *connection) read(err error) { c.told(&c.readsLost, err) }
+
+func (c *connection) told(lost *bool, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch {
-	case errors.Is(err, context.Canceled):
-	case err != nil && !c.lost:
-		c.lost = true
-		_, _ = fmt.Fprintf(c.out, "Connection lost, trying again: %v\n", explain(err, "watch", "computeservices", ""))
-	case err == nil && c.lost:
-		c.lost = false
-		_, _ = fmt.Fprintln(c.out, "Connected again.")
+	was := c.watchLost || c.readsLost
+	*lost = err != nil
+	switch is := c.watchLost || c.readsLost; {
+	case is && !was:
+		c.note("Connection lost, trying again: %v", c.explain(err))
+	case was && !is:
+		c.note("Connected again.")
 	}
+}
+
+// lost says that nothing is known now.
+func (c *connection) lost() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.watchLost || c.readsLost
 }
 
 // aliveAfter is how long a watch lasts before its connection counts as good. A
@@ -191,7 +237,7 @@ func (c *connection) follow(stream watch.Interface) watch.Interface {
 
 func (p *plugin) printTransition(t Transition, output string) error {
 	if output == "json" {
-		return json.NewEncoder(p.Out).Encode(t)
+		return safely(p.Out, output, func(w io.Writer) error { return json.NewEncoder(w).Encode(t) })
 	}
 	_, err := fmt.Fprintln(p.Out, showTransition(t, p.colours()))
 	return err
@@ -199,7 +245,7 @@ func (p *plugin) printTransition(t Transition, output string) error {
 
 // showTransition writes a change as a line.
 func showTransition(t Transition, colours bool) string {
-	words := []string{stamp(t.Time), t.Host}
+	words := []string{stamp(t.Time), clean(t.Host)}
 	status := func(s string) string {
 		status := v1alpha1.HostStatus(s)
 		return paint(statusCell(&status), colours)
@@ -215,15 +261,15 @@ func showTransition(t Transition, colours bool) string {
 		words = append(words, status(t.From), "->", status(t.To))
 	}
 	if t.Why != "" && t.Event != "Deleted" {
-		words = append(words, string(t.Why))
+		words = append(words, clean(string(t.Why)))
 	}
 	if t.ReportingFrom != t.ReportingTo && t.Event == "Changed" {
-		words = append(words, fmt.Sprintf("(reporting: %s -> %s)", cmp.Or(t.ReportingFrom, none), cmp.Or(t.ReportingTo, none)))
+		words = append(words, clean(fmt.Sprintf("(reporting: %s -> %s)", cmp.Or(t.ReportingFrom, none), cmp.Or(t.ReportingTo, none))))
 	}
 	return strings.Join(words, "  ")
 }
 
-// summary says what there is before any change.
+// summary counts hosts by their status.
 func summary(services []v1alpha1.ComputeService) string {
 	count := map[string]int{}
 	for i := range services {
@@ -235,10 +281,7 @@ func summary(services []v1alpha1.ComputeService) string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, status))
 		}
 	}
-	if len(parts) == 0 {
-		return "Watching; there are no hosts yet."
-	}
-	return fmt.Sprintf("Watching %s: %s.", counted(len(services), "host"), strings.Join(parts, ", "))
+	return fmt.Sprintf("%s: %s", counted(len(services), "host"), strings.Join(parts, ", "))
 }
 
 // state is what watch compares of a host.

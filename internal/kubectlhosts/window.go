@@ -3,6 +3,8 @@
 package kubectlhosts
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,9 +12,8 @@ import (
 )
 
 type windowOptions struct {
-	start, end, reason string
-	length             time.Duration
-	clear              bool
+	start, end, length, reason string
+	clear                      bool
 }
 
 func (p *plugin) newWindow() *cobra.Command {
@@ -25,7 +26,7 @@ func (p *plugin) newWindow() *cobra.Command {
 host status is NEEDS_MAINTENANCE, then MAINTENANCE until it closes.
 
 A time is RFC 3339 with its zone (2027-01-10T22:00:00Z), or from now (2h or +2h,
-30m, now). What is not given stays as the host's window has it; a host without a
+30m, 1d, now); a day is 24 hours. What is not given stays as the host's window has it; a host without a
 window, or with one that is over, gets one that starts now. A window without an end
 stays open until it is removed.`,
 		Example: `  kubectl hosts window compute-3 --start +2h --for 1h --reason "new memory"
@@ -35,7 +36,7 @@ stays open until it is removed.`,
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: p.completeHosts(0, nil),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := o.change(cmd.Flags().Changed)
+			c, err := o.change(p, cmd.Flags().Changed)
 			if err != nil {
 				return err
 			}
@@ -44,7 +45,7 @@ stays open until it is removed.`,
 	}
 	cmd.Flags().StringVar(&o.start, "start", "", "When the host goes into maintenance.")
 	cmd.Flags().StringVar(&o.end, "end", "", "When the maintenance is over; never takes the end away.")
-	cmd.Flags().DurationVar(&o.length, "for", 0, "How long the window is, instead of --end; for example 90m.")
+	cmd.Flags().StringVar(&o.length, "for", "", "How long the window is, instead of --end; for example 90m, 1d or 1d12h.")
 	cmd.Flags().StringVar(&o.reason, "reason", "", "What the maintenance is for, at most 256 letters.")
 	cmd.Flags().BoolVar(&o.clear, "clear", false, "Remove the window.")
 	w.addFlags(cmd)
@@ -52,8 +53,8 @@ stays open until it is removed.`,
 }
 
 // change turns the flags into a change. given says which flags there are.
-func (o *windowOptions) change(given func(string) bool) (*change, error) {
-	w := &windowChange{clear: o.clear, length: o.length}
+func (o *windowOptions) change(p *plugin, given func(string) bool) (*change, error) {
+	w := &windowChange{clear: o.clear}
 	switch {
 	case o.clear && (given("start") || given("end") || given("for") || given("reason")):
 		return nil, usageError("--clear: it removes the window, so give no other flag of it")
@@ -61,8 +62,16 @@ func (o *windowOptions) change(given func(string) bool) (*change, error) {
 		return nil, usageError("give --start, --end, --for or --reason, or --clear to remove the window")
 	case given("for") && given("end"):
 		return nil, usageError("--for: --end says already when the window ends; give one of them")
-	case given("for") && o.length < time.Second:
-		return nil, usageError("--for: %s is too short; use at least 1s", o.length)
+	}
+	if given("for") {
+		length, err := parseDuration(o.length)
+		if err != nil {
+			return nil, usageError("--for: %q is not a duration; write it as 90m, 2h, 1d or 1d12h", o.length)
+		}
+		if length < time.Second {
+			return nil, usageError("--for: %s is too short; use at least 1s", length)
+		}
+		w.length = length
 	}
 	if given("start") {
 		start, err := parseMoment("--start", o.start)
@@ -81,10 +90,11 @@ func (o *windowOptions) change(given func(string) bool) (*change, error) {
 		w.end = &end
 	}
 	if given("reason") {
-		if err := checkReason(o.reason); err != nil {
+		reason, err := p.fitReason(o.reason, false)
+		if err != nil {
 			return nil, err
 		}
-		w.reason = &o.reason
+		w.reason = &reason
 	}
 	c := &change{question: "Set the maintenance window of", done: "window set", flag: "maintenanceWindow", apply: w.apply, already: w.already, detail: w.detail}
 	if o.clear {
@@ -114,9 +124,45 @@ func parseMoment(flag, text string) (moment, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return moment{at: t}, nil
 	}
-	d, err := time.ParseDuration(strings.TrimPrefix(text, "+"))
+	d, err := parseDuration(text)
 	if err != nil {
-		return moment{}, usageError("%s: %q is not a time; write it with its zone, as 2027-01-10T22:00:00Z, or from now, as +2h or 30m", flag, text)
+		return moment{}, usageError("%s: %q is not a time; write it with its zone, as 2027-01-10T22:00:00Z, or from now, as +2h, 30m or 1d", flag, text)
 	}
 	return moment{from: d}, nil
+}
+
+// day is one of a duration, whatever the clocks do that night.
+const day = 24 * time.Hour
+
+// maxDays keeps days from overflowing.
+const maxDays = 100_000
+
+// parseDuration reads a duration that may begin with days: 1d, 1d12h, +2h.
+func parseDuration(text string) (time.Duration, error) {
+	rest := strings.TrimPrefix(text, "+")
+	sign := time.Duration(1)
+	if cut, ok := strings.CutPrefix(rest, "-"); ok {
+		sign, rest = -1, cut
+	}
+	if strings.HasPrefix(rest, "-") || strings.HasPrefix(rest, "+") {
+		return 0, fmt.Errorf("%q has two signs", text)
+	}
+	count, after, ok := strings.Cut(rest, "d")
+	if !ok {
+		d, err := time.ParseDuration(rest)
+		return sign * d, err
+	}
+	days, err := strconv.ParseFloat(count, 64)
+	if err != nil || !(days >= 0 && days <= maxDays) {
+		return 0, fmt.Errorf("%q is no number of days", count)
+	}
+	total := time.Duration(days * float64(day))
+	if after != "" {
+		d, err := time.ParseDuration(after)
+		if err != nil || d < 0 {
+			return 0, fmt.Errorf("%q is no duration", after)
+		}
+		total += d
+	}
+	return sign * total, nil
 }

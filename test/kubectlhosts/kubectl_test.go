@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -33,6 +34,8 @@ func asPlugin(t *testing.T, args ...string) (out, errOut string, code int) {
 
 func TestKubectlFindsThePluginAndPassesItsExitCodeOn(t *testing.T) {
 	fleet(t)
+	must(t, sign(t.Context(), time.Now(), time.Hour))
+	defer func() { must(t, sign(t.Context(), now, time.Hour)) }()
 	for _, step := range []struct {
 		args []string
 		code int
@@ -106,6 +109,8 @@ func terminal(t *testing.T) (person, program *os.File) {
 
 func TestAtATerminalThePluginAsksAndColours(t *testing.T) {
 	up("compute-1").make(t)
+	must(t, sign(t.Context(), time.Now(), time.Hour))
+	defer func() { must(t, sign(t.Context(), now, time.Hour)) }()
 	person, program := terminal(t)
 	cmd := kubectl(t.Context(), "hosts", "force-down", "compute-1", "--reason", "no power")
 	// The Lease's time is the tests' own; by the real clock it is old, and the

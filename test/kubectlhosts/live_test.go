@@ -118,15 +118,12 @@ func startManager(t *testing.T) {
 	must(t, p.Start())
 	t.Cleanup(func() {
 		p.Stop()
-		for _, key := range []client.ObjectKey{
-			{Namespace: v1alpha1.DefaultLeaseNamespace, Name: v1alpha1.CanaryLeaseName},
-			{Namespace: v1alpha1.DefaultLeaseNamespace, Name: v1alpha1.LeaderLeaseName},
-			{Namespace: "hoststatus-system", Name: v1alpha1.LeaderLeaseName},
-		} {
-			lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+		for _, namespace := range []string{v1alpha1.DefaultLeaseNamespace, "hoststatus-system"} {
+			lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.LeaderLeaseName}}
 			if err := client.IgnoreNotFound(env.admin.Delete(context.Background(), lease)); err != nil {
 				t.Error(err)
 			}
 		}
+		must(t, sign(context.Background(), now, time.Hour))
 	})
 }

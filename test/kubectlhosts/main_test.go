@@ -25,6 +25,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -112,8 +113,40 @@ func start(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	env.admin, err = client.New(config, client.Options{Scheme: all})
-	return err
+	if env.admin, err = client.New(config, client.Options{Scheme: all}); err != nil {
+		return err
+	}
+	return sign(ctx, now, time.Hour)
+}
+
+// sign leaves the sign of a manager that is at work.
+func sign(ctx context.Context, renewed time.Time, holds time.Duration) error {
+	canary := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: v1alpha1.CanaryLeaseName}}
+	spec := coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: renewed}, LeaseDurationSeconds: ptr.To(int32(holds / time.Second))}
+	err := env.admin.Get(ctx, client.ObjectKeyFromObject(canary), canary)
+	canary.Spec = spec
+	if apierrors.IsNotFound(err) {
+		return env.admin.Create(ctx, canary)
+	}
+	if err != nil {
+		return err
+	}
+	return env.admin.Update(ctx, canary)
+}
+
+// managerAt lets the last sign of a manager be of some time, until the test ends.
+func managerAt(t *testing.T, renewed time.Time) {
+	t.Helper()
+	must(t, sign(t.Context(), renewed, 15*time.Second))
+	t.Cleanup(func() { must(t, sign(context.Background(), now, time.Hour)) })
+}
+
+// noManager lets there be no sign of any manager until the test ends.
+func noManager(t *testing.T) {
+	t.Helper()
+	canary := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: v1alpha1.CanaryLeaseName}}
+	must(t, env.admin.Delete(t.Context(), canary))
+	t.Cleanup(func() { must(t, sign(context.Background(), now, time.Hour)) })
 }
 
 // install retries, because a new CRD takes a moment to be served.
@@ -148,6 +181,8 @@ type session struct {
 	terminal bool
 	answers  io.Reader
 	environ  map[string]string
+	// width is that of the terminal; 0 for any.
+	width int
 
 	transcript bytes.Buffer
 }
@@ -216,6 +251,9 @@ func (s *session) environment(out, errOut io.Writer) plugin.Environment {
 		InTerminal: s.terminal, OutTerminal: s.terminal,
 		Getenv: func(name string) string { return s.environ[name] },
 		Now:    func() time.Time { return now },
+		// The managers of these tests are at work, or are not.
+		ManagerPatience: time.Millisecond,
+		Width:           func() int { return s.width },
 	}
 }
 
@@ -235,6 +273,7 @@ var warning = regexp.MustCompile(`(?m)^2> Warning: `)
 func (s *session) golden(t *testing.T) {
 	t.Helper()
 	got := serverMade.ReplaceAll(s.transcript.Bytes(), []byte("${1}${2}..${2}"))
+	got = bytes.ReplaceAll(got, []byte(env.cluster.URL), []byte("https://10.0.0.1:6443"))
 	path := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "-")+".golden")
 	if *update {
 		must(t, os.WriteFile(path, got, 0o644))

@@ -47,6 +47,10 @@ func fleet(t *testing.T) {
 
 func TestListTellsHowEachHostIs(t *testing.T) {
 	fleet(t)
+	tenant(t, "team-a", "team-b")
+	server(t, "team-b", "api-2", "compute-2", v1alpha1.HostStatusDown)
+	server(t, "team-a", "web-10", "compute-2", v1alpha1.HostStatusDown)
+	server(t, "team-a", "web-1", "compute-1", v1alpha1.HostStatusUp)
 	host{name: "compute-6"}.make(t) // the manager has not seen it
 	s := newSession()
 	for _, args := range [][]string{
@@ -72,7 +76,13 @@ func TestListTellsHowEachHostIs(t *testing.T) {
 
 func TestListColoursTheStatusForPeopleOnly(t *testing.T) {
 	fleet(t)
+	tenant(t, "team-a", "team-b")
+	server(t, "team-b", "api-2", "compute-2", v1alpha1.HostStatusDown)
+	server(t, "team-a", "web-2", "compute-2", v1alpha1.HostStatusDown)
+	server(t, "team-a", "web-10", "compute-2", v1alpha1.HostStatusUnknown)
+	server(t, "team-a", "web-1", "compute-1", v1alpha1.HostStatusUp)
 	s := newSession()
+	s.run(t.Context(), "list", "--color", "never")
 	s.run(t.Context(), "list", "--color", "always")
 	s.terminal = true
 	s.run(t.Context(), "list")
@@ -139,10 +149,29 @@ func TestShowTellsWhatDoesNotFitTogether(t *testing.T) {
 	stale.make(t)
 	s := newSession()
 	s.run(t.Context(), "disable", "not-seen-yet", "--reason", "new memory")
-	lease(t, v1alpha1.DefaultLeaseNamespace, v1alpha1.CanaryLeaseName, 3*time.Minute, 15)
 	for _, name := range []string{"clock-ahead", "clock-behind", "just-back", "said-to-be-off", "lease-deleted", "node-1", "not-seen-yet"} {
 		s.run(t.Context(), "show", name)
 	}
+	s.golden(t)
+}
+
+func TestNothingIsShownAsNewThatNobodyKeepsUpToDate(t *testing.T) {
+	up("compute-1").make(t)
+	s := newSession()
+	managerAt(t, now.Add(-26*time.Hour))
+	for _, args := range [][]string{
+		{"list", "--exit-code"},
+		{"show", "compute-1"},
+		{"disable", "compute-1", "--reason", "new memory"},
+		{"show", "compute-1"},
+		{"enable", "compute-1"},
+		{"force-down", "compute-1", "--reason", "no power", "--yes"},
+		{"up", "compute-1", "--dry-run=client"},
+	} {
+		s.run(t.Context(), args...)
+	}
+	noManager(t)
+	s.run(t.Context(), "list")
 	s.golden(t)
 }
 
@@ -175,6 +204,8 @@ func TestWrongUsageAsksNobody(t *testing.T) {
 		{"window", "compute-1", "--start", "2027-01-10T22:00:00"},
 		{"window", "compute-1", "--end", "1h", "--for", "1h"},
 		{"window", "compute-1", "--for", "-1h"},
+		{"window", "compute-1", "--for", "1w"},
+		{"down", "compute-1"},
 		{"window", "compute-1", "--clear", "--start", "1h"},
 	} {
 		if code := s.run(t.Context(), args...); code != 2 {

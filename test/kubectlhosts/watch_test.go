@@ -43,12 +43,16 @@ type watching struct {
 
 func startWatch(t *testing.T, kubeconfig string, args ...string) *watching {
 	t.Helper()
+	return newSession().watch(t, kubeconfig, args...)
+}
+
+func (s *session) watch(t *testing.T, kubeconfig string, args ...string) *watching {
+	t.Helper()
 	outReader, out := io.Pipe()
 	errReader, errOut := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
 	code := make(chan int, 1)
 	go func() {
-		s := newSession()
 		code <- plugin.Run(ctx, s.environment(out, errOut), append([]string{"watch", "--kubeconfig=" + kubeconfig}, args...))
 		_ = out.Close()
 		_ = errOut.Close()
@@ -268,5 +272,46 @@ func TestWatchEndsWithItsReader(t *testing.T) {
 	expectLines(t, told, "error: printing a change: io: read/write on closed pipe")
 	if got := <-code; got != 1 {
 		t.Errorf("it ends with %d", got)
+	}
+}
+
+func TestWatchSaysWhenTheManagerIsGoneAndBack(t *testing.T) {
+	up("compute-1").make(t)
+	t.Cleanup(func() { must(t, sign(context.Background(), now, time.Hour)) })
+	must(t, sign(t.Context(), now, time.Second))
+	w := startWatch(t, env.kubeconfig)
+	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
+		"Warning: no hoststatus manager has been at work since 2026-10-01T12:00:00Z (0s ago), so no host changes; check that one runs")
+	must(t, sign(t.Context(), now.Add(time.Minute), time.Hour))
+	expectLines(t, w.notes, "A hoststatus manager is at work again.")
+	w.stop()
+
+	// One that was gone before.
+	must(t, sign(t.Context(), now.Add(-time.Hour), time.Second))
+	w = startWatch(t, env.kubeconfig)
+	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
+		"Warning: no hoststatus manager has been at work since 2026-10-01T11:00:00Z (60m ago), and what is shown is of then; check that one runs")
+}
+
+func TestWatchOnATerminalShowsASignOfLife(t *testing.T) {
+	up("compute-1").make(t)
+	s := newSession()
+	s.terminal, s.environ = true, map[string]string{"NO_COLOR": "1"}
+	reader, out := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	code := make(chan int, 1)
+	go func() {
+		code <- plugin.Run(ctx, s.environment(out, io.Discard), []string{"watch", "--kubeconfig=" + env.kubeconfig})
+		_ = out.Close()
+	}()
+	if seen := readUntil(t, reader, "; a manager is at work"); !strings.Contains(seen, "\r\x1b[K12:00:00Z  no change for ") {
+		t.Errorf("the sign of life is %q", seen)
+	}
+	becomes(t, "compute-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionTrue, time.Second)
+	readUntil(t, reader, "\r\x1b[K2026-10-01T12:00:01Z  compute-1  UP  ->  UNKNOWN  LeaseExpired\n")
+	cancel()
+	_, _ = io.Copy(io.Discard, reader)
+	if got := <-code; got != 0 {
+		t.Errorf("Ctrl-C ends it with %d", got)
 	}
 }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/cli-runtime/pkg/printers"
+
+	"hoststatus.dev/hoststatus/internal/printable"
+)
+
+// clean makes what somebody wrote into an object safe for a terminal, and brings it on
+// one line.
+func clean(text string) string {
+	return printable.Clean(strings.Map(func(r rune) rune {
+		if unicode.IsSpace(r) {
+			return ' '
+		}
+		return r
+	}, text))
+}
+
+// cleanLines makes text safe whose lines and indentation are our own.
+func cleanLines(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || isPlain(r) {
+			return r
+		}
+		safe, _ := utf8.DecodeRuneInString(printable.Clean(string(r)))
+		return safe
+	}, text)
+}
+
+// isPlain says that r is a letter of ASCII, as nearly all are.
+func isPlain(r rune) bool { return r >= ' ' && r < 0x7f }
+
+// cleanWriter lets nothing through that drives a terminal. Each Write has whole letters.
+type cleanWriter struct{ io.Writer }
+
+// Write implements io.Writer.
+func (w cleanWriter) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.Writer, cleanLines(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// escapeJSON writes what drives a terminal as \uXXXX, which means the same: in JSON it
+// stands in strings only. encoding/json leaves DEL, C1 and bidirectional marks as they are.
+func escapeJSON(encoded string) string {
+	var out strings.Builder
+	for _, r := range encoded {
+		switch {
+		case r == '\n' || isPlain(r) || r == utf8.RuneError || printable.Clean(string(r)) == string(r):
+			out.WriteRune(r)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			_, _ = fmt.Fprintf(&out, `\u%04x\u%04x`, high, low)
+		default:
+			_, _ = fmt.Fprintf(&out, `\u%04x`, r)
+		}
+	}
+	return out.String()
+}
+
+// cleanValue makes each string in a decoded JSON value safe, keeping its lines.
+func cleanValue(value any) any {
+	switch v := value.(type) {
+	case string:
+		return cleanLines(v)
+	case []any:
+		for i := range v {
+			v[i] = cleanValue(v[i])
+		}
+	case map[string]any:
+		for key := range v {
+			v[key] = cleanValue(v[key])
+		}
+	}
+	return value
+}
+
+// cleaned returns value as JSON decodes it, with safe strings. Encoders of YAML refuse
+// some others altogether, so that one reason could keep all hosts from being printed.
+func cleaned(value any) (any, error) {
+	encoded, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(encoded))
+	decoder.UseNumber()
+	var decoded any
+	if err := decoder.Decode(&decoded); err != nil {
+		return nil, err
+	}
+	return cleanValue(decoded), nil
+}
+
+// isJSON says that a format is JSON, which can keep every letter.
+func isJSON(format string) bool {
+	return format == "json" || strings.HasPrefix(format, "jsonpath-as-json")
+}
+
+// safely prints in a format for scripts, which a person may look at all the same. JSON
+// keeps every letter; other formats get U+FFFD for what drives a terminal.
+func safely(w io.Writer, format string, print func(io.Writer) error) error {
+	var raw bytes.Buffer
+	if err := print(&raw); err != nil {
+		return err
+	}
+	safe := cleanLines
+	if isJSON(format) {
+		safe = escapeJSON
+	}
+	_, err := io.WriteString(w, safe(raw.String()))
+	return err
+}
+
+// printSafely prints an object.
+func printSafely(w io.Writer, format string, printer printers.ResourcePrinter, obj runtime.Object) error {
+	if !isJSON(format) {
+		safe, err := cleaned(obj)
+		if err != nil {
+			return fmt.Errorf("encoding %T: %w", obj, err)
+		}
+		encoded, err := json.Marshal(safe)
+		if err != nil {
+			return fmt.Errorf("encoding %T: %w", obj, err)
+		}
+		obj = obj.DeepCopyObject()
+		if err := json.Unmarshal(encoded, obj); err != nil {
+			return fmt.Errorf("decoding %T: %w", obj, err)
+		}
+	}
+	return safely(w, format, func(w io.Writer) error { return printer.PrintObj(obj, w) })
+}

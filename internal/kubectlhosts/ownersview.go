@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// ownersView is the APIService by which kube-apiserver finds the owners' view.
+const ownersView = "v1alpha1.tenant.hoststatus.dev"
+
+// ownersViewHint says that the owners' view is away, which changes what the plain word
+// servers means: kubectl then finds the custom resource, and remembers that. It returns
+// "" where all is well, where there is no such view, and to whom may not read that.
+func (c *cluster) ownersViewHint(ctx context.Context) string {
+	body, err := c.raw.Get().AbsPath("apis", "apiregistration.k8s.io", "v1", "apiservices", ownersView).Do(ctx).Raw()
+	if err != nil {
+		return ""
+	}
+	var service struct {
+		Status struct {
+			Conditions []metav1.Condition `json:"conditions"`
+		} `json:"status"`
+	}
+	if err := json.Unmarshal(body, &service); err != nil {
+		return ""
+	}
+	for _, condition := range service.Status.Conditions {
+		if condition.Type == "Available" && condition.Status != metav1.ConditionTrue {
+			return fmt.Sprintf("the owners' view is not available (APIService %s: %s). Until it is, 'kubectl get servers' means the custom resource: "+
+				"owners are refused, and you see another table. 'kubectl get servers.tenant.hoststatus.dev' always means the view, and 'servers.compute' the custom resource.",
+				ownersView, condition.Reason)
+		}
+	}
+	return ""
+}

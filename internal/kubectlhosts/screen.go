@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const (
+	// eraseLine goes to the beginning of a terminal's line, and clears it.
+	eraseLine = "\r\x1b[K"
+	// gatherFor is how long changes that are alike are gathered into one line.
+	gatherFor = 2 * time.Second
+	// maxGathered is how many hosts a line names.
+	maxGathered = 10
+)
+
+// screen is where a watch writes: changes, notes about the watch itself, and on a
+// terminal a last line that is written over, as a sign of life.
+type screen struct {
+	out, notes io.Writer
+	// print writes a change, and gathered says that changes which are alike share a line.
+	print    func(Transition) error
+	gathered bool
+	colours  bool
+
+	mu sync.Mutex
+	// signed is the sign of life that is the last line; empty for none.
+	signed string
+	// alike are the changes that wait to be written, by what they have in common.
+	alike map[kind]*gathering
+	err   error
+}
+
+// kind is what changes have in common that share a line.
+type kind struct {
+	event, from, to string
+	why             v1alpha1.HostStatusReason
+	reportingFrom   v1alpha1.HostReporting
+	reportingTo     v1alpha1.HostReporting
+}
+
+// gathering is changes of one kind. The first was written as it came.
+type gathering struct {
+	begun   time.Time
+	waiting []Transition
+}
+
+// change writes a change. On a terminal the first of a kind is written at once, and what
+// is like it and comes soon after follows in one line.
+func (s *screen) change(t Transition, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.gathered {
+		s.erase()
+		return s.print(t)
+	}
+	s.flush(now)
+	// What is told of a host is told in order.
+	for k, g := range s.alike {
+		if slices.ContainsFunc(g.waiting, func(w Transition) bool { return w.Host == t.Host }) {
+			s.write(g)
+			delete(s.alike, k)
+		}
+	}
+	k := kind{t.Event, t.From, t.To, t.Why, t.ReportingFrom, t.ReportingTo}
+	if g := s.alike[k]; g != nil {
+		g.waiting = append(g.waiting, t)
+		return s.err
+	}
+	if s.alike == nil {
+		s.alike = map[kind]*gathering{}
+	}
+	s.alike[k] = &gathering{begun: now}
+	s.erase()
+	if err := s.print(t); err != nil && s.err == nil {
+		s.err = err
+	}
+	return s.err
+}
+
+// tick writes what has waited long enough, and then the sign of life.
+func (s *screen) tick(sign string, now time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flush(now)
+	if s.gathered && sign != s.signed && sign != "" && s.err == nil {
+		s.signed = sign
+		_, s.err = io.WriteString(s.out, eraseLine+sign)
+	}
+	return s.err
+}
+
+// end writes what waits, and leaves the terminal as it should be.
+func (s *screen) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flush(time.Time{})
+	s.erase()
+}
+
+// note tells a person of the watch itself.
+func (s *screen) note(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flush(time.Time{})
+	s.erase()
+	_, _ = fmt.Fprintf(s.notes, format+"\n", args...)
+}
+
+func (s *screen) erase() {
+	if s.signed != "" {
+		s.signed = ""
+		_, _ = io.WriteString(s.out, eraseLine)
+	}
+}
+
+// flush writes what has waited since before now-gatherFor; all of it if now is zero.
+func (s *screen) flush(now time.Time) {
+	for k, g := range s.alike {
+		if !now.IsZero() && now.Sub(g.begun) < gatherFor {
+			continue
+		}
+		if len(g.waiting) == 0 {
+			delete(s.alike, k)
+			continue
+		}
+		s.write(g)
+		g.begun = now
+	}
+}
+
+// write writes the changes of a gathering as one line.
+func (s *screen) write(g *gathering) {
+	if len(g.waiting) == 0 || s.err != nil {
+		return
+	}
+	s.erase()
+	if len(g.waiting) == 1 {
+		s.err = s.print(g.waiting[0])
+	} else {
+		_, s.err = fmt.Fprintln(s.out, showGathered(g.waiting, s.colours))
+	}
+	g.waiting = nil
+}
+
+// showGathered writes changes that are alike as a line, with the time of the first.
+func showGathered(changes []Transition, colours bool) string {
+	var names []string
+	first := changes[0]
+	for _, t := range changes {
+		names = append(names, t.Host)
+		if t.Time.Before(first.Time) {
+			first.Time = t.Time
+		}
+	}
+	slices.SortFunc(names, compareNames)
+	first.Host = fmt.Sprintf("%d more", len(names))
+	line := showTransition(first, colours)
+	rest := ""
+	if len(names) > maxGathered {
+		rest = fmt.Sprintf(" and %d more", len(names)-maxGathered)
+		names = names[:maxGathered]
+	}
+	return line + ": " + clean(strings.Join(names, ", ")) + rest
+}

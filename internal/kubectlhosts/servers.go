@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kubectlhosts
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/rest"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+const (
+	// asTable asks for printed columns in place of objects: a tenth of the bytes.
+	asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
+	// maxAskedByHost is how many named hosts are asked for their servers one by one.
+	maxAskedByHost = 10
+)
+
+// serverCount is how many servers each host has. Nil says that nobody has counted.
+type serverCount struct {
+	byHost map[string]int
+	total  int
+	// err says why they could not be counted.
+	err error
+}
+
+// on says how many servers a host has.
+func (s *serverCount) on(host string) string {
+	if s == nil || s.err != nil {
+		return "?"
+	}
+	return strconv.Itoa(s.byHost[host])
+}
+
+// summary is the end of a sentence about hosts.
+func (s *serverCount) summary() string {
+	switch {
+	case s == nil:
+		return ""
+	case s.err != nil:
+		return "; their servers could not be counted: " + s.err.Error()
+	default:
+		return "; " + counted(s.total, "server")
+	}
+}
+
+// countServers counts the servers of hosts. Of a few that were named it asks for theirs
+// only.
+func (c *cluster) countServers(ctx context.Context, services []v1alpha1.ComputeService, named bool) *serverCount {
+	selectors := []string{""}
+	if named && len(services) <= maxAskedByHost {
+		selectors = nil
+		for i := range services {
+			selectors = append(selectors, fields.OneTermEqualSelector(v1alpha1.ServerHostField, services[i].Name).String())
+		}
+	}
+	all := map[string]int{}
+	for _, selector := range selectors {
+		if err := c.countByHost(ctx, selector, all); err != nil {
+			return &serverCount{err: c.explain(err, "list", "servers", "")}
+		}
+	}
+	count := &serverCount{byHost: map[string]int{}}
+	for i := range services {
+		name := services[i].Name
+		count.byHost[name] = all[name]
+		count.total += all[name]
+	}
+	return count
+}
+
+// countByHost adds the servers that a field selector chooses, by their column Host.
+func (c *cluster) countByHost(ctx context.Context, selector string, count map[string]int) error {
+	next := ""
+	for {
+		request := c.raw.Get().AbsPath("apis", v1alpha1.SchemeGroupVersion.Group, v1alpha1.SchemeGroupVersion.Version, "servers").
+			SetHeader("Accept", asTable).
+			Param("includeObject", string(metav1.IncludeNone)).
+			Param("limit", strconv.Itoa(listPage))
+		if selector != "" {
+			request = request.Param("fieldSelector", selector)
+		}
+		if next != "" {
+			request = request.Param("continue", next)
+		}
+		result := request.Do(ctx)
+		if err := result.Error(); err != nil {
+			return err
+		}
+		body, err := result.Raw()
+		if err != nil {
+			return err
+		}
+		var page metav1.Table
+		if err := json.Unmarshal(body, &page); err != nil {
+			return fmt.Errorf("decoding a page of servers: %w", err)
+		}
+		column := slices.IndexFunc(page.ColumnDefinitions, func(d metav1.TableColumnDefinition) bool { return d.Name == "Host" })
+		for _, row := range page.Rows {
+			if column < 0 || column >= len(row.Cells) {
+				return fmt.Errorf("the API server lists servers without their column Host")
+			}
+			if host, ok := row.Cells[column].(string); ok {
+				count[host]++
+			}
+		}
+		if next = page.Continue; next == "" {
+			return nil
+		}
+	}
+}
+
+// rawClient makes requests whose answers are no objects of ours.
+func rawClient(config *rest.Config) (rest.Interface, error) {
+	config = rest.CopyConfig(config)
+	config.GroupVersion = &v1alpha1.SchemeGroupVersion
+	// Errors are decoded, and nothing else.
+	errors := runtime.NewScheme()
+	metav1.AddToGroupVersion(errors, schema.GroupVersion{Version: "v1"})
+	config.NegotiatedSerializer = serializer.NewCodecFactory(errors).WithoutConversion()
+	client, err := rest.UnversionedRESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("making a client: %w", err)
+	}
+	return client, nil
+}
