@@ -97,9 +97,9 @@ func (p *plugin) check(ctx context.Context, o *checkOptions) error {
 			answer = f.err.Error()
 			failed++
 		}
-		rows[i] = []cell{plain(f.what), plain(printable(answer))}
+		rows[i] = []cell{plain(f.what), plain(answer)}
 	}
-	writeTable(p.Out, "", nil, rows, false)
+	(&table{rows: rows}).write(p.Out, false)
 	if failed > 0 {
 		return fmt.Errorf("%d of %d checks failed", failed, len(findings))
 	}
@@ -144,7 +144,7 @@ func (k *check) look(ctx context.Context) (findings []finding) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkRequest)
 	defer cancel()
 	err := k.List(ctx, &v1alpha1.ComputeServiceList{}, client.Limit(1))
-	findings = append(findings, finding{"custom resources", explain(err, "list", "computeservices", "")})
+	findings = append(findings, finding{"custom resources", k.explain(err, "list", "computeservices", "")})
 	for _, namespace := range unique(k.options.leaseNamespaces) {
 		findings = append(findings, finding{"manager, by its canary in " + namespace, k.canary(ctx, namespace)})
 	}
