@@ -261,7 +261,27 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		}
 		c.stillTrusted(t)
 	})
+	t.Run("uninstall first removes what leads to the processes", func(t *testing.T) {
+		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
+		c.checkOrderOfDeletion(t)
+		c.checkGone(t, chart(t, append(valuesFromDocs(t, "install.md", "upgrade"), valuesFromDocs(t, "nodes-as-hosts.md", "upgrade")...)...))
+	})
+	t.Run("what was kept is whole, and a namespace can be deleted", func(t *testing.T) {
+		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
+			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
+		}
+		c.must(t, "get", "namespace", "hoststatus-leases")
+		c.must(t, "create", "namespace", "short-lived")
+		c.must(t, "delete", "namespace", "short-lived", "--timeout=30s")
+	})
+	t.Run("an installation takes up what was kept", func(t *testing.T) {
+		c.helm(t, "install", release, path, "--namespace="+namespace, registry)
+		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
+			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
+		}
+	})
 	t.Run("the mirror switched off leaves kubelets their readers as long as a host needs them", func(t *testing.T) {
+		c.helm(t, fromDocs(t, "nodes-as-hosts.md", "upgrade", path)...)
 		c.must(t, "patch", "computeservice", "compute-1", "--type=merge", `--patch={"spec":{"leaseRef":{"namespace":"kube-node-lease"}}}`)
 		off := fromDocs(t, "nodes-as-hosts.md", "upgrade hoststatus charts/hoststatus --namespace hoststatus-system --reset-then-reuse-values --set", path)
 		off = append([]string{"upgrade", release, path, "--namespace=" + namespace, "--reset-then-reuse-values", "--set"}, off[1:]...)
@@ -283,25 +303,6 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		c.must(t, "patch", "computeservice", "compute-1", "--type=merge", `--patch={"spec":{"leaseRef":null}}`)
 		c.helm(t, off...)
 		reads(false)
-	})
-	t.Run("uninstall first removes what leads to the processes", func(t *testing.T) {
-		c.helm(t, fromDocs(t, "upgrade.md", "uninstall", "")...)
-		c.checkOrderOfDeletion(t)
-		c.checkGone(t, chart(t, append(valuesFromDocs(t, "install.md", "upgrade"), valuesFromDocs(t, "nodes-as-hosts.md", "upgrade")...)...))
-	})
-	t.Run("what was kept is whole, and a namespace can be deleted", func(t *testing.T) {
-		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
-			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
-		}
-		c.must(t, "get", "namespace", "hoststatus-leases")
-		c.must(t, "create", "namespace", "short-lived")
-		c.must(t, "delete", "namespace", "short-lived", "--timeout=30s")
-	})
-	t.Run("an installation takes up what was kept", func(t *testing.T) {
-		c.helm(t, "install", release, path, "--namespace="+namespace, registry)
-		if got := c.must(t, "get", "computeservice", "compute-1", "--output=jsonpath={.metadata.uid}"); got != uid {
-			t.Errorf("compute-1 has uid %s, and had %s", got, uid)
-		}
 	})
 	t.Run("uninstall removes everything if asked", func(t *testing.T) {
 		c.helm(t, append(fromDocs(t, "upgrade.md", "upgrade", path), "--set=crds.keep=false")...)
