@@ -103,9 +103,8 @@ func TestATextThatWasStoredBeforeItWasRefusedIsNoObstacle(t *testing.T) {
 // Owners learn from the cluster what a status allows them to do, and so does everybody
 // else.
 func TestExplainTeachesEachValueAndEachReason(t *testing.T) {
-	for resource, group := range map[string]string{
-		"servers.tenant.hoststatus.dev": "tenant.hoststatus.dev/v1alpha1", "servers.compute.hoststatus.dev": "compute.hoststatus.dev/v1alpha1",
-		"computeservices": "compute.hoststatus.dev/v1alpha1",
+	for _, kind := range []struct{ resource, version string }{
+		{"servers", "tenant.hoststatus.dev/v1alpha1"}, {"servers", "compute.hoststatus.dev/v1alpha1"}, {"computeservices", "compute.hoststatus.dev/v1alpha1"},
 	} {
 		for field, words := range map[string][]string{
 			"hostStatus": {"UP: ", "DOWN: ", "UNKNOWN: ", "MAINTENANCE: ", "NEEDS_MAINTENANCE: ", "failing over is safe"},
@@ -114,17 +113,17 @@ func TestExplainTeachesEachValueAndEachReason(t *testing.T) {
 				"LeaseNotReadable (", "WindowAnnounced (", "Reporting (",
 			},
 		} {
-			if strings.HasPrefix(resource, "servers") {
+			if kind.resource == "servers" {
 				words = append(words, map[string][]string{"hostStatus": {`"": `}, "hostStatusReason": {"NoHost (", "HostNotFound ("}}[field]...)
 			}
-			out, err := kubectl(t, "explain", resource+".status."+field, "--api-version="+group)
+			out, err := kubectl(t, "explain", kind.resource+".status."+field, "--api-version="+kind.version)
 			if err != nil {
-				t.Errorf("%s: %v: %s", resource, err, out)
+				t.Errorf("%s of %s: %v: %s", kind.resource, kind.version, err, out)
 				continue
 			}
 			for _, word := range words {
 				if !strings.Contains(out, word) {
-					t.Errorf("%s.status.%s does not explain %q:\n%s", resource, field, word, out)
+					t.Errorf("%s.status.%s of %s does not explain %q:\n%s", kind.resource, field, kind.version, word, out)
 				}
 			}
 		}
