@@ -19,43 +19,48 @@ type ComputeServiceStatusApplyConfiguration struct {
 	// conditions are Reporting (does the host renew its Lease in time) and
 	// WindowOpen (is the maintenance window open; absent without one).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// hostStatus is the summary, in Nova's words, for the servers on the host. Absent
-	// while it is not derived yet.
+	// hostStatus is the summary, in Nova's words, for the servers on the host.
+	// Absent while it is not derived yet.
 	//
 	// UP: the host reports. Nothing to do; do not fail over.
 	//
-	// DOWN: an operator or a fencing tool asserts that the host is off. It is the only
-	// value on which failing over is safe.
+	// DOWN: an operator or a fencing tool asserts that the host is off. It is
+	// the only value on which failing over is safe.
 	//
-	// UNKNOWN: the host does not report. It may be off, or only cut off with the server
-	// still running: do not fail over, wait for DOWN.
+	// UNKNOWN: the host does not report. It may be off, or only cut off with the
+	// server still running: do not fail over, wait for DOWN.
 	//
-	// MAINTENANCE: the host is out of service on purpose. The server may run, pause or
-	// stop with it; do not fail over.
+	// MAINTENANCE: the host is out of service on purpose. The server may run,
+	// pause or stop with it; do not fail over.
 	//
-	// NEEDS_MAINTENANCE: the host reports, and maintenance is announced for it. Prepare,
-	// or move away, before the window's startTime; do not fail over.
+	// NEEDS_MAINTENANCE: the host reports, and maintenance is announced for it.
+	// Prepare, or move away, before the window's startTime; do not fail over.
 	HostStatus *apiv1alpha1.HostStatus `json:"hostStatus,omitempty"`
 	// hostStatusReason is why.
 	//
 	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
 	//
-	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the platform's people.
+	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
+	// platform's people.
 	//
-	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its end.
+	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
+	// end.
 	//
-	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN, since its
-	// servers may still run.
+	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
+	// since its servers may still run.
 	//
-	// NeverReported (UNKNOWN): the host has never reported; the platform's people check
-	// its agent and spec.leaseRef of its ComputeService.
+	// NeverReported (UNKNOWN): the host has never reported; the platform's
+	// people check its agent and spec.leaseRef of its ComputeService.
 	//
-	// LeaseNotReadable (UNKNOWN): the manager may not read the host's heartbeats; the
-	// platform's people add their namespace to --lease-namespaces.
+	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
+	// heartbeats; the platform's people add their namespace to
+	// --lease-namespaces.
 	//
-	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its first report.
+	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
+	// first report.
 	//
-	// WindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for it.
+	// WindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for
+	// it.
 	//
 	// Reporting (UP): all is well.
 	HostStatusReason *apiv1alpha1.HostStatusReason `json:"hostStatusReason,omitempty"`
