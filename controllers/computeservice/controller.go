@@ -53,7 +53,7 @@ type Reconciler struct {
 	clock     clock.PassiveClock
 	conflicts statuspatch.Limiter
 	// nodeOf may be nil: see OfNodes.
-	nodeOf    func(*v1alpha1.ComputeService) types.UID
+	nodeOf func(*v1alpha1.ComputeService) types.UID
 }
 
 // NewReconciler returns a Reconciler.
