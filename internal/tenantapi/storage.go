@@ -198,6 +198,9 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	if err := checkResourceVersion(options.ResourceVersion); err != nil {
 		return nil, err
 	}
+	if strings.Trim(options.ResourceVersion, "0") == "" && options.ResourceVersion != "" {
+		options.ResourceVersion = "0" // As "00" is read elsewhere.
+	}
 	counted, err := beginWatch(ctx)
 	if err != nil {
 		return nil, err

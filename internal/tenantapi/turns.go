@@ -29,11 +29,13 @@ const (
 	// turnPatience is for how long a list waits for a turn. It is less than the minute
 	// that a request has, so that its answer says what it waited for.
 	turnPatience = 30 * time.Second
-	// maxWaiting is how many lists of one caller wait for their turn.
-	maxWaiting = 64
-	// maxRequests is how many requests of one caller are answered at once, those that
-	// wait included. The generic server answers 400 of all callers.
-	maxRequests = 100
+	// maxWaiting is how many lists of one caller wait for their turn, and maxRequests how
+	// many requests of one caller are answered at once, those that wait included. The
+	// generic server answers 400 of all callers; but each also holds a seat of
+	// kube-apiserver's priority and fairness, where a level like global-default has a few
+	// dozen for everybody.
+	maxWaiting  = 16
+	maxRequests = 32
 	// maxWatches is how many watches one caller can have open.
 	maxWatches = 1000
 )
