@@ -13,9 +13,9 @@ import (
 
 // schema is what the test reads of a schema.
 type schema struct {
-	Description string
-	Properties  map[string]schema
-	Enum        []string
+	Description string            `json:"description"`
+	Properties  map[string]schema `json:"properties"`
+	Enum        []string          `json:"enum"`
 }
 
 // Each value and each reason has its sentence in what kubectl explain shows, in both

@@ -230,7 +230,7 @@ func TestReporterBacksOffAndLogsOnceWhenItIsRefused(t *testing.T) {
 				r.want(1)
 				for _, wait := range []time.Duration{firstBackOff, 2 * firstBackOff, lastBackOff, lastBackOff, lastBackOff} {
 					last := r.times[len(r.times)-1]
-					r.pass(last.Add(wait*9/10).Sub(time.Now()) - 1)
+					r.pass(time.Until(last.Add(wait*9/10)) - 1)
 					r.want(0)
 					r.pass(wait/10 + 1)
 					r.want(1)
