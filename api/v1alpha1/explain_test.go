@@ -13,9 +13,12 @@ import (
 
 // schema is what the test reads of a schema.
 type schema struct {
-	Description string            `json:"description"`
-	Properties  map[string]schema `json:"properties"`
-	Enum        []string          `json:"enum"`
+	// description that kubectl explain shows.
+	Description string `json:"description"`
+	// properties by their names.
+	Properties map[string]schema `json:"properties"`
+	// enum is the values.
+	Enum []string `json:"enum"`
 }
 
 // Each value and each reason has its sentence in what kubectl explain shows, in both
