@@ -11,19 +11,14 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// schema is what the test reads of a schema.
-type schema struct {
-	// description that kubectl explain shows.
-	Description string `json:"description"`
-	// properties by their names.
-	Properties map[string]schema `json:"properties"`
-	// enum is the values.
-	Enum []string `json:"enum"`
-}
-
 // Each value and each reason has its sentence in what kubectl explain shows, in both
 // kinds, and the words are the same for owners, operators and the platform's people.
 func TestEachValueOfTheEnumerationsIsExplained(t *testing.T) {
+	type schema struct {
+		Description string
+		Properties  map[string]schema
+		Enum        []string
+	}
 	tenant, err := os.ReadFile("../tenant/v1alpha1/server_types.go")
 	if err != nil {
 		t.Fatal(err)
