@@ -47,7 +47,7 @@ const (
 	onPeople   = "people"
 )
 
-var faults = []fault{
+var faults = append([]fault{
 	{name: "manager killed", target: onManagers, short: true, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		m, err := w.leader(ctx)
 		if err != nil {
@@ -229,7 +229,7 @@ var faults = []fault{
 		}
 		return nil
 	}},
-}
+}, attackers...)
 
 // stallWatches, and the others that have a name, are also what shows that a
 // sabotaged manager is noticed.
