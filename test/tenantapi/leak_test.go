@@ -166,7 +166,7 @@ func TestNoVersionTellsAnUngrantedUserOfHostsOrOtherTenants(t *testing.T) {
 					t.Errorf("versions tell of %s:\n%s\nbefore:\n%s", what, after, before)
 				}
 			}
-			update(t, neighbour, func(s *computev1alpha1.Server) { s.Status.TaskState = "of " + g.name })
+			update(t, neighbour, func(s *computev1alpha1.Server) { s.Status.TaskState = "of-" + strings.ReplaceAll(g.name, " ", "-") })
 			eventually(t, limit, func() error { return cacheHas(t, other, neighbour) })
 			expect("another tenant's server")
 			for _, status := range hidden[g.name] {
@@ -185,7 +185,7 @@ func TestNoVersionTellsAnUngrantedUserOfHostsOrOtherTenants(t *testing.T) {
 			}
 			// What is shown moves the version to that of the change.
 			s := servers[0]
-			update(t, s, func(s *computev1alpha1.Server) { s.Status.TaskState = "of " + g.name })
+			update(t, s, func(s *computev1alpha1.Server) { s.Status.TaskState = "of-" + strings.ReplaceAll(g.name, " ", "-") })
 			if got := p.list(t, mine, ""); got.ResourceVersion != s.ResourceVersion || got.Items[0].ResourceVersion != s.ResourceVersion {
 				t.Errorf("after version %s the list is of %s, and its server of %s", s.ResourceVersion, got.ResourceVersion, got.Items[0].ResourceVersion)
 			}
