@@ -107,15 +107,21 @@ func sight(b *dashboard.DashboardBuilder) {
 		Description("From the write of the manager's own heartbeat until it came back."))
 	b.WithPanel(graph(8, "Canaries written", units.WritesPerSecond,
 		line("sum by (lease_namespace, result) (rate(hoststatus_heartbeat_canary_writes_total[$__rate_interval]))", "{{lease_namespace}}: {{result}}")))
-	b.WithPanel(graph(8, "Renewals", units.OpsPerSecond,
+	b.WithPanel(graph(6, "Renewals", units.OpsPerSecond,
 		line("max by (lease_namespace) (rate(hoststatus_heartbeat_lease_events_total[$__rate_interval]))", "{{lease_namespace}}")).
 		Description("As the busiest replica sees them."))
-	b.WithPanel(graph(8, "Overdue and not proven", units.NoUnit,
+	b.WithPanel(graph(6, "Overdue and not proven", units.NoUnit,
 		line("max by (lease_namespace) (hoststatus_heartbeat_unconfirmed_expiries)", "{{lease_namespace}}")).
 		Description("Hosts that would be silent if it could be seen."))
-	b.WithPanel(graph(8, "Hosts whose clock is off", units.NoUnit,
+	b.WithPanel(graph(6, "Hosts whose clock is off", units.NoUnit,
 		line("max by (lease_namespace) (hoststatus_heartbeat_clock_skewed_hosts)", "{{lease_namespace}}")).
 		Description("By more than 10 s. They are judged all the same."))
+	b.WithPanel(graph(6, "Hosts whose driver fails", units.NoUnit,
+		line("max by (lease_namespace) (hoststatus_heartbeat_failing_driver_hosts)", "{{lease_namespace}}")).
+		Description("They report that they are there, but not how their servers are."))
+	b.WithPanel(graph(24, "Requests to the webhook that were refused unread", units.RequestsPerSecond,
+		line("sum by (reason) (rate(hoststatus_webhook_refused_total[$__rate_interval]))", "{{reason}}")).
+		Description("kube-apiserver sends none of these; somebody else who reaches the port does."))
 }
 
 func owners(b *dashboard.DashboardBuilder) {
@@ -124,6 +130,9 @@ func owners(b *dashboard.DashboardBuilder) {
 		line("sum by (outcome) (rate(hoststatus_tenantapi_decisions_total[$__rate_interval]))", "{{outcome}}"))))
 	b.WithPanel(graph(8, "Open watches", units.NoUnit, line("sum(hoststatus_tenantapi_watches)", "watches")))
 	b.WithPanel(graph(8, "Answers warn of old host status", units.NoUnit, line("max(hoststatus_tenantapi_stale)", "stale")))
+	b.WithPanel(graph(12, "Requests refused because their caller asked for too much at once", units.RequestsPerSecond,
+		line("sum by (reason) (rate(hoststatus_tenantapi_refusals_total[$__rate_interval]))", "{{reason}}")))
+	b.WithPanel(graph(12, "Lists that wait for their turn", units.NoUnit, line("sum(hoststatus_tenantapi_lists_waiting)", "lists")))
 }
 
 // resourcePrefix begins the metrics of kube-state-metrics.yaml.

@@ -105,7 +105,12 @@ func TestTheReferenceHasEveryMetricThatIsRegistered(t *testing.T) {
 // that kube-state-metrics makes by our configuration.
 func knownMetrics(t *testing.T) map[string][]string {
 	t.Helper()
-	known := map[string][]string{}
+	// Those of kube-apiserver, with the labels that it gives them.
+	known := map[string][]string{
+		"aggregator_unavailable_apiservice":              {"name"},
+		"apiserver_flowcontrol_current_inqueue_requests": {"priority_level", "flow_schema"},
+		"apiserver_flowcontrol_rejected_requests_total":  {"priority_level", "flow_schema", "reason"},
+	}
 	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI} {
 		for _, m := range set.Metrics() {
 			var labels []string
@@ -159,7 +164,7 @@ func knownMetrics(t *testing.T) map[string][]string {
 }
 
 var (
-	metricName = regexp.MustCompile(`hoststatus_[a-z_]+`)
+	metricName = regexp.MustCompile(`\b(?:hoststatus|aggregator|apiserver)_[a-z_]+`)
 	grouping   = regexp.MustCompile(`\b(?:by|on) \(([^)]*)\)`)
 	matcher    = regexp.MustCompile(`([a-z_]+)(?:=~|!=|=)"`)
 )
@@ -177,10 +182,7 @@ func checkQuery(t *testing.T, where, expr string, known map[string][]string) {
 		labels = append(labels, of...)
 	}
 	if len(used) == 0 {
-		t.Errorf("%s asks for no metric of hoststatus:\n%s", where, expr)
-	}
-	if strings.Contains(expr, "aggregator_unavailable_apiservice") {
-		labels = append(labels, "name")
+		t.Errorf("%s asks for no metric of hoststatus or kube-apiserver:\n%s", where, expr)
 	}
 	var asked []string
 	for _, match := range grouping.FindAllStringSubmatch(expr, -1) {

@@ -90,7 +90,7 @@ func TestCheckLooksAtWhatRunsAndNotOnlyAtWhatIsStored(t *testing.T) {
 		},
 		"nothing is installed": {
 			&installation{absent: true}, checkOptions{tenantAPI: true},
-			map[string]string{resources: "hoststatus is not installed in this cluster", canary: "there is none", view: "is not served: there is no APIService v1alpha1.tenant.hoststatus.dev"},
+			map[string]string{resources: "hoststatus is not installed in the cluster at http://127.0.0.1:", canary: "there is none", view: "is not served: there is no APIService v1alpha1.tenant.hoststatus.dev"},
 		},
 		"without the tenant API": {&installation{hosts: 200}, checkOptions{}, map[string]string{resources: ok, canary: ok}},
 		"without the right to read servers": {
