@@ -47,6 +47,9 @@ GOFLAGS="$(go env GOFLAGS) $race" go test -p 2 -timeout 20m $together
 echo "== the other end-to-end tests, one package after the other: they look at how long things take"
 GOFLAGS="$(go env GOFLAGS) $race" go test -p 1 -timeout 20m $(go list ./test/... | grep -vxF "$(go list ./test/leaks $together)")
 
+echo "== memory under attack, and elections by the hundred, without the race detector"
+go test -timeout 10m ./internal/serving ./internal/manager
+
 echo "== goroutines that are left"
 # Without the race detector: it would find a race within k8s.io/apiserver, which
 # starts to follow its certificates before it has finished its TLS configuration.

@@ -24,6 +24,8 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/utils/clock"
 	clocktesting "k8s.io/utils/clock/testing"
+
+	"hoststatus.dev/hoststatus/internal/racedetector"
 )
 
 // served is a Server that listens, and has answered what it was asked by hook.
@@ -225,10 +227,13 @@ func TestACallerIsAnsweredWhileOthersHoldWhatTheyCan(t *testing.T) {
 	victim.CloseIdleConnections() // It has to connect, like everybody.
 	var duringSmall, duringLarge time.Duration
 	for range 10 {
-		duringSmall, duringLarge = max(duringSmall, ask(small)), max(duringLarge, ask(large))
+		duringSmall = max(duringSmall, ask(small))
+		if !racedetector.On { // With it the attackers take all the CPU that 2 MiB need.
+			duringLarge = max(duringLarge, ask(large))
+		}
 	}
 	t.Logf("small: %v alone, %v at most beside the attack; large: %v and %v", aloneSmall, duringSmall, aloneLarge, duringLarge)
-	if duringSmall > 2*time.Second {
+	if duringSmall > 2*time.Second && !racedetector.On {
 		t.Errorf("an answer took %v", duringSmall)
 	}
 }

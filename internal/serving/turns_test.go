@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 )
@@ -16,6 +17,7 @@ func from(n byte) caller { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0
 type queue struct {
 	t     *testing.T
 	turns *turns
+	mu    sync.Mutex // of what follows
 	got   []string
 	gives map[string]func()
 	errs  map[string]error
@@ -28,6 +30,8 @@ func newQueue(t *testing.T, turns *turns) *queue {
 func (q *queue) ask(ctx context.Context, name string, who caller) {
 	go func() {
 		give, err := q.turns.take(ctx, who)
+		q.mu.Lock()
+		defer q.mu.Unlock()
 		if err != nil {
 			q.errs[name] = err
 			return

@@ -321,6 +321,9 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		records, rv := s.feed.list(namespace)
 		return page{records: records, rv: rv, cached: true}, nil
 	}
+	if options.Continue != "" && options.ResourceVersion != "" && options.ResourceVersion != "0" {
+		return page{}, apierrors.NewBadRequest("resourceVersion: leave it out with continue, which says by itself as of when")
+	}
 	next, told, err := s.tokens.open(options.Continue)
 	if err != nil {
 		return page{}, err

@@ -68,7 +68,11 @@ func hostByPod(t *testing.T, name string) someone {
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "agent-"},
 		Spec: corev1.PodSpec{
 			NodeName: name, ServiceAccountName: account,
-			Containers: []corev1.Container{{Name: "agent", Image: "agent"}},
+			// As the namespace's pod security standard asks.
+			SecurityContext: &corev1.PodSecurityContext{RunAsNonRoot: ptr.To(true), SeccompProfile: &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}},
+			Containers: []corev1.Container{{Name: "agent", Image: "agent", SecurityContext: &corev1.SecurityContext{
+				AllowPrivilegeEscalation: ptr.To(false), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			}}},
 		},
 	}, metav1.CreateOptions{})
 	must(t, err)

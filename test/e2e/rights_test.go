@@ -132,7 +132,7 @@ var nobodys = map[string]request{
 	"delete a namespace":                     del("/api/v1/namespaces/team-a"),
 	"list nodes":                             get("/api/v1/nodes"),
 	"list pods":                              get("/api/v1/pods"),
-	"create a pod":                           post(ours+"/pods", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"name":"c","image":"i"}]}}`),
+	"create a pod":                           post(ours+"/pods", `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"securityContext":{"runAsNonRoot":true,"seccompProfile":{"type":"RuntimeDefault"}},"containers":[{"name":"c","image":"i","securityContext":{"allowPrivilegeEscalation":false,"capabilities":{"drop":["ALL"]}}}]}}`),
 	"run a command in a pod":                 post(ours+"/pods/some/exec", ""),
 	"create an Event":                        post("/api/v1/namespaces/team-a/events", `{}`),
 	"make a token":                           post(ours+"/serviceaccounts/hoststatus-manager/token", `{}`),

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -43,8 +44,9 @@ func TestDOWNDoesNotFailForItsReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := newService(t, "reason-"+name)
-			service.Spec.ForcedDown, service.Spec.ForcedDownReason = ptr.To(true), &c.reason
-			must(t, fleet.Client.Update(t.Context(), service))
+			body, err := json.Marshal(map[string]any{"spec": map[string]any{"forcedDown": true, "forcedDownReason": c.reason}})
+			must(t, err)
+			must(t, fleet.Client.Patch(t.Context(), service, client.RawPatch(types.MergePatchType, body)))
 			if got := ptr.Deref(service.Spec.ForcedDownReason, ""); got != c.want {
 				t.Errorf("the reason is %.600q, want %.600q", got, c.want)
 			}
@@ -79,8 +81,13 @@ func TestATextThatWasStoredBeforeItWasRefusedIsNoObstacle(t *testing.T) {
 	object.SetKind("ComputeService")
 	object.SetName("stored")
 	eventually(t, 30*time.Second, func() error { return fleet.Client.Create(t.Context(), object) })
-	today.SetResourceVersion(earlier.GetResourceVersion())
-	must(t, fleet.Client.Update(t.Context(), today))
+	eventually(t, 30*time.Second, func() error { // The API server writes the conditions of a definition meanwhile.
+		if err := fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(earlier), earlier); err != nil {
+			return err
+		}
+		today.SetResourceVersion(earlier.GetResourceVersion())
+		return fleet.Client.Update(t.Context(), today)
+	})
 	merge := func(body string) error {
 		return fleet.Client.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(body)))
 	}
