@@ -42,7 +42,8 @@ fi
 # data races in their logs.
 echo "== installation, the plugin and Nodes as hosts, two packages at a time"
 together="./test/gitops ./test/install ./test/kubectlhosts ./test/nodemirror"
-GOFLAGS="$(go env GOFLAGS) $race" go test -p 2 -timeout 20m $together
+# On a new machine it builds 0.1, a scheduler and images of its own first.
+GOFLAGS="$(go env GOFLAGS) $race" go test -p 2 -timeout 40m $together
 
 echo "== the other end-to-end tests, one package after the other: they look at how long things take"
 GOFLAGS="$(go env GOFLAGS) $race" go test -p 1 -timeout 20m $(go list ./test/... | grep -vxF "$(go list ./test/leaks $together)")

@@ -176,7 +176,7 @@ func newReport(e evidence, now time.Time) *Report {
 	if r.Manager.LastSeen != nil {
 		r.Why = "As of " + stamp(r.Manager.LastSeen.Time) + ": " + r.Why
 	}
-	r.Hints = hints(r, e, now)
+	r.Hints = hints(r, e)
 	return r
 }
 
@@ -340,7 +340,7 @@ func until(w *WindowReport, now time.Time) string {
 }
 
 // hints says what does not fit together.
-func hints(r *Report, e evidence, now time.Time) []string {
+func hints(r *Report, e evidence) []string {
 	var out []string
 	hint := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	s := e.service

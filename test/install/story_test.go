@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -148,7 +149,7 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	}
 	t.Run("an agent's token is for its own node", func(t *testing.T) { testTokenOfANode(t, f, installation.kube) })
 	t.Run("a selected Node gets a ComputeService", func(t *testing.T) { testMirror(t, f, installation.kube) })
-	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube, f.Manager, standby) })
+	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube, standby) })
 	t.Run("nothing but JSON is in the logs", func(t *testing.T) { testLogs(t, f) })
 	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
@@ -157,7 +158,7 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 
 // The manifests say --log-format=json, and whoever collects the logs takes it at its word.
 func testLogs(t *testing.T, f *devfleet.Fleet) {
-	for _, name := range []string{"manager", "manager-2", "tenant-apiserver", "agent-compute-1"} {
+	for _, name := range []string{"hoststatus-manager", "hoststatus-manager-2", "hoststatus-tenant-apiserver", "hoststatus-agent-compute-1"} {
 		log, err := os.ReadFile(f.LogFile(name))
 		must(t, err)
 		lines := 0
@@ -226,7 +227,7 @@ func testMirror(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
 }
 
 // testHelmTest runs the pod of `helm test`, with the role that comes with it.
-func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, managers ...*devcluster.Process) {
+func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, standby *devcluster.Process) {
 	var pod corev1.Pod
 	for _, obj := range chart(t) {
 		if obj.GetAnnotations()[hookAnnotation] != "test" {
@@ -269,9 +270,10 @@ func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, ma
 		t.Errorf("helm test ends with %v and says\n%s", err, printed)
 	}
 	// With nothing running it has nothing good to say, but of the custom resources.
-	for _, manager := range managers {
-		manager.Stop()
-	}
+	standby.Stop()
+	// The fleet starts its manager again when it ends, so it is paused.
+	must(t, f.Manager.Signal(syscall.SIGSTOP))
+	defer func() { must(t, f.Manager.Signal(syscall.SIGCONT)) }()
 	f.TenantAPI.Stop()
 	printed, err = helmTest(pod.Name+"-of-nothing", "--timeout=6s")
 	for _, want := range []string{
