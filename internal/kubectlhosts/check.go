@@ -11,9 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -84,7 +82,7 @@ func (p *plugin) check(ctx context.Context, o *checkOptions) error {
 	if err != nil || namespace == "" {
 		namespace = defaultNamespace
 	}
-	k := &check{cluster: c, options: o, namespace: namespace, first: map[string]metav1.MicroTime{}}
+	k := &check{cluster: c, options: o, namespace: namespace, first: map[string]time.Time{}}
 	// A renewal takes some time in any case.
 	ctx, cancel := context.WithTimeout(ctx, max(o.timeout, 5*time.Second))
 	defer cancel()
@@ -113,7 +111,7 @@ type check struct {
 	namespace string
 	// first is when each canary was renewed when it was seen first. One that is
 	// renewed after that has somebody who does it, whatever the clocks say.
-	first map[string]metav1.MicroTime
+	first map[string]time.Time
 }
 
 type finding struct {
@@ -145,8 +143,10 @@ func (k *check) look(ctx context.Context) (findings []finding) {
 	defer cancel()
 	err := k.List(ctx, &v1alpha1.ComputeServiceList{}, client.Limit(1))
 	findings = append(findings, finding{"custom resources", k.explain(err, "list", "computeservices", "")})
-	for _, namespace := range unique(k.options.leaseNamespaces) {
-		findings = append(findings, finding{"manager, by its canary in " + namespace, k.canary(ctx, namespace)})
+	namespaces := unique(k.options.leaseNamespaces)
+	reads := k.readCanaries(ctx, namespaces)
+	for _, namespace := range namespaces {
+		findings = append(findings, finding{"manager, by its canary in " + namespace, k.canary(namespace, reads[namespace])})
 	}
 	if k.options.tenantAPI {
 		findings = append(findings, finding{"owners' view", k.ownersView(ctx)})
@@ -154,31 +154,24 @@ func (k *check) look(ctx context.Context) (findings []finding) {
 	return findings
 }
 
-func (k *check) canary(ctx context.Context, namespace string) error {
-	canary, err := k.lease(ctx, client.ObjectKey{Namespace: namespace, Name: v1alpha1.CanaryLeaseName})
-	if err != nil {
-		return err
+func (k *check) canary(namespace string, read canaryRead) error {
+	if read.err != nil {
+		return read.err
 	}
-	var renewed metav1.MicroTime
-	if canary != nil && canary.Spec.RenewTime != nil {
-		renewed = *canary.Spec.RenewTime
-	}
+	renewed := read.renewed()
 	first, seen := k.first[namespace]
 	if !seen {
 		k.first[namespace], first = renewed, renewed
 	}
-	if !renewed.IsZero() && !renewed.Equal(&first) {
+	const hint = "no manager leads, or it reads other --lease-namespaces"
+	switch {
+	case renewed.IsZero():
+		return errors.New("there is none: " + hint)
+	case renewed.Equal(first):
+		return fmt.Errorf("was last renewed %s ago: %s", human(k.now().Sub(renewed)), hint)
+	default:
 		return nil
 	}
-	return notRenewed(canary, renewed.Time, k.now())
-}
-
-func notRenewed(canary *coordinationv1.Lease, renewed, now time.Time) error {
-	const hint = "no manager leads, or it reads other --lease-namespaces"
-	if canary == nil || renewed.IsZero() {
-		return errors.New("there is none: " + hint)
-	}
-	return fmt.Errorf("was last renewed %s ago: %s", human(now.Sub(renewed)), hint)
 }
 
 // ownersView lists servers as an owner does.

@@ -117,7 +117,7 @@ func TestCheckLooksAtWhatRunsAndNotOnlyAtWhatIsStored(t *testing.T) {
 			for _, want := range c.want {
 				works = works && want == ok
 			}
-			k := &check{cluster: cluster, options: &c.options, namespace: "team-a", first: map[string]metav1.MicroTime{}}
+			k := &check{cluster: cluster, options: &c.options, namespace: "team-a", first: map[string]time.Time{}}
 			got := map[string]string{}
 			// What does not work would be looked at until a deadline.
 			look := k.look

@@ -54,12 +54,13 @@ import (
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 
 const (
-	// A standby takes over within leaseDuration and one retryPeriod after its
-	// leader was killed, which leaves time to judge within 10 s; and a leader that
-	// cannot renew for renewDeadline gives up before that.
+	// A standby looks at the Lease every 1 to 2.2 retryPeriods (client-go's jitter). It
+	// takes over leaseDuration and two such looks after its leader was killed, 9.2 s at
+	// most, which leaves time to judge within 10 s; and a leader that cannot renew for
+	// renewDeadline gives up before that.
 	leaseDuration = 7 * time.Second
 	renewDeadline = 5 * time.Second
-	retryPeriod   = time.Second
+	retryPeriod   = 500 * time.Millisecond
 	// stopTimeout is how long what runs may take to end: a write or two.
 	stopTimeout = 10 * time.Second
 	// livenessTimeout is how long the monitor's loop may take to answer a probe.

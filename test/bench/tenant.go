@@ -18,7 +18,8 @@ var tenantAPI = scenario{
 }
 
 const (
-	manyClients = 50
+	manyClients        = 50
+	connectionsPerUser = 10
 	// theWay is a request for the group's own description: through the aggregation layer
 	// to the owners' view and back, where nothing is read or asked. With it the custom
 	// resource's own get is the least that a get of the view can take.
@@ -94,7 +95,7 @@ func (w *world) viewMemory(size, name, kind string) error {
 // contender is one way to ask for the same, measured in turn with the others.
 type contender struct {
 	name string
-	// people are as many connections of one user.
+	// people are the connections that ask.
 	people []*person
 	path   func() string
 	took   samples
@@ -194,8 +195,8 @@ func (w *world) race(ctx context.Context, verb string, n int, heavy bool) error 
 	return nil
 }
 
-// crowd is many connections of one user, who has roles; of an administrator if
-// there is no name.
+// crowd is many connections of users with roles; of an administrator if there is no
+// name. The owners' view answers a bounded number of requests of one user at once.
 func (w *world) crowd(ctx context.Context, name string, roles ...string) ([]*person, error) {
 	var people []*person
 	for i := range connectionsOf(w.trial) {
@@ -207,10 +208,11 @@ func (w *world) crowd(ctx context.Context, name string, roles ...string) ([]*per
 			people = append(people, p)
 			continue
 		}
-		if i > 0 {
-			roles = nil
+		var granted []string
+		if i%connectionsPerUser == 0 {
+			granted = roles
 		}
-		p, err := w.newPerson(ctx, name, roles...)
+		p, err := w.newPerson(ctx, fmt.Sprintf("%s-%d", name, i/connectionsPerUser), granted...)
 		if err != nil {
 			return nil, err
 		}
