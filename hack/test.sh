@@ -49,7 +49,7 @@ echo "== the other end-to-end tests, one package after the other: they look at h
 GOFLAGS="$(go env GOFLAGS) $race" go test -p 1 -timeout 20m $(go list ./test/... | grep -vxF "$(go list ./test/leaks $together)")
 
 echo "== memory under attack, and elections by the hundred, without the race detector"
-go test -timeout 10m ./internal/serving ./internal/manager
+go test -timeout 10m ./internal/serving ./internal/leadership
 
 echo "== goroutines that are left"
 # Without the race detector: it would find a race within k8s.io/apiserver, which

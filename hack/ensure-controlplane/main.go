@@ -11,7 +11,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 func main() {
@@ -25,7 +25,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
-	binaries, err := devcluster.EnsureBinaries(ctx, os.Stderr)
+	binaries, err := controlplane.EnsureBinaries(ctx, os.Stderr)
 	if err != nil {
 		return err
 	}

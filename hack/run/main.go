@@ -19,7 +19,7 @@ import (
 	"github.com/spf13/pflag"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 func main() {
@@ -49,7 +49,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("finding bin/: %w", err)
 	}
 	begin := time.Now()
-	fleet, err := devfleet.Start(ctx, devfleet.Options{
+	fleet, err := fleet.Start(ctx, fleet.Options{
 		Dir:           absolute,
 		LeaseDuration: *leaseDuration,
 		RenewInterval: *leaseDuration / 4,
@@ -104,11 +104,11 @@ Ctrl-C here stops everything.
 }
 
 // agents says which process is the agent of which host.
-func agents(fleet *devfleet.Fleet) string {
+func agents(f *fleet.Fleet) string {
 	var out strings.Builder
 	out.WriteString("The agents:\n\n")
-	for _, host := range devfleet.Hosts {
-		fmt.Fprintf(&out, "  %s  pid %d\n", host, fleet.Agents[host].Pid())
+	for _, host := range fleet.Hosts {
+		fmt.Fprintf(&out, "  %s  pid %d\n", host, f.Agents[host].Pid())
 	}
 	return out.String()
 }

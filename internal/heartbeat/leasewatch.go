@@ -14,13 +14,13 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/watch"
+	apiwatch "k8s.io/apimachinery/pkg/watch"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/steadywatch"
+	"hoststatus.dev/hoststatus/internal/watch"
 )
 
 const (
@@ -44,7 +44,7 @@ type leaseWatch struct {
 	namespace string
 	leases    coordinationclient.LeaseInterface
 	events    prometheus.Counter
-	source    *steadywatch.Source
+	source    *watch.Source
 	// drivers is guarded by the monitor.
 	drivers drivers
 }
@@ -57,11 +57,11 @@ func newLeaseWatch(m *Monitor, namespace string) *leaseWatch {
 		events:    leaseEvents.WithLabelValues(namespace),
 		drivers:   drivers{},
 	}
-	w.source = steadywatch.New(&cache.ListWatch{
+	w.source = watch.New(&cache.ListWatch{
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			return w.leases.List(ctx, options)
 		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
 			return w.leases.Watch(ctx, options)
 		},
 	}).Of("Lease")
@@ -72,7 +72,7 @@ func newLeaseWatch(m *Monitor, namespace string) *leaseWatch {
 func (w *leaseWatch) run(ctx context.Context) {
 	cache.NewReflectorWithOptions(w.source.ListWatch(), &coordinationv1.Lease{}, w, cache.ReflectorOptions{
 		Name:    "heartbeats in " + w.namespace,
-		Backoff: steadywatch.Backoff(),
+		Backoff: watch.Backoff(),
 	}).RunWithContext(ctx)
 }
 

@@ -256,13 +256,13 @@ func (m *Monitor) takeOver() {
 	}
 }
 
-// ErrNotLeading is why something is not written by a process that led.
-var ErrNotLeading = errors.New("this manager does not lead any more")
+// errNotLeading is why something is not written by a process that led.
+var errNotLeading = errors.New("this manager does not lead any more")
 
 // writeCanary writes one canary and tells the core how that ended. A canary tells all
 // who look that somebody judges, so one who may not write verdicts writes none.
 func (m *Monitor) writeCanary(ctx context.Context, w canaryWrite) {
-	err := ErrNotLeading
+	err := errNotLeading
 	if m.options.Leads == nil || m.options.Leads() {
 		err = m.watches[w.namespace].writeCanary(ctx, w.token)
 	}

@@ -9,21 +9,14 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"reflect"
-	"sync"
 	"time"
-	"unique"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	toolscache "k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
@@ -39,8 +32,9 @@ import (
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
 	"hoststatus.dev/hoststatus/controllers/server"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/leadership"
 	"hoststatus.dev/hoststatus/internal/serving"
-	"hoststatus.dev/hoststatus/internal/steadywatch"
+	"hoststatus.dev/hoststatus/internal/watch"
 )
 
 // The manager's own rights. Those on Leases hold in the lease namespaces only.
@@ -54,13 +48,6 @@ import (
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 
 const (
-	// A standby looks at the Lease every 1 to 2.2 retryPeriods (client-go's jitter). It
-	// takes over leaseDuration and two such looks after its leader was killed, 9.2 s at
-	// most, which leaves time to judge within 10 s; and a leader that cannot renew for
-	// renewDeadline gives up before that.
-	leaseDuration = 7 * time.Second
-	renewDeadline = 5 * time.Second
-	retryPeriod   = 500 * time.Millisecond
 	// stopTimeout is how long what runs may take to end: a write or two.
 	stopTimeout = 10 * time.Second
 	// livenessTimeout is how long the monitor's loop may take to answer a probe.
@@ -91,9 +78,9 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err != nil {
 		return err
 	}
-	fence := &fence{Interface: lock, clock: clock.RealClock{}}
-	var watches sources
-	mgr, err := ctrl.NewManager(restConfig, managerOptions(scheme, options, fence, &watches))
+	leader := leadership.NewTracker(lock, clock.RealClock{})
+	var watches watch.Sources
+	mgr, err := ctrl.NewManager(restConfig, managerOptions(scheme, options, leader, &watches))
 	if err != nil {
 		return fmt.Errorf("making the manager: %w", err)
 	}
@@ -107,16 +94,16 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		DefaultDuration: options.DefaultLeaseDuration,
 		Identity:        identity,
 		Elected:         mgr.Elected(),
-		Leads:           fence.leads,
-		Stalled:         watches.reopen,
+		Leads:           leader.Leads,
+		Stalled:         watches.Reopen,
 		Clock:           clock.RealClock{},
 		Logger:          log.WithName("heartbeat"),
 	})
-	fenced := fencedClient{Client: mgr.GetClient(), leads: fence.leads, fresh: make(chan struct{})}
-	if err := mgr.Add(takeover{watches: &watches, fresh: fenced.fresh}); err != nil {
+	writer := leadership.NewClient(mgr.GetClient(), leader.Leads)
+	if err := mgr.Add(takeover{watches: &watches, client: writer}); err != nil {
 		return fmt.Errorf("adding what comes before the first write: %w", err)
 	}
-	services := computeservice.NewReconciler(fenced, monitor, clock.RealClock{})
+	services := computeservice.NewReconciler(writer, monitor, clock.RealClock{})
 	if options.MirrorNodes {
 		services.OfNodes(nodemirror.NodeOf)
 	}
@@ -127,11 +114,11 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err != nil {
 		return err
 	}
-	if err := server.NewReconciler(fenced, clock.RealClock{}).SetupWithManager(ctx, mgr, byHost); err != nil {
+	if err := server.NewReconciler(writer, clock.RealClock{}).SetupWithManager(ctx, mgr, byHost); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	if options.MirrorNodes {
-		if err := addNodeMirror(mgr, options, &watches, byHost.Count, fence.leads); err != nil {
+		if err := addNodeMirror(mgr, options, &watches, byHost.Count, leader.Leads); err != nil {
 			return err
 		}
 	}
@@ -141,7 +128,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := addProbes(mgr, monitor); err != nil {
 		return err
 	}
-	if err := provideFleet(ctx, mgr.GetCache(), fence.leads); err != nil {
+	if err := provideFleet(ctx, mgr.GetCache(), leader.Leads); err != nil {
 		return err
 	}
 	webhook, err := newWebhookServing(restConfig, options, log.WithName("webhook"))
@@ -198,7 +185,7 @@ func start(ctx context.Context, mgr ctrl.Manager, log logr.Logger) error {
 	return nil
 }
 
-func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.Interface, watches *sources) ctrl.Options {
+func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.Interface, watches *watch.Sources) ctrl.Options {
 	services := cache.ByObject{Transform: cache.TransformStripManagedFields()}
 	if options.MirrorNodes {
 		services.Transform = nodemirror.KeepOwnEntries
@@ -216,13 +203,13 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		LeaderElection:                      true,
 		LeaderElectionResourceLockInterface: lock,
 		LeaderElectionReleaseOnCancel:       true,
-		LeaseDuration:                       ptr.To(leaseDuration),
-		RenewDeadline:                       ptr.To(renewDeadline),
-		RetryPeriod:                         ptr.To(retryPeriod),
+		LeaseDuration:                       ptr.To(leadership.LeaseDuration),
+		RenewDeadline:                       ptr.To(leadership.RenewDeadline),
+		RetryPeriod:                         ptr.To(leadership.RetryPeriod),
 		// Nothing changes while nothing happens: no periodic pass over everything.
 		Cache: cache.Options{
 			SyncPeriod:  ptr.To(time.Duration(0)),
-			NewInformer: watches.newInformer,
+			NewInformer: watches.NewInformer,
 			ByObject: map[client.Object]cache.ByObject{
 				&v1alpha1.Server{}:         {Transform: stripServer},
 				&v1alpha1.ComputeService{}: services,
@@ -249,62 +236,17 @@ func inTurns(config *rest.Config, client *http.Client) (metricsserver.Filter, er
 	}, nil
 }
 
-// sources are where the caches get their objects from.
-type sources struct {
-	mu       sync.Mutex
-	all      []*steadywatch.Source
-	services *steadywatch.Source
-}
-
-func (s *sources) newInformer(from toolscache.ListerWatcher, obj runtime.Object, resync time.Duration, indexers toolscache.Indexers) toolscache.SharedIndexInformer {
-	source := steadywatch.New(from).Of(reflect.Indirect(reflect.ValueOf(obj)).Type().Name())
-	s.mu.Lock()
-	s.all = append(s.all, source)
-	if _, ok := obj.(*v1alpha1.ComputeService); ok {
-		s.services = source
-	}
-	s.mu.Unlock()
-	informer := toolscache.NewSharedIndexInformer(source.ListWatch(), obj, resync, indexers)
-	source.Into(informer)
-	return informer
-}
-
-func (s *sources) reopen() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, source := range s.all {
-		source.Reopen()
-	}
-}
-
-// renew returns once the ComputeServices are as they are now. A standby's watches may
-// have brought nothing for a minute, unnoticed, and would then bring what happened
-// meanwhile one after the other, as if it happened now. A Server that is behind is no
-// harm: writing it fails.
-func (s *sources) renew(ctx context.Context) error {
-	s.mu.Lock()
-	services := s.services
-	s.mu.Unlock()
-	renewed := services.Renew()
-	s.reopen()
-	select {
-	case <-renewed:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // takeover is what a new leader does before it reads or writes anything.
 type takeover struct {
-	watches *sources
-	fresh   chan struct{}
+	watches *watch.Sources
+	client  *leadership.Client
 }
 
-// Start implements manager.Runnable.
+// Start implements manager.Runnable. Servers need not be as new as the leadership:
+// writing one that is behind fails.
 func (t takeover) Start(ctx context.Context) error {
-	if t.watches.renew(ctx) == nil {
-		close(t.fresh)
+	if t.watches.Renew(ctx, &v1alpha1.ComputeService{}) == nil {
+		t.client.MarkFresh()
 	}
 	return nil
 }
@@ -312,56 +254,17 @@ func (t takeover) Start(ctx context.Context) error {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (takeover) NeedLeaderElection() bool { return true }
 
-// staticMapper knows the kinds that the controllers use. Without discovery the
-// process starts also while the API server is away, and is warm when it is back.
-func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion})
-	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
-	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
-	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
-	return mapper, nil
-}
-
 // newLock is the lock by which this manager leads, without the Events that come with
 // client-go's by default: they would need a right of their own and tell nobody anything.
 func newLock(restConfig *rest.Config, options *Options, identity string) (resourcelock.Interface, error) {
 	restConfig = rest.CopyConfig(restConfig)
-	restConfig.Timeout = renewDeadline / 2
+	restConfig.Timeout = leadership.RenewDeadline / 2
 	client, err := kubernetes.NewForConfig(restConfig)
 	if err != nil {
 		return nil, fmt.Errorf("making the client for the leader's Lease: %w", err)
 	}
-	return newLeaderLock(client.CoordinationV1(), v1alpha1.LeaderLeaseName, identity, clock.RealClock{}, options.leaderNamespaces()...), nil
+	return leadership.NewLock(client.CoordinationV1(), v1alpha1.LeaderLeaseName, identity, clock.RealClock{}, options.leaderNamespaces()...), nil
 }
-
-// stripServer keeps what the controllers read of a Server: fleets have many. What
-// many of them have in common is kept once.
-func stripServer(obj any) (any, error) {
-	s, ok := obj.(*v1alpha1.Server)
-	if !ok {
-		return obj, nil
-	}
-	s.TypeMeta = metav1.TypeMeta{}
-	s.ObjectMeta = metav1.ObjectMeta{
-		Name:              s.Name,
-		Namespace:         shared(s.Namespace),
-		ResourceVersion:   s.ResourceVersion,
-		Generation:        s.Generation,
-		CreationTimestamp: s.CreationTimestamp,
-		DeletionTimestamp: s.DeletionTimestamp,
-	}
-	s.Spec = v1alpha1.ServerSpec{Host: shared(s.Spec.Host)}
-	s.Status.State, s.Status.TaskState, s.Status.PowerState, s.Status.Networks = "", "", "", nil
-	if s.Status.HostStatus != nil {
-		*s.Status.HostStatus = shared(*s.Status.HostStatus)
-	}
-	s.Status.HostStatusReason = shared(s.Status.HostStatusReason)
-	s.Status.HostReporting = shared(s.Status.HostReporting)
-	return s, nil
-}
-
-// shared returns an equal string that all who ask for it have in common.
-func shared[T ~string](s T) T { return unique.Make(s).Value() }
 
 func leaseClient(restConfig *rest.Config) (kubernetes.Interface, error) {
 	restConfig = rest.CopyConfig(restConfig)
@@ -371,39 +274,4 @@ func leaseClient(restConfig *rest.Config) (kubernetes.Interface, error) {
 		return nil, fmt.Errorf("making the client for Leases: %w", err)
 	}
 	return leases, nil
-}
-
-// addProbes makes the process ready once it knows what there is, and alive
-// while the monitor's loop turns. Neither depends on the API server being there:
-// a restart would not bring it back.
-func addProbes(mgr ctrl.Manager, monitor *heartbeat.Monitor) error {
-	err := mgr.AddHealthzCheck("heartbeat-loop", func(r *http.Request) error {
-		ctx, cancel := context.WithTimeout(r.Context(), livenessTimeout)
-		defer cancel()
-		return monitor.Alive(ctx)
-	})
-	if err != nil {
-		return fmt.Errorf("adding the liveness probe: %w", err)
-	}
-	err = mgr.AddReadyzCheck("heartbeats", func(*http.Request) error {
-		if !monitor.Synced() {
-			return errors.New("the Leases have not been listed yet")
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("adding the readiness probe: %w", err)
-	}
-	err = mgr.AddReadyzCheck("caches", func(r *http.Request) error {
-		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
-		defer cancel()
-		if !mgr.GetCache().WaitForCacheSync(ctx) {
-			return errors.New("ComputeServices and Servers have not been listed yet")
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("adding the readiness probe: %w", err)
-	}
-	return nil
 }

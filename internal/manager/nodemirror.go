@@ -14,11 +14,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
+	"hoststatus.dev/hoststatus/internal/watch"
 )
 
 // addNodeMirror adds the mirror of Nodes, which writes spec and not status, with a
 // cache of Nodes.
-func addNodeMirror(mgr ctrl.Manager, options *Options, watches *sources, serversOn func(string) (int, error), leads func() bool) error {
+func addNodeMirror(mgr ctrl.Manager, options *Options, watches *watch.Sources, serversOn func(string) (int, error), leads func() bool) error {
 	selector, err := labels.Parse(options.MirrorNodesSelector)
 	if err != nil {
 		return fmt.Errorf("reading --mirror-nodes-selector: %w", err)
@@ -28,7 +29,7 @@ func addNodeMirror(mgr ctrl.Manager, options *Options, watches *sources, servers
 		Scheme:      mgr.GetScheme(),
 		Mapper:      mgr.GetRESTMapper(),
 		SyncPeriod:  ptr.To(time.Duration(0)),
-		NewInformer: watches.newInformer,
+		NewInformer: watches.NewInformer,
 		ByObject:    map[client.Object]cache.ByObject{&corev1.Node{}: {Transform: nodemirror.StripNode}},
 	})
 	if err != nil {

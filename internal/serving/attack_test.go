@@ -36,6 +36,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/racedetector"
 	"hoststatus.dev/hoststatus/internal/serving"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 	"hoststatus.dev/hoststatus/webhook"
 )
 
@@ -107,15 +108,15 @@ type process struct {
 func start(t *testing.T) *process {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	expect.NoError(t, err)
 	address := free.Addr().String()
-	must(t, free.Close())
+	expect.NoError(t, free.Close())
 	command := exec.CommandContext(t.Context(), os.Args[0])
 	command.Env = append(os.Environ(), child+"="+address)
 	command.Stderr = os.Stderr
 	_, err = command.StdinPipe()
-	must(t, err)
-	must(t, command.Start())
+	expect.NoError(t, err)
+	expect.NoError(t, command.Start())
 	t.Cleanup(func() { _ = command.Wait() })
 	p := &process{pid: command.Process.Pid, address: address}
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
@@ -127,13 +128,6 @@ func start(t *testing.T) *process {
 		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -151,11 +145,11 @@ func (p *process) dial(from string) (net.Conn, error) {
 func (p *process) memory(t *testing.T, field string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
-	must(t, err)
+	expect.NoError(t, err)
 	for line := range strings.Lines(string(status)) {
 		if rest, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			must(t, err)
+			expect.NoError(t, err)
 			return kib >> 10
 		}
 	}
@@ -275,7 +269,7 @@ func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 		"more connections, with all that is so": hold(700, 3, held),
 	} {
 		t.Run(name, func(t *testing.T) {
-			must(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid), []byte("5"), 0)) // The highest mark begins anew.
+			expect.NoError(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid), []byte("5"), 0)) // The highest mark begins anew.
 			var attackers sync.WaitGroup
 			attack(&attackers)
 			during := warned(t, 20)

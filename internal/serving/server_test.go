@@ -26,6 +26,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"hoststatus.dev/hoststatus/internal/racedetector"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // served is a Server that listens, and has answered what it was asked by hook.
@@ -40,14 +41,14 @@ type served struct {
 func serve(t *testing.T, c clock.Clock, delay time.Duration) *served {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	expect.NoError(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	must(t, err)
+	expect.NoError(t, err)
 	paths := http.NewServeMux()
 	paths.HandleFunc("/hook", func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	expect.NoError(t, err)
 	s := &served{address: listener.Addr().String(), ended: make(chan error, 1)}
 	s.Server = NewServer(Options{
 		Address: s.address, ShutdownDelay: delay, Handler: paths, Clock: c, Logger: logr.Discard(),
@@ -59,13 +60,6 @@ func serve(t *testing.T, c clock.Clock, delay time.Duration) *served {
 	s.stop = stop
 	go func() { s.ended <- s.serve(ctx, listener) }()
 	return s
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // dial connects from an address of this machine: each is a caller of its own.
@@ -156,14 +150,14 @@ func TestWhatIsRefusedBeforeItIsLookedAt(t *testing.T) {
 				body = io.MultiReader(body)
 			}
 			request, err := http.NewRequest(method, "https://"+s.address+path, body)
-			must(t, err)
+			expect.NoError(t, err)
 			request.Header.Set("Content-Type", kind)
 			request.Header.Set("Expect", "100-continue") // Else who sends more than is read may see no answer.
 			response, err := client.Do(request)
-			must(t, err)
+			expect.NoError(t, err)
 			defer func() { _ = response.Body.Close() }()
 			answer, err := io.ReadAll(response.Body)
-			must(t, err)
+			expect.NoError(t, err)
 			if response.StatusCode != c.code || c.code == http.StatusOK && string(answer) != c.body {
 				t.Errorf("%s %.100s, want %d", response.Status, answer, c.code)
 			}
@@ -248,11 +242,11 @@ func TestABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	s := serve(t, clock.RealClock{}, 0)
 	defer s.stop()
 	conn, err := s.dial("127.0.0.1")
-	must(t, err)
+	expect.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	_, err = io.WriteString(conn, "POST /hook HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-	must(t, err)
-	must(t, conn.SetReadDeadline(time.Now().Add(10*readTimeout)))
+	expect.NoError(t, err)
+	expect.NoError(t, conn.SetReadDeadline(time.Now().Add(10*readTimeout)))
 	answer, err := io.ReadAll(conn)
 	if !strings.HasPrefix(string(answer), "HTTP/1.1 408 ") || err != nil {
 		t.Errorf("%q (%v)", answer, err)
@@ -266,7 +260,7 @@ func TestItGoesOnServingForAWhileAfterItWasToldToStop(t *testing.T) {
 	if _, response, err := s.post(client, strings.NewReader("{}")); err != nil || response.closes {
 		t.Fatalf("%v, %v", response, err)
 	}
-	must(t, s.Ready(nil))
+	expect.NoError(t, s.Ready(nil))
 	s.stop()
 	for !c.HasWaiters() {
 		time.Sleep(time.Millisecond)
@@ -341,7 +335,7 @@ func TestReadyNeedsACertificate(t *testing.T) {
 	if _, _, err := s.post(s.client(t, "127.0.0.1"), strings.NewReader("{}")); err != nil {
 		t.Fatal(err)
 	}
-	must(t, s.Ready(nil))
+	expect.NoError(t, s.Ready(nil))
 	s.TLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("none yet") }
 	if err := s.Ready(nil); err == nil || !strings.Contains(err.Error(), "none yet") {
 		t.Errorf("%v", err)

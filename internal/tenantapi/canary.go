@@ -18,7 +18,7 @@ import (
 	"k8s.io/utils/clock"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/steadywatch"
+	"hoststatus.dev/hoststatus/internal/watch"
 )
 
 // canaries say whether host status is kept up to date: the manager renews a Lease
@@ -61,7 +61,7 @@ func (c *canaries) watch(ctx context.Context, client kubernetes.Interface, log l
 			cache.ReflectorOptions{
 				Logger:  &log,
 				Name:    "canary",
-				Backoff: steadywatch.Backoff(),
+				Backoff: watch.Backoff(),
 			})
 		watching.Go(func() { reflector.RunWithContext(klog.NewContext(ctx, withoutRepetition(log, clock.RealClock{}))) })
 	}

@@ -22,7 +22,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/steadywatch"
+	"hoststatus.dev/hoststatus/internal/watch"
 )
 
 const resourceServers = "servers"
@@ -101,14 +101,14 @@ func (u *upstream) listWhole(ctx context.Context, namespace string, options meta
 
 // watch keeps f up to date until ctx ends.
 func (u *upstream) watch(ctx context.Context, f *feed) {
-	source := steadywatch.New(cache.NewListWatchFromClient(u.feed, resourceServers, metav1.NamespaceAll, fields.Everything())).Of("Server")
+	source := watch.New(cache.NewListWatchFromClient(u.feed, resourceServers, metav1.NamespaceAll, fields.Everything())).Of("Server")
 	reflector := cache.NewReflectorWithOptions(
 		source.ListWatch(),
 		&computev1alpha1.Server{}, f,
 		cache.ReflectorOptions{
 			Logger:  &u.log,
 			Name:    "servers",
-			Backoff: steadywatch.Backoff(),
+			Backoff: watch.Backoff(),
 		})
 	reflector.RunWithContext(klog.NewContext(ctx, withoutRepetition(u.log, clock.RealClock{})))
 }

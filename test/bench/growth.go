@@ -17,7 +17,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 var growth = scenario{
@@ -271,7 +272,7 @@ func (t *trial) silence(ctx context.Context, s *source, others []string, unknown
 
 // cpuPerEvent returns the CPU time in µs that each process takes for one event,
 // beyond what it takes without any.
-func cpuPerEvent(ctx context.Context, window time.Duration, idle []time.Duration, do func(i int), processes ...*devcluster.Process) ([]float64, error) {
+func cpuPerEvent(ctx context.Context, window time.Duration, idle []time.Duration, do func(i int), processes ...*controlplane.Process) ([]float64, error) {
 	var n int
 	ended := make(chan error, 1)
 	go func() {
@@ -296,20 +297,20 @@ func us(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 }
 func (t *trial) startManagerOn(ctx context.Context, dir, url string) (*managerProcess, error) {
 	binary := filepath.Join(dir, "manager")
 	if _, err := os.Stat(binary); err != nil {
-		if err := devcluster.BuildCommands(ctx, dir, "manager"); err != nil {
+		if err := controlplane.BuildCommands(ctx, dir, "manager"); err != nil {
 			return nil, err
 		}
 	}
 	kubeconfig := filepath.Join(dir, "manager.kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, &rest.Config{Host: url}); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, &rest.Config{Host: url}); err != nil {
 		return nil, err
 	}
-	ports, err := devcluster.FreePorts(2)
+	ports, err := controlplane.FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
 	m := &managerProcess{trial: t, metrics: net.JoinHostPort("127.0.0.1", ports[0]), pprof: net.JoinHostPort("127.0.0.1", ports[1])}
-	m.Process = devcluster.NewProcess("manager", binary, filepath.Join(dir, "manager.log"), os.Environ(),
+	m.Process = controlplane.NewProcess("manager", binary, filepath.Join(dir, "manager.log"), os.Environ(),
 		"--kubeconfig="+kubeconfig, "--log-format=text", "--metrics-secure=false", "--health-probe-bind-address=0", "--webhook-bind-address=0",
 		"--metrics-bind-address="+m.metrics, "--pprof-bind-address="+m.pprof)
 	if err := m.Start(); err != nil {
@@ -321,7 +322,7 @@ func (t *trial) startManagerOn(ctx context.Context, dir, url string) (*managerPr
 
 // judged waits until the manager has looked at n objects and has nothing left to do.
 func (m *managerProcess) judged(ctx context.Context, n int) error {
-	return eventually(ctx, settleTimeout, func() error {
+	return expect.Poll(ctx, settleTimeout, func() error {
 		reconciled, err := metric(m.metrics, "controller_runtime_reconcile_total{")
 		if err != nil {
 			return err

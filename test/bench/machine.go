@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 // machine says what a result was measured on.
@@ -34,7 +34,7 @@ func (m machine) String() string {
 
 func thisMachine() machine {
 	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version()}
-	m.Kubernetes, m.Etcd = devcluster.Versions()
+	m.Kubernetes, m.Etcd = controlplane.Versions()
 	m.CPU = field("/proc/cpuinfo", "model name")
 	if kib, err := strconv.Atoi(strings.TrimSuffix(field("/proc/meminfo", "MemTotal"), " kB")); err == nil {
 		m.MemoryGiB = kib >> 20

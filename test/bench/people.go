@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 const (
@@ -61,7 +62,7 @@ func (w *world) newPerson(ctx context.Context, name string, roles ...string) (*p
 	if err != nil {
 		return nil, err
 	}
-	return p, eventually(ctx, time.Minute, func() error {
+	return p, expect.Poll(ctx, time.Minute, func() error {
 		return p.get(ctx, tenantPath+"/servers?limit=1")
 	})
 }

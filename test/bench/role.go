@@ -13,7 +13,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 const roleInformer = "lease-informer"
@@ -48,16 +48,16 @@ func informLeases(ctx context.Context, config *rest.Config) error {
 
 // startInformer starts the bare informer of Leases in a process of its own, so that
 // its CPU time can be told apart. It ends with the trial.
-func (t *trial) startInformer(dir string, config *rest.Config) (*devcluster.Process, error) {
+func (t *trial) startInformer(dir string, config *rest.Config) (*controlplane.Process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("finding the benchmark's own program: %w", err)
 	}
 	kubeconfig := filepath.Join(dir, roleInformer+".kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, config); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
 		return nil, err
 	}
-	p := devcluster.NewProcess(roleInformer, self, filepath.Join(dir, roleInformer+".log"), os.Environ(), "-role="+roleInformer, kubeconfig)
+	p := controlplane.NewProcess(roleInformer, self, filepath.Join(dir, roleInformer+".log"), os.Environ(), "-role="+roleInformer, kubeconfig)
 	if err := p.Start(); err != nil {
 		return nil, err
 	}

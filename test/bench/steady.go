@@ -10,7 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 var steady = scenario{
@@ -59,7 +59,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 	if err := sleep(ctx, 5*time.Second); err != nil {
 		return err
 	}
-	processes := []*devcluster.Process{m.Process, informer}
+	processes := []*controlplane.Process{m.Process, informer}
 	idle, err := cpuDuring(ctx, idleWindow, processes...)
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 }
 
 // cpuDuring returns the CPU time that each process uses within length.
-func cpuDuring(ctx context.Context, length time.Duration, processes ...*devcluster.Process) ([]time.Duration, error) {
+func cpuDuring(ctx context.Context, length time.Duration, processes ...*controlplane.Process) ([]time.Duration, error) {
 	used := make([]time.Duration, len(processes))
 	read := func(sign time.Duration) error {
 		for i, p := range processes {

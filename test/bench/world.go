@@ -22,8 +22,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 const (
@@ -72,7 +73,7 @@ func (t *trial) close() {
 // a scenario asks for.
 type world struct {
 	trial *trial
-	fleet *devfleet.Fleet
+	fleet *fleet.Fleet
 	admin client.WithWatch
 	// leases takes and gives protobuf.
 	leases kubernetes.Interface
@@ -87,23 +88,23 @@ func (t *trial) newWorld(ctx context.Context) (*world, error) {
 		return nil, fmt.Errorf("making a temporary folder: %w", err)
 	}
 	t.later(func() { _ = os.RemoveAll(dir) })
-	fleet, err := devfleet.Install(ctx, devfleet.Options{Dir: dir, Log: io.Discard, Fsync: t.fsync})
+	installed, err := fleet.Install(ctx, fleet.Options{Dir: dir, Log: io.Discard, Fsync: t.fsync})
 	if err != nil {
 		return nil, err
 	}
-	t.later(fleet.Stop)
-	w := &world{trial: t, fleet: fleet}
-	config, err := fleet.Cluster.AdminConfig()
+	t.later(installed.Stop)
+	w := &world{trial: t, fleet: installed}
+	config, err := installed.Cluster.AdminConfig()
 	if err != nil {
 		return nil, err
 	}
-	if w.admin, err = devfleet.NewClient(config); err != nil {
+	if w.admin, err = fleet.NewClient(config); err != nil {
 		return nil, err
 	}
 	if w.leases, err = protobufClient(config); err != nil {
 		return nil, err
 	}
-	if config, err = fleet.ManagerConfig(); err != nil {
+	if config, err = installed.ManagerConfig(); err != nil {
 		return nil, err
 	}
 	if w.manager, err = restClient(config); err != nil {
@@ -135,7 +136,7 @@ func protobufClient(config *rest.Config) (kubernetes.Interface, error) {
 
 // managerProcess is a manager that can be looked into.
 type managerProcess struct {
-	*devcluster.Process
+	*controlplane.Process
 	trial          *trial
 	metrics, pprof string
 }
@@ -155,7 +156,7 @@ func (t *trial) newOwnersWorld(ctx context.Context) (*world, *managerProcess, er
 
 // startManager starts a manager, which ends with the trial.
 func (w *world) startManager(ctx context.Context) (*managerProcess, error) {
-	ports, err := devcluster.FreePorts(1)
+	ports, err := controlplane.FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
@@ -171,7 +172,7 @@ func (w *world) startManager(ctx context.Context) (*managerProcess, error) {
 
 // waitLeading waits until the manager leads.
 func (m *managerProcess) waitLeading(ctx context.Context) error {
-	return eventually(ctx, time.Minute, func() error {
+	return expect.Poll(ctx, time.Minute, func() error {
 		leads, err := metric(m.metrics, "leader_election_master_status{")
 		if err != nil {
 			return err
@@ -285,14 +286,14 @@ func (w *world) settled(ctx context.Context, hosts ...string) error {
 	for _, h := range hosts {
 		wanted[h] = true
 	}
-	return eventually(ctx, settleTimeout, func() error {
+	return expect.Poll(ctx, settleTimeout, func() error {
 		var services v1alpha1.ComputeServiceList
 		if err := w.admin.List(ctx, &services, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}); err != nil {
 			return err
 		}
 		for i := range services.Items {
 			if s := &services.Items[i]; wanted[s.Name] && ptr.Deref(s.Status.HostStatus, "") != status {
-				return fmt.Errorf("ComputeService %s is %s, not %s", s.Name, devfleet.Show(s.Status.HostStatus), status)
+				return fmt.Errorf("ComputeService %s is %s, not %s", s.Name, fleet.Show(s.Status.HostStatus), status)
 			}
 		}
 		selector := client.MatchingFields{v1alpha1.ServerHostField: ""}
@@ -311,7 +312,7 @@ func (w *world) settled(ctx context.Context, hosts ...string) error {
 			}
 			for i := range servers.Items {
 				if s := &servers.Items[i]; wanted[s.Spec.Host] && ptr.Deref(s.Status.HostStatus, "") != status {
-					return fmt.Errorf("server %s is %s, not %s", s.Name, devfleet.Show(s.Status.HostStatus), status)
+					return fmt.Errorf("server %s is %s, not %s", s.Name, fleet.Show(s.Status.HostStatus), status)
 				}
 			}
 			if selector == nil {
@@ -349,25 +350,6 @@ func parallel(ctx context.Context, workers, n int, do func(ctx context.Context, 
 	close(queue)
 	running.Wait()
 	return context.Cause(ctx)
-}
-
-// eventually repeats check until it is content.
-func eventually(ctx context.Context, limit time.Duration, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	pause := 20 * time.Millisecond
-	for {
-		begin := time.Now()
-		err := check()
-		if err == nil {
-			return nil
-		}
-		// A check that is expensive must not be what the machine is busy with.
-		pause = max(pause, 3*time.Since(begin))
-		if waitErr := sleep(ctx, pause); waitErr != nil {
-			return fmt.Errorf("not within %s: %w", limit, err)
-		}
-	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -25,9 +25,9 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
 	"hoststatus.dev/hoststatus/test/chaos/judge"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 var (
@@ -71,7 +71,7 @@ func run(m *testing.M) int {
 	}
 	code = m.Run()
 	testWorld.close()
-	code = max(code, devfleet.ReportCrashes(os.Stdout, dir))
+	code = max(code, fleet.ReportCrashes(os.Stdout, dir))
 	return code
 }
 
@@ -433,7 +433,7 @@ func (w *world) replaceManagers(ctx context.Context, sabotage string) error {
 
 // sabotagedManager builds the manager whose rules can be switched off.
 func sabotagedManager(ctx context.Context, dir string) (string, error) {
-	root, err := devcluster.RepositoryRoot()
+	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		return "", err
 	}

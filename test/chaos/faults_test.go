@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 // fault is something that goes wrong for a while. In every run of one, two hosts
@@ -403,7 +403,7 @@ func (w *world) ready(ctx context.Context) error {
 
 // pause stops a process for d. One that has just ended is about to be started
 // again.
-func pause(ctx context.Context, p *devcluster.Process, d time.Duration) error {
+func pause(ctx context.Context, p *controlplane.Process, d time.Duration) error {
 	for begin := time.Now(); ; {
 		err := p.Signal(syscall.SIGSTOP)
 		if err == nil {
@@ -433,7 +433,7 @@ func pauseBoth(ctx context.Context, w *world, d time.Duration) error {
 	return errors.Join(errs...)
 }
 
-func restart(ctx context.Context, w *world, p *devcluster.Process, down time.Duration) error {
+func restart(ctx context.Context, w *world, p *controlplane.Process, down time.Duration) error {
 	p.Kill()
 	return errors.Join(letPass(ctx, down), p.Start(), w.ready(ctx))
 }

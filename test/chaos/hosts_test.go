@@ -19,7 +19,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"hoststatus.dev/hoststatus/internal/agent"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 // host is a host that can fall silent and come back.
@@ -67,7 +67,7 @@ func (h *host) lives() bool {
 }
 
 // process is the agent as a process of its own.
-type process struct{ *devcluster.Process }
+type process struct{ *controlplane.Process }
 
 func (p process) on() error { return p.Start() }
 func (p process) off()      { p.Kill() }

@@ -23,8 +23,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devfleet"
 	"hoststatus.dev/hoststatus/test/chaos/judge"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // observer records from outside what happened and what was said of it. It
@@ -180,7 +180,7 @@ func (o *observer) server(s *v1alpha1.Server) {
 }
 
 func appendStatus(list []judge.Status, generation int64, value *v1alpha1.HostStatus, since *metav1.Time) []judge.Status {
-	s := judge.Status{Value: strings.Trim(devfleet.Show(value), `"`), At: time.Now(), Generation: generation}
+	s := judge.Status{Value: strings.Trim(fleet.Show(value), `"`), At: time.Now(), Generation: generation}
 	if since != nil {
 		s.Since = since.Time
 	}
@@ -203,7 +203,7 @@ func (o *observer) run(ctx context.Context, direct, proxied *rest.Config, namesp
 	if err != nil {
 		return err
 	}
-	c, err := devfleet.NewClient(direct)
+	c, err := fleet.NewClient(direct)
 	if err != nil {
 		return err
 	}

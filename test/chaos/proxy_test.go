@@ -19,7 +19,7 @@ import (
 	"sync"
 	"time"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 // proxy stands between hoststatus and the API server and does to their traffic
@@ -42,7 +42,7 @@ type proxy struct {
 	conns   map[net.Conn]struct{}
 }
 
-func startProxy(c *devcluster.Cluster) (*proxy, error) {
+func startProxy(c *controlplane.Cluster) (*proxy, error) {
 	file := func(name string) string { return filepath.Join(c.Dir, name) }
 	target, err := url.Parse(c.URL)
 	if err != nil {

@@ -25,9 +25,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
 	"hoststatus.dev/hoststatus/test/chaos/judge"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 const (
@@ -45,7 +45,7 @@ const (
 // world is a fleet with two managers, which reach the API server through a proxy,
 // as the hosts do.
 type world struct {
-	fleet    *devfleet.Fleet
+	fleet    *fleet.Fleet
 	proxy    *proxy
 	managers []*manager
 	hosts    []*host
@@ -73,7 +73,7 @@ func newWorld(ctx context.Context, dir string, s size) (_ *world, err error) {
 			w.close()
 		}
 	}()
-	if w.fleet, err = devfleet.Install(ctx, devfleet.Options{Dir: dir, Log: os.Stdout}); err != nil {
+	if w.fleet, err = fleet.Install(ctx, fleet.Options{Dir: dir, Log: os.Stdout}); err != nil {
 		return nil, err
 	}
 	if w.proxy, err = startProxy(w.fleet.Cluster); err != nil {
@@ -177,7 +177,7 @@ func (w *world) addHosts(s size) error {
 		}
 		w.hosts = append(w.hosts, h)
 	}
-	for _, name := range devfleet.Hosts {
+	for _, name := range fleet.Hosts {
 		config, err := w.fleet.HostConfig(name)
 		if err != nil {
 			return err
@@ -194,12 +194,12 @@ func (w *world) addHosts(s size) error {
 	return nil
 }
 
-func (w *world) newProcess(name, binary string, config *rest.Config, env []string, args ...string) (*devcluster.Process, error) {
+func (w *world) newProcess(name, binary string, config *rest.Config, env []string, args ...string) (*controlplane.Process, error) {
 	kubeconfig := filepath.Join(w.fleet.Dir, name+".kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, w.via(config)); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, w.via(config)); err != nil {
 		return nil, err
 	}
-	return devcluster.NewProcess(name, binary, filepath.Join(w.fleet.Dir, name+".log"), env,
+	return controlplane.NewProcess(name, binary, filepath.Join(w.fleet.Dir, name+".log"), env,
 		append([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, args...)...), nil
 }
 
@@ -264,7 +264,7 @@ func inParallel[T any](items []T, do func(T) error) error {
 
 // manager is a manager that is started again when it ends, unless it is held.
 type manager struct {
-	process *devcluster.Process
+	process *controlplane.Process
 	metrics string
 
 	mu sync.Mutex
@@ -279,7 +279,7 @@ func (w *world) startManager(ctx context.Context, name, sabotage string) (*manag
 	if err != nil {
 		return nil, err
 	}
-	ports, err := devcluster.FreePorts(3)
+	ports, err := controlplane.FreePorts(3)
 	if err != nil {
 		return nil, err
 	}
@@ -405,7 +405,7 @@ func (w *world) wrong(ctx context.Context) (n int, example string, err error) {
 	}
 	want := map[string]string{}
 	compare := func(kind, name, host string, status *v1alpha1.HostStatus) {
-		if got := strings.Trim(devfleet.Show(status), `"`); got != want[host] {
+		if got := strings.Trim(fleet.Show(status), `"`); got != want[host] {
 			n++
 			example = fmt.Sprintf("%s %s on %s is %s, not %s", kind, name, host, got, want[host])
 		}

@@ -26,7 +26,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // someone is a user with his clients.
@@ -45,17 +46,17 @@ type leaseWriter interface {
 func newSomeone(t *testing.T, config *rest.Config) someone {
 	t.Helper()
 	clients, err := kubernetes.NewForConfig(config)
-	must(t, err)
-	servers, err := devfleet.NewClient(config)
-	must(t, err)
+	expect.NoError(t, err)
+	servers, err := fleet.NewClient(config)
+	expect.NoError(t, err)
 	return someone{servers: servers, leases: func(namespace string) leaseWriter { return clients.CoordinationV1().Leases(namespace) }}
 }
 
 // hostByCertificate is the agent of a host, known by its certificate.
 func hostByCertificate(t *testing.T, name string) someone {
 	t.Helper()
-	config, err := fleet.Cluster.ConfigFor("system:hoststatus:host:"+name, "system:hoststatus:hosts")
-	must(t, err)
+	config, err := system.Cluster.ConfigFor("system:hoststatus:host:"+name, "system:hoststatus:hosts")
+	expect.NoError(t, err)
 	return newSomeone(t, config)
 }
 
@@ -75,7 +76,7 @@ func hostByPod(t *testing.T, name string) someone {
 			}}},
 		},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(func() {
 		err := kube.CoreV1().Pods(namespace).Delete(context.Background(), pod.Name, metav1.DeleteOptions{GracePeriodSeconds: ptr.To[int64](0)})
 		if err != nil {
@@ -87,14 +88,14 @@ func hostByPod(t *testing.T, name string) someone {
 			Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID,
 		}},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	return newSomeone(t, withToken(t, token.Status.Token))
 }
 
 func withToken(t *testing.T, token string) *rest.Config {
 	t.Helper()
-	admin, err := fleet.Cluster.AdminConfig()
-	must(t, err)
+	admin, err := system.Cluster.AdminConfig()
+	expect.NoError(t, err)
 	return &rest.Config{Host: admin.Host, TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData}, BearerToken: token, QPS: -1}
 }
 
@@ -110,20 +111,20 @@ func unforeseen(t *testing.T) someone {
 			{APIGroups: []string{"compute.hoststatus.dev"}, Resources: []string{"servers/status", "servers"}, Verbs: []string{"*"}},
 		},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	_, err = kube.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: name}},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(func() {
 		ctx := context.Background()
 		_ = kube.RbacV1().ClusterRoleBindings().Delete(ctx, name, metav1.DeleteOptions{})
 		_ = kube.RbacV1().ClusterRoles().Delete(ctx, name, metav1.DeleteOptions{})
 	})
-	config, err := fleet.Cluster.ConfigFor(name)
-	must(t, err)
+	config, err := system.Cluster.ConfigFor(name)
+	expect.NoError(t, err)
 	return newSomeone(t, config)
 }
 
@@ -131,7 +132,7 @@ func unforeseen(t *testing.T) someone {
 func admitted(t *testing.T) {
 	t.Helper()
 	stranger := hostByCertificate(t, "stranger")
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		_, err := stranger.leases(v1alpha1.DefaultLeaseNamespace).Create(t.Context(), lease("not-a-stranger"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if !apierrors.IsForbidden(err) {
 			return fmt.Errorf("the policy on Leases does not bite yet: %v", err) //nolint:errorlint // nil too
@@ -167,16 +168,16 @@ func TestAnAgentWritesForItsOwnHostAndNothingElse(t *testing.T) {
 			newServer(t, "team-a", "on-other", other)
 			newServer(t, "team-a", "on-none", "")
 			_, err := leases().Create(t.Context(), lease(other), metav1.CreateOptions{})
-			must(t, err)
+			expect.NoError(t, err)
 			agent := host(t, own)
 			there := agent.leases(v1alpha1.DefaultLeaseNamespace)
 
 			made, err := there.Create(t.Context(), lease(own), metav1.CreateOptions{})
-			must(t, err)
+			expect.NoError(t, err)
 			made.Spec.RenewTime = ptr.To(metav1.NowMicro())
 			_, err = there.Update(t.Context(), made, metav1.UpdateOptions{})
-			must(t, err)
-			must(t, agent.report("team-a", "on-own", `{"status":{"state":"ACTIVE","taskState":"rebooting","powerState":"RUNNING","networks":[{"name":"a"}]}}`))
+			expect.NoError(t, err)
+			expect.NoError(t, agent.report("team-a", "on-own", `{"status":{"state":"ACTIVE","taskState":"rebooting","powerState":"RUNNING","networks":[{"name":"a"}]}}`))
 
 			forbidden := func(what string, err error) {
 				t.Helper()
@@ -193,7 +194,7 @@ func TestAnAgentWritesForItsOwnHostAndNothingElse(t *testing.T) {
 			touch := func(name string) error {
 				return retry.RetryOnConflict(retry.DefaultRetry, func() error {
 					l, err := leases().Get(t.Context(), name, metav1.GetOptions{})
-					must(t, err)
+					expect.NoError(t, err)
 					l.Spec.RenewTime = ptr.To(metav1.NowMicro())
 					_, err = there.Update(t.Context(), l, metav1.UpdateOptions{})
 					return err
@@ -219,9 +220,9 @@ func TestAnAgentWritesForItsOwnHostAndNothingElse(t *testing.T) {
 				forbidden("writing status."+field, agent.report("team-a", "on-own", fmt.Sprintf(`{"status":{%q:%s}}`, field, value)))
 			}
 
-			must(t, agent.report("team-a", "on-own", `{"metadata":{"labels":{"a":"b"}},"spec":{"host":"agent-b"},"status":{"powerState":"PAUSED"}}`))
+			expect.NoError(t, agent.report("team-a", "on-own", `{"metadata":{"labels":{"a":"b"}},"spec":{"host":"agent-b"},"status":{"powerState":"PAUSED"}}`))
 			var server v1alpha1.Server
-			must(t, fleet.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-own"}, &server))
+			expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-own"}, &server))
 			if server.Spec.Host != own || len(server.Labels) != 0 || server.Status.PowerState != "PAUSED" {
 				t.Errorf("a report that writes spec and metadata too leaves %+v", server)
 			}
@@ -239,7 +240,7 @@ func TestAWriterThatNobodyThoughtOfIsRefused(t *testing.T) {
 	writer := unforeseen(t)
 	there := writer.leases(v1alpha1.DefaultLeaseNamespace)
 	var err error
-	eventually(t, 10*time.Second, func() error { // Until his role has arrived.
+	expect.Eventually(t, 10*time.Second, func() error { // Until his role has arrived.
 		_, getErr := there.Get(t.Context(), "compute-1", metav1.GetOptions{})
 		return getErr
 	})
@@ -270,7 +271,7 @@ func ownedByTheManager(t *testing.T) map[string]string {
 			continue
 		}
 		value, err := json.Marshal(anotherValue(t, name))
-		must(t, err)
+		expect.NoError(t, err)
 		values[name] = string(value)
 	}
 	return values

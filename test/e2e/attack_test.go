@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // slowBodies holds n requests open until the test ends: each promises a body of
@@ -29,11 +30,11 @@ import (
 func slowBodies(t *testing.T, config *rest.Config, n int, method, path, contentType string) {
 	t.Helper()
 	certificate, err := tls.X509KeyPair(config.CertData, config.KeyData)
-	must(t, err)
+	expect.NoError(t, err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(config.CAData)
 	server, err := url.Parse(config.Host)
-	must(t, err)
+	expect.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	t.Cleanup(func() {
@@ -67,7 +68,7 @@ func slowBodies(t *testing.T, config *rest.Config, n int, method, path, contentT
 			}
 		})
 	}
-	eventually(t, time.Minute, func() error {
+	expect.Eventually(t, time.Minute, func() error {
 		if got := sent.Load(); got < int64(n) {
 			return fmt.Errorf("%d of %d requests have been sent", got, n)
 		}
@@ -87,8 +88,8 @@ func forceDownAndUp(t *testing.T, host *v1alpha1.ComputeService, server string, 
 			}
 			begun := time.Now()
 			patch(t, host, fmt.Sprintf(`{"spec":{"forcedDown":%v}}`, down))
-			eventually(t, time.Minute, hostIs(host.Name, want))
-			eventually(t, time.Minute, serverIs("team-a", server, want, reason))
+			expect.Eventually(t, time.Minute, hostIs(host.Name, want))
+			expect.Eventually(t, time.Minute, serverIs("team-a", server, want, reason))
 			took = append(took, time.Since(begun))
 		}
 	}
@@ -98,12 +99,12 @@ func forceDownAndUp(t *testing.T, host *v1alpha1.ComputeService, server string, 
 // renewals returns how long some renewals of a host of its own take, at most limit each.
 func renewals(t *testing.T, name string, n int, limit time.Duration) (took []time.Duration, failed int) {
 	t.Helper()
-	config, err := fleet.HostConfig(name)
-	must(t, err)
+	config, err := system.HostConfig(name)
+	expect.NoError(t, err)
 	client, err := kubernetes.NewForConfig(config)
-	must(t, err)
+	expect.NoError(t, err)
 	lease, err := leases().Get(t.Context(), name, metav1.GetOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	for range n {
 		begun := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -131,17 +132,17 @@ func TestOneHostThatHoldsItsRequestsOpenDelaysNoFlag(t *testing.T) {
 	newHost(t, host.Name, time.Minute, 10*time.Second, 0)
 	newService(t, "attack-victim")
 	_, err := leases().Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "attack-victim"}}, metav1.CreateOptions{})
-	must(t, err)
-	eventually(t, 10*time.Second, hostIs(host.Name, v1alpha1.HostStatusUp))
-	attacker, err := fleet.HostConfig("attack-evil")
-	must(t, err)
+	expect.NoError(t, err)
+	expect.Eventually(t, 10*time.Second, hostIs(host.Name, v1alpha1.HostStatusUp))
+	attacker, err := system.HostConfig("attack-evil")
+	expect.NoError(t, err)
 
 	for _, attack := range []struct{ name, method, path, contentType string }{
 		{"renewals of its own Lease", http.MethodPut, "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases/attack-evil", "application/json"},
 		{"reports", http.MethodPatch, "/apis/compute.hoststatus.dev/v1alpha1/namespaces/team-a/servers/web-1/status", "application/merge-patch+json"},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
-			eventually(t, 30*time.Second, fleetLeads)
+			expect.Eventually(t, 30*time.Second, fleetLeads)
 			const tries = 4
 			alone := forceDownAndUp(t, host, "attack-fenced", tries)
 			renewalsAlone, _ := renewals(t, "attack-victim", 3, limit)
@@ -158,7 +159,7 @@ func TestOneHostThatHoldsItsRequestsOpenDelaysNoFlag(t *testing.T) {
 			if after := leader(t); after != before {
 				t.Errorf("%s led before, %s leads now", before, after)
 			}
-			must(t, fleetLeads())
+			expect.NoError(t, fleetLeads())
 		})
 	}
 	for _, name := range []string{"compute-1", "compute-4", host.Name} {

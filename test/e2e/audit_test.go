@@ -18,8 +18,9 @@ import (
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/client-go/kubernetes"
 
-	"hoststatus.dev/hoststatus/internal/devfleet"
 	"hoststatus.dev/hoststatus/internal/version"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 const managerUser = "system:serviceaccount:hoststatus-system:hoststatus-manager"
@@ -30,7 +31,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: Metadata
-  users: [` + managerUser + `, ` + devfleet.TenantAPIUser + `]
+  users: [` + managerUser + `, ` + fleet.TenantAPIUser + `]
 - level: Metadata
   userGroups: ["system:hoststatus:hosts"]
 - level: None
@@ -134,19 +135,19 @@ func (r *auditRecord) complaints() (out []string) {
 func checkRights(t *testing.T) {
 	t.Helper()
 	r, err := audit.read("hoststatus-")
-	must(t, err)
+	expect.NoError(t, err)
 	for _, complaint := range r.complaints() {
 		t.Error(complaint)
 	}
-	account := append([]string{"system:authenticated"}, devfleet.TenantAPIGroups...)
+	account := append([]string{"system:authenticated"}, fleet.TenantAPIGroups...)
 	want := map[string]struct {
 		program string
 		groups  []string
 	}{
-		managerUser:            {"manager", account},
-		devfleet.TenantAPIUser: {"tenant-apiserver", account},
+		managerUser:         {"manager", account},
+		fleet.TenantAPIUser: {"tenant-apiserver", account},
 	}
-	for _, host := range devfleet.Hosts {
+	for _, host := range fleet.Hosts {
 		want["system:hoststatus:host:"+host] = struct {
 			program string
 			groups  []string
@@ -171,15 +172,15 @@ func checkRights(t *testing.T) {
 // What the audit log says of our processes is worth something only if it says the
 // same of one that asks for too much.
 func TestTheAuditLogTellsOfAProcessThatAsksForTooMuch(t *testing.T) {
-	config, err := fleet.Cluster.ConfigFor(managerUser, devfleet.TenantAPIGroups...)
-	must(t, err)
+	config, err := system.Cluster.ConfigFor(managerUser, fleet.TenantAPIGroups...)
+	expect.NoError(t, err)
 	config.UserAgent = "greedy"
 	greedy, err := kubernetes.NewForConfig(config)
-	must(t, err)
+	expect.NoError(t, err)
 	if answer := greedy.RESTClient().Get().AbsPath("/api/v1/secrets").Do(t.Context()); answer.Error() == nil {
 		t.Fatal("the manager reads all Secrets")
 	}
-	eventually(t, 5*time.Second, func() error {
+	expect.Eventually(t, 5*time.Second, func() error {
 		r, err := audit.read("greedy")
 		if err != nil {
 			return err

@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // ownLease lets the Lease of a host go with its ComputeService, as docs/install.md has it.
@@ -23,9 +24,9 @@ func ownLease(t *testing.T, service *v1alpha1.ComputeService) {
 	reference, err := json.Marshal(metav1.OwnerReference{
 		APIVersion: v1alpha1.SchemeGroupVersion.String(), Kind: "ComputeService", Name: service.Name, UID: service.UID,
 	})
-	must(t, err)
+	expect.NoError(t, err)
 	_, err = leases().Patch(t.Context(), service.Name, types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"ownerReferences":[%s]}}`, reference), metav1.PatchOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 }
 
 // The garbage collector is Kubernetes' own, with the rights that it has in a cluster.
@@ -33,12 +34,12 @@ func TestALeaseThatItsComputeServiceOwnsGoesWithIt(t *testing.T) {
 	admitted(t)
 	service := newService(t, "owned")
 	beat := newHost(t, "owned", time.Minute, 50*time.Millisecond, 0)
-	eventually(t, 10*time.Second, hostIs("owned", v1alpha1.HostStatusUp))
+	expect.Eventually(t, 10*time.Second, hostIs("owned", v1alpha1.HostStatusUp))
 	ownLease(t, service)
 	// The agent renews it as it is.
 	before, err := leases().Get(t.Context(), "owned", metav1.GetOptions{})
-	must(t, err)
-	eventually(t, 10*time.Second, func() error {
+	expect.NoError(t, err)
+	expect.Eventually(t, 10*time.Second, func() error {
 		now, err := leases().Get(t.Context(), "owned", metav1.GetOptions{})
 		if err == nil && now.Spec.RenewTime.Equal(before.Spec.RenewTime) {
 			err = fmt.Errorf("it is not renewed")
@@ -49,8 +50,8 @@ func TestALeaseThatItsComputeServiceOwnsGoesWithIt(t *testing.T) {
 		return err
 	})
 	beat.stop()
-	must(t, fleet.Client.Delete(t.Context(), service))
-	eventually(t, 30*time.Second, func() error {
+	expect.NoError(t, system.Client.Delete(t.Context(), service))
+	expect.Eventually(t, 30*time.Second, func() error {
 		_, err := leases().Get(t.Context(), "owned", metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -69,7 +70,7 @@ func TestAHostSetsNoOwnerOfItsLease(t *testing.T) {
 	}
 	service := newService(t, "disowned") // It cleans the Lease up.
 	made, err := agent.Create(t.Context(), lease(service.Name), metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	withOwner, withFinalizer := made.DeepCopy(), made.DeepCopy()
 	withOwner.OwnerReferences = owned.OwnerReferences
 	if _, err := agent.Update(t.Context(), withOwner, metav1.UpdateOptions{}); !apierrors.IsForbidden(err) {
@@ -87,14 +88,14 @@ func TestStorageOfLeasesCanBeMigratedByWhoeverDoesThat(t *testing.T) {
 	admitted(t)
 	service := newService(t, "migrated")
 	kept, err := leases().Create(t.Context(), lease(service.Name), metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	unforeseen(t)
-	config, err := fleet.Cluster.ConfigFor("unforeseen")
-	must(t, err)
+	config, err := system.Cluster.ConfigFor("unforeseen")
+	expect.NoError(t, err)
 	clients, err := kubernetes.NewForConfig(config)
-	must(t, err)
+	expect.NoError(t, err)
 	there := clients.CoordinationV1().Leases(v1alpha1.DefaultLeaseNamespace)
-	eventually(t, 10*time.Second, func() error { // Until his role has arrived.
+	expect.Eventually(t, 10*time.Second, func() error { // Until his role has arrived.
 		_, err := there.Get(t.Context(), kept.Name, metav1.GetOptions{})
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // takeover is how long the next manager may take to judge.
@@ -22,10 +23,10 @@ func leader(t *testing.T) (identity string) {
 	t.Helper()
 	holder := func(namespace string) string {
 		lease, err := kube.CoordinationV1().Leases(namespace).Get(t.Context(), v1alpha1.LeaderLeaseName, metav1.GetOptions{})
-		must(t, err)
+		expect.NoError(t, err)
 		return ptr.Deref(lease.Spec.HolderIdentity, "")
 	}
-	eventually(t, takeover, func() error { // While one takes over, it has one of them already.
+	expect.Eventually(t, takeover, func() error { // While one takes over, it has one of them already.
 		former := holder(v1alpha1.DefaultLeaseNamespace)
 		if identity = holder("hoststatus-system"); identity != former {
 			return fmt.Errorf("%q holds the leader's Lease, and %q that of 0.1", identity, former)
@@ -38,12 +39,12 @@ func leader(t *testing.T) (identity string) {
 // startStandby starts a second manager, which is stopped after the test.
 func startStandby(t *testing.T) {
 	t.Helper()
-	eventually(t, 30*time.Second, fleetLeads)
-	standby, _, err := fleet.StartManager("standby-" + t.Name())
-	must(t, err)
+	expect.Eventually(t, 30*time.Second, fleetLeads)
+	standby, _, err := system.StartManager("standby-" + t.Name())
+	expect.NoError(t, err)
 	t.Cleanup(func() {
 		standby.Stop()
-		eventually(t, 30*time.Second, fleetLeads) // As other tests expect.
+		expect.Eventually(t, 30*time.Second, fleetLeads) // As other tests expect.
 	})
 }
 
@@ -67,22 +68,22 @@ func TestAStandbyJudgesAfterItsLeaderWasKilled(t *testing.T) {
 	newService(t, "failover-lives")
 	newHost(t, "failover-lives", duration, interval, 0)
 	for _, name := range []string{"failover-fenced", "failover-dies", "failover-lives"} {
-		eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+		expect.Eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
 	}
 	before := leader(t)
 	dies.stop()
 	killed := time.Now()
-	fleet.Manager.Kill()
+	system.Manager.Kill()
 	patch(t, fenced, `{"spec":{"forcedDown":true}}`)
 
-	eventually(t, takeover, hostIs("failover-fenced", v1alpha1.HostStatusDown))
+	expect.Eventually(t, takeover, hostIs("failover-fenced", v1alpha1.HostStatusDown))
 	t.Logf("the next manager judges after %v", time.Since(killed).Round(time.Millisecond))
 	if after := leader(t); after == before {
 		t.Errorf("%s still leads", after)
 	}
 	// Without a leader there are no canaries, so nobody can say that the time
 	// until the takeover was sighted: D counts from there on, or half of it.
-	eventually(t, takeover+duration+duration/2, hostIs("failover-dies", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, takeover+duration+duration/2, hostIs("failover-dies", v1alpha1.HostStatusUnknown))
 	for _, name := range []string{"failover-lives", "compute-1", "compute-4"} {
 		for _, c := range services.of(name) {
 			if c.status == string(v1alpha1.HostStatusUnknown) {
@@ -96,11 +97,11 @@ func TestALeaderThatStopsCleanlyHandsOverAtOnce(t *testing.T) {
 	startStandby(t)
 	fenced := newService(t, "handover")
 	newHost(t, "handover", time.Minute, 10*time.Second, 0)
-	eventually(t, 5*time.Second, hostIs("handover", v1alpha1.HostStatusUp))
+	expect.Eventually(t, 5*time.Second, hostIs("handover", v1alpha1.HostStatusUp))
 	before := leader(t)
-	fleet.Manager.Stop()
+	system.Manager.Stop()
 	patch(t, fenced, `{"spec":{"disabled":true}}`)
-	eventually(t, 4*time.Second, hostIs("handover", v1alpha1.HostStatusMaintenance))
+	expect.Eventually(t, 4*time.Second, hostIs("handover", v1alpha1.HostStatusMaintenance))
 	if after := leader(t); after == before {
 		t.Errorf("%s still leads", after)
 	}

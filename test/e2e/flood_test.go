@@ -20,8 +20,9 @@ import (
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
 	"hoststatus.dev/hoststatus/internal/racedetector"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // connectToWebhook opens a connection to the fleet's webhook, from an address of this machine.
@@ -31,7 +32,7 @@ func connectToWebhook(t *testing.T, from string) (net.Conn, error) {
 		NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}},
 		Config:    &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // an attacker does not care
 	}
-	conn, err := dialer.DialContext(t.Context(), "tcp", "127.0.0.1:"+fleet.WebhookPort)
+	conn, err := dialer.DialContext(t.Context(), "tcp", "127.0.0.1:"+system.WebhookPort)
 	if err == nil {
 		t.Cleanup(func() { _ = conn.Close() })
 	}
@@ -43,8 +44,8 @@ func postToWebhook(t *testing.T, contentType string, body []byte) string {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // an attacker does not care
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://127.0.0.1:"+fleet.WebhookPort+"/warn-computeservices", bytes.NewReader(body))
-	must(t, err)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://127.0.0.1:"+system.WebhookPort+"/warn-computeservices", bytes.NewReader(body))
+	expect.NoError(t, err)
 	request.Header.Set("Content-Type", contentType)
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
@@ -59,11 +60,11 @@ func postToWebhook(t *testing.T, contentType string, body []byte) string {
 func memory(t *testing.T, pid int, field string) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	must(t, err)
+	expect.NoError(t, err)
 	for line := range strings.Lines(string(status)) {
 		if rest, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, err := strconv.Atoi(strings.Fields(rest)[0])
-			must(t, err)
+			expect.NoError(t, err)
 			return kib >> 10
 		}
 	}
@@ -77,7 +78,7 @@ func warnings(t *testing.T, p *person, n int) (longest time.Duration) {
 	t.Helper()
 	for range n {
 		begin := time.Now()
-		must(t, p.Create(t.Context(), serverOn("flooded", "nowhere"), client.DryRunAll))
+		expect.NoError(t, p.Create(t.Context(), serverOn("flooded", "nowhere"), client.DryRunAll))
 		longest = max(longest, time.Since(begin))
 		p.warned(t, `there is no ComputeService "nowhere"`)
 	}
@@ -89,7 +90,7 @@ func warnings(t *testing.T, p *person, n int) (longest time.Duration) {
 func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 	webhookAnswers(t)
 	p := newPerson(t)
-	pid := fleet.Manager.Pid()
+	pid := system.Manager.Pid()
 	alone := warnings(t, p, 20)
 	before := memory(t, pid, "VmRSS")
 	const mostMiB = 96
@@ -121,9 +122,9 @@ func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 			for range 60 {
 				attackers.Go(func() {
 					conn, err := connectToWebhook(t, "127.0.0.1")
-					must(t, err)
+					expect.NoError(t, err)
 					_, err = io.WriteString(conn, held)
-					must(t, err)
+					expect.NoError(t, err)
 					begin := time.Now()
 					_, err = io.Copy(io.Discard, conn) // Until it is closed.
 					if held := time.Since(begin); held > 20*time.Second || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -146,7 +147,7 @@ func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 		}},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
-			must(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)) // The highest mark begins anew.
+			expect.NoError(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0)) // The highest mark begins anew.
 			var attackers sync.WaitGroup
 			attack.begin(t, &attackers)
 			during := warnings(t, p, 20)
@@ -159,7 +160,7 @@ func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 			}
 		})
 	}
-	if got := fleet.Manager.Pid(); got != pid {
+	if got := system.Manager.Pid(); got != pid {
 		t.Errorf("the manager was started again")
 	}
 }
@@ -173,16 +174,16 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 	newServer(t, "team-a", "leaving", "leaving")
 	named(t, p, service, "1 Server")
 
-	ports, err := devcluster.FreePorts(2)
-	must(t, err)
-	leaving, _, err := fleet.StartManager("leaving", "--shutdown-delay=10s", "--webhook-bind-address=127.0.0.1:"+ports[0], "--health-probe-bind-address=127.0.0.1:"+ports[1])
-	must(t, err)
+	ports, err := controlplane.FreePorts(2)
+	expect.NoError(t, err)
+	leaving, _, err := system.StartManager("leaving", "--shutdown-delay=10s", "--webhook-bind-address=127.0.0.1:"+ports[0], "--health-probe-bind-address=127.0.0.1:"+ports[1])
+	expect.NoError(t, err)
 	t.Cleanup(leaving.Kill)
 	ready := func() bool {
 		code, err := readiness("127.0.0.1:" + ports[1])
 		return err == nil && code == http.StatusOK
 	}
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		if !ready() {
 			return errors.New("it is not ready")
 		}
@@ -190,7 +191,7 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 	})
 	other := func(than string) (is string) {
 		t.Helper()
-		eventually(t, 20*time.Second, func() error {
+		expect.Eventually(t, 20*time.Second, func() error {
 			if is = leader(t); is == "" || is == than {
 				return fmt.Errorf("%q leads", is)
 			}
@@ -199,8 +200,8 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 		return is
 	}
 	was := leader(t)
-	must(t, fleet.Manager.Signal(syscall.SIGSTOP))
-	goOn := sync.OnceFunc(func() { must(t, fleet.Manager.Signal(syscall.SIGCONT)) })
+	expect.NoError(t, system.Manager.Signal(syscall.SIGSTOP))
+	goOn := sync.OnceFunc(func() { expect.NoError(t, system.Manager.Signal(syscall.SIGCONT)) })
 	defer goOn()
 	first := other(was)
 	goOn() // It ends, is started again, and stands by.
@@ -209,11 +210,11 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 	webhookAnswers(t)
 
 	told := time.Now()
-	must(t, leaving.Signal(syscall.SIGTERM))
+	expect.NoError(t, leaving.Signal(syscall.SIGTERM))
 	other(first)
 	t.Logf("another leads after %v", time.Since(told))
 	for asked := 0; asked < 20 || time.Since(told) < 5*time.Second; asked++ {
-		must(t, p.Create(t.Context(), serverOn("leaving-new", "nowhere"), client.DryRunAll))
+		expect.NoError(t, p.Create(t.Context(), serverOn("leaving-new", "nowhere"), client.DryRunAll))
 		p.warned(t, `there is no ComputeService "nowhere"`)
 		if err := p.Delete(t.Context(), service, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "1 Server still name") {
 			t.Fatalf("%v after it was told to stop, deleting what is protected: %v", time.Since(told), err)
@@ -237,5 +238,5 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 		t.Error("it does not end")
 	}
 	webhookAnswers(t)
-	eventually(t, 30*time.Second, fleetLeads) // As other tests expect.
+	expect.Eventually(t, 30*time.Second, fleetLeads) // As other tests expect.
 }

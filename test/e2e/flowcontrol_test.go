@@ -10,22 +10,24 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
+
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // levelOf returns the priority level at which the API server serves a request.
 func levelOf(t *testing.T, config *rest.Config, method, path string) string {
 	t.Helper()
 	client, err := rest.HTTPClientFor(config)
-	must(t, err)
+	expect.NoError(t, err)
 	request, err := http.NewRequestWithContext(t.Context(), method, config.Host+path, nil)
-	must(t, err)
+	expect.NoError(t, err)
 	request.Header.Set("Content-Type", "application/merge-patch+json")
 	response, err := client.Do(request)
-	must(t, err)
-	must(t, response.Body.Close())
+	expect.NoError(t, err)
+	expect.NoError(t, response.Body.Close())
 	uid := response.Header.Get("X-Kubernetes-PF-PriorityLevel-UID")
 	levels, err := kube.FlowcontrolV1().PriorityLevelConfigurations().List(t.Context(), metav1.ListOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	for _, level := range levels.Items {
 		if string(level.UID) == uid {
 			return level.Name
@@ -35,14 +37,14 @@ func levelOf(t *testing.T, config *rest.Config, method, path string) string {
 }
 
 func TestNothingThatAVerdictNeedsSharesAPriorityLevelWithAgentsOrTenants(t *testing.T) {
-	agent, err := fleet.HostConfig("compute-1")
-	must(t, err)
-	pod, err := fleet.Cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-agent", "system:serviceaccounts")
-	must(t, err)
-	manager, err := fleet.ManagerConfig()
-	must(t, err)
-	tenant, err := fleet.Cluster.ConfigFor("somebody")
-	must(t, err)
+	agent, err := system.HostConfig("compute-1")
+	expect.NoError(t, err)
+	pod, err := system.Cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-agent", "system:serviceaccounts")
+	expect.NoError(t, err)
+	manager, err := system.ManagerConfig()
+	expect.NoError(t, err)
+	tenant, err := system.Cluster.ConfigFor("somebody")
+	expect.NoError(t, err)
 	const (
 		leases      = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases"
 		servicePath = "/apis/compute.hoststatus.dev/v1alpha1/computeservices/compute-1/status"
@@ -71,7 +73,7 @@ func TestNothingThatAVerdictNeedsSharesAPriorityLevelWithAgentsOrTenants(t *test
 		{"a tenant's list", tenant, http.MethodGet, "/apis/compute.hoststatus.dev/v1alpha1/servers", "global-default"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
-			eventually(t, 10*time.Second, func() error { // A new level takes a moment.
+			expect.Eventually(t, 10*time.Second, func() error { // A new level takes a moment.
 				if got := levelOf(t, test.config, test.method, test.path); got != test.want {
 					return fmt.Errorf("is served at the level %s, not %s", got, test.want)
 				}

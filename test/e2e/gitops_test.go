@@ -16,22 +16,23 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 func TestTheCommandsOfTheGitOpsPageGiveWhatItShows(t *testing.T) {
 	_, err := kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "argocd"}}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(func() {
-		must(t, kube.CoreV1().Namespaces().Delete(context.Background(), "argocd", metav1.DeleteOptions{}))
+		expect.NoError(t, kube.CoreV1().Namespaces().Delete(context.Background(), "argocd", metav1.DeleteOptions{}))
 	})
 	_, err = kube.CoreV1().ConfigMaps("argocd").Create(t.Context(), &corev1.ConfigMap{
 		ObjectMeta: metav1.ObjectMeta{Name: "argocd-cm"}, Data: map[string]string{"url": "https://argo"},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 
-	steps, err := fleet.RunPage(t.Context(), "docs/gitops.md")
-	must(t, err)
+	steps, err := system.RunPage(t.Context(), "docs/gitops.md")
+	expect.NoError(t, err)
 	for _, step := range steps {
 		if diff := cmp.Diff(step.Want, step.Got); diff != "" {
 			t.Errorf("$ %s (-page +real)\n%s", step.Command, diff)
@@ -41,7 +42,7 @@ func TestTheCommandsOfTheGitOpsPageGiveWhatItShows(t *testing.T) {
 		t.Errorf("%d commands were run", len(steps))
 	}
 	config, err := kube.CoreV1().ConfigMaps("argocd").Get(t.Context(), "argocd-cm", metav1.GetOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	if len(config.Data) != 3 || config.Data["url"] == "" {
 		t.Errorf("Argo CD's ConfigMap has %d keys", len(config.Data))
 	}
@@ -54,18 +55,18 @@ func gitVersions(t *testing.T) map[string]string {
 	out := map[string]string{}
 	for _, name := range []string{"compute-11", "compute-12"} {
 		service := &v1alpha1.ComputeService{}
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKey{Name: name}, service))
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Name: name}, service))
 		out[name] = service.ResourceVersion
 	}
 	server := &v1alpha1.Server{}
-	must(t, fleet.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "shop-1"}, server))
+	expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "shop-1"}, server))
 	out["shop-1"] = server.ResourceVersion
 	return out
 }
 
 func TestWhatIsAppliedAgainChangesNothing(t *testing.T) {
-	root, err := devcluster.RepositoryRoot()
-	must(t, err)
+	root, err := controlplane.RepositoryRoot()
+	expect.NoError(t, err)
 	dir := filepath.Join(root, "config", "gitops", "fleet")
 	for name, flags := range map[string][]string{
 		"server-side": {"--server-side", "--field-manager=fleet"},
@@ -88,8 +89,8 @@ func TestWhatIsAppliedAgainChangesNothing(t *testing.T) {
 			tool := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-11"}}
 			patch(t, tool, `{"spec":{"forcedDown":true,"forcedDownReason":"fenced by ipmi"}}`)
 			patch(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-12"}}, `{"spec":{"disabled":true}}`)
-			eventually(t, soon, serverIs("team-a", "shop-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
-			eventually(t, soon, hostIs("compute-12", v1alpha1.HostStatusMaintenance))
+			expect.Eventually(t, soon, serverIs("team-a", "shop-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+			expect.Eventually(t, soon, hostIs("compute-12", v1alpha1.HostStatusMaintenance))
 			before := gitVersions(t)
 			for range 2 {
 				apply()
@@ -97,7 +98,7 @@ func TestWhatIsAppliedAgainChangesNothing(t *testing.T) {
 					t.Errorf("resourceVersions (-before +after):\n%s", diff)
 				}
 			}
-			must(t, fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(tool), tool))
+			expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(tool), tool))
 			if !ptr.Deref(tool.Spec.ForcedDown, false) {
 				t.Error("what the fencing tool said is gone")
 			}
@@ -106,8 +107,8 @@ func TestWhatIsAppliedAgainChangesNothing(t *testing.T) {
 }
 
 func TestTheStatusOfNeitherKindIsInDispute(t *testing.T) {
-	root, err := devcluster.RepositoryRoot()
-	must(t, err)
+	root, err := controlplane.RepositoryRoot()
+	expect.NoError(t, err)
 	// The sample fleet, whose agents run: applied by two tools, one after the other.
 	for _, flags := range [][]string{{"--server-side"}, {"--server-side", "--field-manager=another", "--force-conflicts"}} {
 		out, err := kubectl(t, append([]string{"apply", "-k", filepath.Join(root, "config", "samples")}, flags...)...)
@@ -133,7 +134,7 @@ func TestTheStatusOfNeitherKindIsInDispute(t *testing.T) {
 		}
 	}
 	var services v1alpha1.ComputeServiceList
-	must(t, fleet.Client.List(t.Context(), &services))
+	expect.NoError(t, system.Client.List(t.Context(), &services))
 	sample := 0
 	for i := range services.Items {
 		if strings.HasPrefix(services.Items[i].Name, "compute-") {
@@ -142,7 +143,7 @@ func TestTheStatusOfNeitherKindIsInDispute(t *testing.T) {
 		}
 	}
 	var servers v1alpha1.ServerList
-	must(t, fleet.Client.List(t.Context(), &servers, client.InNamespace("team-a")))
+	expect.NoError(t, system.Client.List(t.Context(), &servers, client.InNamespace("team-a")))
 	for _, name := range []string{"web-1", "web-2", "db-1"} {
 		for i := range servers.Items {
 			if servers.Items[i].Name == name {

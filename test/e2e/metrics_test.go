@@ -23,6 +23,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"hoststatus.dev/hoststatus/internal/version"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // The manager's certificate is self-made, so nothing vouches for it here.
@@ -59,7 +60,7 @@ var scraper = sync.OnceValues(func() (string, error) {
 
 // scrape reads /metrics with a token, or without.
 func scrape(token string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+fleet.ManagerMetrics+"/metrics", nil)
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+system.ManagerMetrics+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func scrape(token string) (*http.Response, error) {
 func metric(t *testing.T, prefix string) float64 {
 	t.Helper()
 	sum, err := readMetric(prefix)
-	must(t, err)
+	expect.NoError(t, err)
 	return sum
 }
 
@@ -107,15 +108,15 @@ func readMetric(prefix string) (sum float64, err error) {
 
 func TestMetricsAskForAuthentication(t *testing.T) {
 	response, err := scrape("")
-	must(t, err)
+	expect.NoError(t, err)
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a token: %s", response.Status)
 	}
 	account, err := kube.CoreV1().ServiceAccounts("team-a").CreateToken(t.Context(), "default", &authenticationv1.TokenRequest{}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	response, err = scrape(account.Status.Token)
-	must(t, err)
+	expect.NoError(t, err)
 	_ = response.Body.Close()
 	if response.StatusCode != http.StatusForbidden {
 		t.Errorf("with a tenant's token: %s", response.Status)
@@ -128,8 +129,8 @@ func TestMetricsAskForAuthentication(t *testing.T) {
 // The release is on the command line and in the metrics, and API servers are told it.
 func TestEveryBinarySaysWhichReleaseItIs(t *testing.T) {
 	for _, name := range []string{"manager", "agent", "tenant-apiserver"} {
-		out, err := exec.CommandContext(t.Context(), filepath.Join(fleet.Dir, "bin", name), "--version").Output()
-		must(t, err)
+		out, err := exec.CommandContext(t.Context(), filepath.Join(system.Dir, "bin", name), "--version").Output()
+		expect.NoError(t, err)
 		if want := "hoststatus-" + name + " " + version.Version + " ("; !strings.HasPrefix(string(out), want) {
 			t.Errorf("%s --version prints %q, want what begins with %q", name, out, want)
 		}

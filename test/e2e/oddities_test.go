@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // renewBy writes a Lease as it is told to, and makes it if there is none.
@@ -30,7 +31,7 @@ func renewBy(t *testing.T, name string, modify func(*coordinationv1.LeaseSpec)) 
 		modify(&lease.Spec)
 		_, err = leases().Update(t.Context(), lease, metav1.UpdateOptions{})
 	}
-	must(t, err)
+	expect.NoError(t, err)
 }
 
 func renewedAt(at time.Time) func(*coordinationv1.LeaseSpec) {
@@ -56,19 +57,19 @@ func TestWhateverStandsInALeaseHasADefinedOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			renewBy(t, name, renewedAt(old))
 			newService(t, name, withDuration(duration))
-			eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
-			eventually(t, 10*time.Second, hostIs(name, v1alpha1.HostStatusUnknown))
+			expect.Eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+			expect.Eventually(t, 10*time.Second, hostIs(name, v1alpha1.HostStatusUnknown))
 			renewBy(t, name, test.second)
 			if test.want == v1alpha1.HostStatusUp {
-				eventually(t, soon, hostIs(name, test.want))
+				expect.Eventually(t, soon, hostIs(name, test.want))
 				return
 			}
 			// What is no renewal changes nothing. A renewal of another host that comes
 			// after it shows that it was seen.
 			renewBy(t, "oddities-marker", renewedAt(time.Now()))
 			newService(t, "oddities-marker")
-			eventually(t, 5*time.Second, hostIs("oddities-marker", v1alpha1.HostStatusUp))
-			must(t, hostIs(name, test.want)())
+			expect.Eventually(t, 5*time.Second, hostIs("oddities-marker", v1alpha1.HostStatusUp))
+			expect.NoError(t, hostIs(name, test.want)())
 		})
 	}
 }
@@ -77,12 +78,12 @@ func TestALeaseThatIsDeletedAndMadeAgain(t *testing.T) {
 	const duration = 4 * time.Second
 	renewBy(t, "remade", renewedAt(time.Now()))
 	newService(t, "remade", withDuration(duration))
-	eventually(t, 5*time.Second, hostIs("remade", v1alpha1.HostStatusUp))
+	expect.Eventually(t, 5*time.Second, hostIs("remade", v1alpha1.HostStatusUp))
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	begin := time.Now()
-	must(t, leases().Delete(t.Context(), "remade", metav1.DeleteOptions{}))
+	expect.NoError(t, leases().Delete(t.Context(), "remade", metav1.DeleteOptions{}))
 	var unknown time.Time
-	eventually(t, 2*duration, func() error {
+	expect.Eventually(t, 2*duration, func() error {
 		var seen bool
 		if unknown, seen = services.first("remade", v1alpha1.HostStatusUnknown); !seen {
 			return errors.New("it is not UNKNOWN")
@@ -93,7 +94,7 @@ func TestALeaseThatIsDeletedAndMadeAgain(t *testing.T) {
 		t.Errorf("the deletion was taken for silence: UNKNOWN after %v", after)
 	}
 	renewBy(t, "remade", renewedAt(time.Now()))
-	eventually(t, soon, hostIs("remade", v1alpha1.HostStatusUp))
+	expect.Eventually(t, soon, hostIs("remade", v1alpha1.HostStatusUp))
 }
 
 func TestTwoComputeServicesOnOneLeaseAreJudgedEachByItsOwnDuration(t *testing.T) {
@@ -102,24 +103,24 @@ func TestTwoComputeServicesOnOneLeaseAreJudgedEachByItsOwnDuration(t *testing.T)
 	newService(t, "shared-short", shared, withDuration(3*time.Second))
 	newService(t, "shared-long", shared, withDuration(time.Hour))
 	for _, name := range []string{"shared-short", "shared-long"} {
-		eventually(t, 2*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+		expect.Eventually(t, 2*time.Second, hostIs(name, v1alpha1.HostStatusUp))
 	}
-	eventually(t, 10*time.Second, hostIs("shared-short", v1alpha1.HostStatusUnknown))
-	must(t, hostIs("shared-long", v1alpha1.HostStatusUp)())
+	expect.Eventually(t, 10*time.Second, hostIs("shared-short", v1alpha1.HostStatusUnknown))
+	expect.NoError(t, hostIs("shared-long", v1alpha1.HostStatusUp)())
 	renewBy(t, "shared", renewedAt(time.Now()))
-	eventually(t, soon, hostIs("shared-short", v1alpha1.HostStatusUp))
-	must(t, leases().Delete(t.Context(), "shared", metav1.DeleteOptions{}))
+	expect.Eventually(t, soon, hostIs("shared-short", v1alpha1.HostStatusUp))
+	expect.NoError(t, leases().Delete(t.Context(), "shared", metav1.DeleteOptions{}))
 }
 
 func TestAComputeServiceMadeAgainUnderTheSameNameIsANewOne(t *testing.T) {
 	newServer(t, "team-a", "on-again", "again")
 	first := newService(t, "again", func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) })
-	eventually(t, soon, serverIs("team-a", "on-again", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
-	must(t, fleet.Client.Delete(t.Context(), first))
+	expect.Eventually(t, soon, serverIs("team-a", "on-again", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+	expect.NoError(t, system.Client.Delete(t.Context(), first))
 	newService(t, "again")
-	eventually(t, soon, func() error {
+	expect.Eventually(t, soon, func() error {
 		var server v1alpha1.Server
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-again"}, &server))
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-again"}, &server))
 		if server.Status.HostStatusReason != v1alpha1.ReasonWaitingForHeartbeat {
 			return fmt.Errorf("reason is %s", server.Status.HostStatusReason)
 		}
@@ -135,7 +136,7 @@ func TestNamesMayBeAsLongAsTheyCanBe(t *testing.T) {
 	newHost(t, name, time.Minute, 10*time.Second, 0)
 	newService(t, name)
 	newServer(t, "team-a", name, name)
-	eventually(t, 5*time.Second, serverIs("team-a", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, 5*time.Second, serverIs("team-a", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 }
 
 // None of the above keeps the others from being judged.
@@ -151,10 +152,10 @@ func TestNonsenseStopsNobodyElse(t *testing.T) {
 	newHost(t, "sensible", time.Minute, 10*time.Second, 0)
 	newService(t, "sensible")
 	newServer(t, "team-a", "on-sensible", "sensible")
-	eventually(t, 2*time.Second, serverIs("team-a", "on-sensible", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
-	eventually(t, 5*time.Second, func() error {
+	expect.Eventually(t, 2*time.Second, serverIs("team-a", "on-sensible", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, 5*time.Second, func() error {
 		var servers v1alpha1.ServerList
-		if err := fleet.Client.List(t.Context(), &servers, client.InNamespace("team-a")); err != nil {
+		if err := system.Client.List(t.Context(), &servers, client.InNamespace("team-a")); err != nil {
 			return err
 		}
 		for _, s := range servers.Items {
@@ -179,19 +180,19 @@ func TestAWindowThatLosesItsEndLosesItForTheServersToo(t *testing.T) {
 	server := newServer(t, "team-a", "on-endless", "endless")
 	windowIs := func(want *metav1.Time) func() error {
 		return func() error {
-			must(t, fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
+			expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
 			if got := server.Status.MaintenanceWindow; got == nil || !got.StartTime.Equal(&start) || !got.EndTime.Equal(want) {
 				return fmt.Errorf("the server has the window %v, whose end should be %v", got, want)
 			}
 			return nil
 		}
 	}
-	eventually(t, 5*time.Second, windowIs(&end))
+	expect.Eventually(t, 5*time.Second, windowIs(&end))
 	patch(t, service, `{"spec":{"maintenanceWindow":{"endTime":null}}}`)
-	eventually(t, 5*time.Second, windowIs(nil))
-	must(t, fleet.Client.Status().Patch(t.Context(), server.DeepCopy(), client.RawPatch(types.MergePatchType,
+	expect.Eventually(t, 5*time.Second, windowIs(nil))
+	expect.NoError(t, system.Client.Status().Patch(t.Context(), server.DeepCopy(), client.RawPatch(types.MergePatchType,
 		[]byte(fmt.Sprintf(`{"status":{"maintenanceWindow":{"endTime":%q}}}`, end.UTC().Format(time.RFC3339))))))
-	eventually(t, 5*time.Second, windowIs(nil))
+	expect.Eventually(t, 5*time.Second, windowIs(nil))
 	view, err := kubectl(t, "get", "servers.tenant.hoststatus.dev", "-n", "team-a", "on-endless", "-o", "jsonpath={.status.maintenanceWindow}")
 	if err != nil || strings.Contains(view, "endTime") {
 		t.Errorf("error %v; the view has the window %s", err, view)

@@ -19,7 +19,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // soon is how long all servers of a host may take to show what an operator says.
@@ -48,7 +49,7 @@ func TestWhatAnOperatorSaysReachesAllServersOfAHostWithinASecond(t *testing.T) {
 			return nil
 		}
 	}
-	eventually(t, 10*time.Second, all(v1alpha1.HostStatusUp))
+	expect.Eventually(t, 10*time.Second, all(v1alpha1.HostStatusUp))
 	for _, step := range []struct {
 		patch string
 		want  v1alpha1.HostStatus
@@ -62,7 +63,7 @@ func TestWhatAnOperatorSaysReachesAllServersOfAHostWithinASecond(t *testing.T) {
 		bare := writeEach(t, names)
 		begin := time.Now()
 		patch(t, one, step.patch)
-		eventually(t, max(soon, 2*bare), all(step.want))
+		expect.Eventually(t, max(soon, 2*bare), all(step.want))
 		t.Logf("%s: all %d servers are %s after %v; a bare loop took %v", step.patch, servers, step.want,
 			time.Since(begin).Round(time.Millisecond), bare.Round(time.Millisecond))
 	}
@@ -76,7 +77,7 @@ func writeEach(t *testing.T, names []string) time.Duration {
 	parallel(t, names, 16, func(name string) {
 		server := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "team-b", Name: name}}
 		body := fmt.Sprintf(`{"status":{"taskState":"written-%d"}}`, begin.UnixNano())
-		if err := fleet.Client.Status().Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(body))); err != nil {
+		if err := system.Client.Status().Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(body))); err != nil {
 			t.Error(err)
 		}
 	})
@@ -90,20 +91,20 @@ func TestAMoveFromAnUpHostToAnUpHostKeepsSinceWhen(t *testing.T) {
 		newHost(t, name, time.Minute, 10*time.Second, 0)
 	}
 	server := newServer(t, "team-a", "mover", "move-1")
-	eventually(t, 5*time.Second, serverIs("team-a", "mover", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, 5*time.Second, serverIs("team-a", "mover", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	since := func() time.Time {
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
 		return server.Status.HostStatusTransitionTime.Time
 	}
 	before := since()
-	eventually(t, 3*time.Second, func() error { // Times are in whole seconds.
+	expect.Eventually(t, 3*time.Second, func() error { // Times are in whole seconds.
 		if time.Since(before) < 2*time.Second {
 			return errors.New("too soon to tell")
 		}
 		return nil
 	})
 	moved := func() error {
-		if err := fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server); err != nil {
+		if err := system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server); err != nil {
 			return err
 		}
 		if server.Status.ObservedGeneration != server.Generation {
@@ -112,19 +113,19 @@ func TestAMoveFromAnUpHostToAnUpHostKeepsSinceWhen(t *testing.T) {
 		return nil
 	}
 	patch(t, server, `{"spec":{"host":"move-2"}}`)
-	eventually(t, soon, moved)
+	expect.Eventually(t, soon, moved)
 	if after := since(); !after.Equal(before) {
 		t.Errorf("the move changed hostStatusTransitionTime from %v to %v", before, after)
 	}
 	patch(t, server, `{"spec":{"host":"`+down.Name+`"}}`)
-	eventually(t, soon, serverIs("team-a", "mover", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+	expect.Eventually(t, soon, serverIs("team-a", "mover", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 	if after := since(); !after.After(before) {
 		t.Errorf("the move to a host that is down kept hostStatusTransitionTime %v", before)
 	}
 	patch(t, server, `{"spec":{"host":""}}`)
-	eventually(t, soon, serverIs("team-a", "mover", v1alpha1.HostStatusNone, v1alpha1.ReasonNoHost))
+	expect.Eventually(t, soon, serverIs("team-a", "mover", v1alpha1.HostStatusNone, v1alpha1.ReasonNoHost))
 	if server.Status.HostReporting != "" {
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
 		if server.Status.HostReporting != "" {
 			t.Errorf("a server on no host has hostReporting %s", server.Status.HostReporting)
 		}
@@ -134,27 +135,27 @@ func TestAMoveFromAnUpHostToAnUpHostKeepsSinceWhen(t *testing.T) {
 func TestAServerBecomesRightWhateverTheOrderOfCreation(t *testing.T) {
 	newHost(t, "later", time.Minute, 10*time.Second, 0)
 	newServer(t, "team-a", "early", "later")
-	eventually(t, soon, serverIs("team-a", "early", v1alpha1.HostStatusNone, v1alpha1.ReasonHostNotFound))
+	expect.Eventually(t, soon, serverIs("team-a", "early", v1alpha1.HostStatusNone, v1alpha1.ReasonHostNotFound))
 	newService(t, "later")
-	eventually(t, soon, serverIs("team-a", "early", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, soon, serverIs("team-a", "early", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	newServer(t, "team-a", "late", "later")
-	eventually(t, soon, serverIs("team-a", "late", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, soon, serverIs("team-a", "late", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 }
 
 func TestAHostThatNeverReportsWaitsAndIsUnknownThen(t *testing.T) {
 	newServer(t, "team-a", "on-mute", "mute")
 	service := newService(t, "mute", withDuration(3*time.Second))
-	eventually(t, soon, func() error {
+	expect.Eventually(t, soon, func() error {
 		var server v1alpha1.Server
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-mute"}, &server))
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-mute"}, &server))
 		if server.Status.HostStatus != nil || server.Status.HostStatusReason != v1alpha1.ReasonWaitingForHeartbeat {
-			return fmt.Errorf("host status %s (%s)", devfleet.Show(server.Status.HostStatus), server.Status.HostStatusReason)
+			return fmt.Errorf("host status %s (%s)", fleet.Show(server.Status.HostStatus), server.Status.HostStatusReason)
 		}
 		return nil
 	})
-	eventually(t, 6*time.Second, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonNeverReported))
+	expect.Eventually(t, 6*time.Second, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonNeverReported))
 	patch(t, service, `{"spec":{"leaseRef":{"namespace":"elsewhere"}}}`)
-	eventually(t, soon, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseNotReadable))
+	expect.Eventually(t, soon, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseNotReadable))
 }
 
 func TestAKubeletsLeaseMakesTheKubeletTheReporter(t *testing.T) {
@@ -163,9 +164,9 @@ func TestAKubeletsLeaseMakesTheKubeletTheReporter(t *testing.T) {
 	newService(t, "node-1", func(s *v1alpha1.ComputeService) {
 		s.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: corev1.NamespaceNodeLease}
 	})
-	eventually(t, 5*time.Second, serverIs("team-a", "on-node", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, 5*time.Second, serverIs("team-a", "on-node", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	kubelet.stop()
-	eventually(t, 10*time.Second, serverIs("team-a", "on-node", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
+	expect.Eventually(t, 10*time.Second, serverIs("team-a", "on-node", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
 }
 
 func TestAStatusWrittenByHandIsPutRight(t *testing.T) {
@@ -173,12 +174,12 @@ func TestAStatusWrittenByHandIsPutRight(t *testing.T) {
 	newHost(t, "repaired", time.Minute, 10*time.Second, 0)
 	server := newServer(t, "team-a", "on-repaired", "repaired")
 	right := serverIs("team-a", "on-repaired", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting)
-	eventually(t, 5*time.Second, right)
+	expect.Eventually(t, 5*time.Second, right)
 	for _, obj := range []client.Object{service, server} {
 		for _, body := range []string{`{"status":null}`, `{"status":{"hostStatus":"DOWN","hostStatusReason":"ForcedDown"}}`} {
-			must(t, fleet.Client.Status().Patch(t.Context(), obj, client.RawPatch("application/merge-patch+json", []byte(body))))
-			eventually(t, soon, hostIs("repaired", v1alpha1.HostStatusUp))
-			eventually(t, soon, right)
+			expect.NoError(t, system.Client.Status().Patch(t.Context(), obj, client.RawPatch("application/merge-patch+json", []byte(body))))
+			expect.Eventually(t, soon, hostIs("repaired", v1alpha1.HostStatusUp))
+			expect.Eventually(t, soon, right)
 		}
 	}
 }
@@ -197,7 +198,7 @@ func TestClearingAFlagAlwaysWorksAndNobodyOwnsAFieldThatNobodySet(t *testing.T) 
 	fence := t.TempDir() + "/fence.yaml"
 	write(t, fence, "apiVersion: compute.hoststatus.dev/v1alpha1\nkind: ComputeService\nmetadata:\n  name: gitops\nspec:\n  forcedDown: true\n  forcedDownReason: fenced\n")
 	t.Cleanup(func() {
-		_ = fleet.Client.Delete(context.Background(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "gitops"}})
+		_ = system.Client.Delete(context.Background(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "gitops"}})
 	})
 	for _, args := range [][]string{
 		{"apply", "--server-side", "--field-manager=gitops", "-f", manifest},
@@ -208,13 +209,13 @@ func TestClearingAFlagAlwaysWorksAndNobodyOwnsAFieldThatNobodySet(t *testing.T) 
 			t.Fatalf("kubectl %v: %s", args, out)
 		}
 	}
-	eventually(t, soon, hostIs("gitops", v1alpha1.HostStatusDown))
+	expect.Eventually(t, soon, hostIs("gitops", v1alpha1.HostStatusDown))
 }
 
 func TestFieldSelectorsFilterOnTheServer(t *testing.T) {
 	newService(t, "fenced", func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) })
 	newServer(t, "team-a", "selected", "fenced")
-	eventually(t, soon, serverIs("team-a", "selected", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+	expect.Eventually(t, soon, serverIs("team-a", "selected", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 	for _, selector := range []string{"status.hostStatus=DOWN", "spec.host=fenced"} {
 		out, err := kubectl(t, "get", "servers.compute", "-A", "--field-selector", selector, "-o", "name")
 		if err != nil || strings.TrimSpace(out) != "server.compute.hoststatus.dev/selected" {
@@ -233,9 +234,9 @@ func TestKubectlWaitWorksAndObservedGenerationFollows(t *testing.T) {
 	// Neither changes anything but the generation.
 	patch(t, server, `{"spec":{"providerID":"test:///1"}}`)
 	patch(t, service, `{"spec":{"disabledReason":"not disabled"}}`)
-	eventually(t, soon, func() error {
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(service), service))
+	expect.Eventually(t, soon, func() error {
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(service), service))
 		if server.Generation != 2 || service.Generation != 2 {
 			return fmt.Errorf("generations %d and %d, want 2", server.Generation, service.Generation)
 		}
@@ -280,10 +281,10 @@ func TestTheLocalControlPlaneBehavesLikeACluster(t *testing.T) {
 
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "short-lived"}}
 	_, err = kube.CoreV1().Namespaces().Create(t.Context(), namespace, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	newServer(t, "short-lived", "within", "")
-	must(t, kube.CoreV1().Namespaces().Delete(t.Context(), "short-lived", metav1.DeleteOptions{}))
-	eventually(t, 30*time.Second, func() error {
+	expect.NoError(t, kube.CoreV1().Namespaces().Delete(t.Context(), "short-lived", metav1.DeleteOptions{}))
+	expect.Eventually(t, 30*time.Second, func() error {
 		_, err := kube.CoreV1().Namespaces().Get(t.Context(), "short-lived", metav1.GetOptions{})
 		if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("the namespace is still there: %w", err)
@@ -296,8 +297,8 @@ func TestTheLocalControlPlaneBehavesLikeACluster(t *testing.T) {
 		Rules:      []rbacv1.PolicyRule{{APIGroups: []string{"example.org"}, Resources: []string{"things"}, Verbs: []string{"get"}}},
 	}
 	_, err = kube.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{})
-	must(t, err)
-	eventually(t, 10*time.Second, func() error {
+	expect.NoError(t, err)
+	expect.Eventually(t, 10*time.Second, func() error {
 		view, err := kube.RbacV1().ClusterRoles().Get(t.Context(), "view", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -312,10 +313,10 @@ func TestTheLocalControlPlaneBehavesLikeACluster(t *testing.T) {
 }
 
 func TestAChangeInTheFakeDriversFileArrives(t *testing.T) {
-	write(t, fleet.DriverFile("compute-3"), "servers:\n- namespace: team-a\n  name: web-3\n  state: PAUSED\n  taskState: powering-off\n  powerState: PAUSED\n")
-	eventually(t, 5*time.Second, func() error {
+	write(t, system.DriverFile("compute-3"), "servers:\n- namespace: team-a\n  name: web-3\n  state: PAUSED\n  taskState: powering-off\n  powerState: PAUSED\n")
+	expect.Eventually(t, 5*time.Second, func() error {
 		var server v1alpha1.Server
-		must(t, fleet.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "web-3"}, &server))
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "web-3"}, &server))
 		if s := server.Status; s.State != "PAUSED" || s.TaskState != "powering-off" || s.PowerState != "PAUSED" || len(s.Networks) != 0 || s.HostStatus == nil {
 			return fmt.Errorf("status is %+v", s)
 		}

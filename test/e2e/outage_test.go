@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // Nobody sees anything while the API server or etcd is away: hosts cannot report,
@@ -21,18 +22,18 @@ func TestAnOutageOfTheControlPlaneMakesNoLivingHostUnknownAndHidesNoDeadOne(t *t
 	const duration, interval, outage = 6 * time.Second, 1500 * time.Millisecond, 12 * time.Second
 	pause := func(p interface{ Signal(syscall.Signal) error }) func(*testing.T) {
 		return func(t *testing.T) {
-			must(t, p.Signal(syscall.SIGSTOP))
+			expect.NoError(t, p.Signal(syscall.SIGSTOP))
 			time.Sleep(outage)
-			must(t, p.Signal(syscall.SIGCONT))
+			expect.NoError(t, p.Signal(syscall.SIGCONT))
 		}
 	}
 	for name, fault := range map[string]func(*testing.T){
-		"the API server is paused": pause(fleet.Cluster.APIServer),
-		"etcd is paused":           pause(fleet.Cluster.Etcd),
+		"the API server is paused": pause(system.Cluster.APIServer),
+		"etcd is paused":           pause(system.Cluster.Etcd),
 		"the API server is killed and started again": func(t *testing.T) {
-			fleet.Cluster.APIServer.Kill()
+			system.Cluster.APIServer.Kill()
 			time.Sleep(outage / 2)
-			must(t, fleet.Cluster.APIServer.Start())
+			expect.NoError(t, system.Cluster.APIServer.Start())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,23 +45,23 @@ func TestAnOutageOfTheControlPlaneMakesNoLivingHostUnknownAndHidesNoDeadOne(t *t
 				hosts[i] = newHost(t, names[i], duration, interval, 0)
 			}
 			for _, name := range names {
-				eventually(t, 10*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+				expect.Eventually(t, 10*time.Second, hostIs(name, v1alpha1.HostStatusUp))
 			}
 			before := transitions(t)
 			hosts[0].stop()
 			fault(t)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			must(t, fleet.Cluster.WaitReady(ctx))
+			expect.NoError(t, system.Cluster.WaitReady(ctx))
 
 			// The manager has to come back, and D and a half to pass in its sight.
-			eventually(t, time.Minute, hostIs(names[0], v1alpha1.HostStatusUnknown))
+			expect.Eventually(t, time.Minute, hostIs(names[0], v1alpha1.HostStatusUnknown))
 			for name, since := range transitions(t) {
 				if name != names[0] && !since.Equal(before[name]) {
 					t.Errorf("%s has changed its host status at %v", name, since)
 				}
 			}
-			eventually(t, 30*time.Second, fleetLeads)
+			expect.Eventually(t, 30*time.Second, fleetLeads)
 		})
 	}
 }
@@ -69,8 +70,8 @@ func TestAnOutageOfTheControlPlaneMakesNoLivingHostUnknownAndHidesNoDeadOne(t *t
 func transitions(t *testing.T) map[string]time.Time {
 	t.Helper()
 	var services v1alpha1.ComputeServiceList
-	eventually(t, 30*time.Second, func() error {
-		return fleet.Client.List(t.Context(), &services, &client.ListOptions{})
+	expect.Eventually(t, 30*time.Second, func() error {
+		return system.Client.List(t.Context(), &services, &client.ListOptions{})
 	})
 	since := map[string]time.Time{}
 	for _, s := range services.Items {

@@ -10,17 +10,19 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // What a person copies from a page works as it stands, on the sample fleet.
 func TestTheCommandsOfThePagesWork(t *testing.T) {
 	t.Cleanup(func() {
 		ctx := context.Background()
-		out, err := fleet.Kubectl(ctx, "label", "clusterrole", "hoststatus-host-status-viewer", "rbac.authorization.k8s.io/aggregate-to-admin-").CombinedOutput()
+		out, err := system.Kubectl(ctx, "label", "clusterrole", "hoststatus-host-status-viewer", "rbac.authorization.k8s.io/aggregate-to-admin-").CombinedOutput()
 		if err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
-		out, err = fleet.Kubectl(ctx, "patch", "computeservice", "compute-2", "--type=merge", `-p={"spec":{"forcedDown":null}}`).CombinedOutput()
+		out, err = system.Kubectl(ctx, "patch", "computeservice", "compute-2", "--type=merge", `-p={"spec":{"forcedDown":null}}`).CombinedOutput()
 		if err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
@@ -66,8 +68,8 @@ func TestTheCommandsOfThePagesWork(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			steps, err := fleet.RunPage(t.Context(), filepath.Join("docs", page.name), page.skip...)
-			must(t, err)
+			steps, err := system.RunPage(t.Context(), filepath.Join("docs", page.name), page.skip...)
+			expect.NoError(t, err)
 			if len(steps) == 0 {
 				t.Error("no command was run")
 			}

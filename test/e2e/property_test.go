@@ -20,6 +20,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // Hosts and servers are made, changed, moved and deleted by several hands at once,
@@ -30,7 +31,7 @@ func TestEveryServerHasTheStatusOfItsHostAfterManyHandsHaveBeenAtWork(t *testing
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	created, err := kube.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "many-hands-"}}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	namespace := created.Name
 	hostName := func(n int) string { return fmt.Sprintf("hands-%d", n) }
 	for n := range hosts {
@@ -46,14 +47,14 @@ func TestEveryServerHasTheStatusOfItsHostAfterManyHandsHaveBeenAtWork(t *testing
 		}
 		for n := range hosts {
 			service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: hostName(n)}}
-			if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, service)); err != nil {
+			if err := client.IgnoreNotFound(system.Client.Delete(ctx, service)); err != nil {
 				t.Error(err)
 			}
 		}
 	})
 	hand := hand{namespace: namespace, hosts: hosts, servers: servers, hostName: hostName}
 	for n := range servers {
-		must(t, hand.createServer(t.Context(), n, hostName(n%(hosts+1)))) // Some on none that exists.
+		expect.NoError(t, hand.createServer(t.Context(), n, hostName(n%(hosts+1)))) // Some on none that exists.
 	}
 	var working sync.WaitGroup
 	for n := range hands {
@@ -69,7 +70,7 @@ func TestEveryServerHasTheStatusOfItsHostAfterManyHandsHaveBeenAtWork(t *testing
 		})
 	}
 	working.Wait()
-	eventually(t, 15*time.Second, func() error { return everyServerIsAsItsHost(t.Context(), namespace) })
+	expect.Eventually(t, 15*time.Second, func() error { return everyServerIsAsItsHost(t.Context(), namespace) })
 }
 
 // hand is somebody who changes things at random.
@@ -81,7 +82,7 @@ type hand struct {
 }
 
 func (h hand) createServer(ctx context.Context, n int, host string) error {
-	return fleet.Client.Create(ctx, &v1alpha1.Server{
+	return system.Client.Create(ctx, &v1alpha1.Server{
 		ObjectMeta: metav1.ObjectMeta{Namespace: h.namespace, Name: fmt.Sprintf("vm-%d", n)},
 		Spec:       v1alpha1.ServerSpec{Host: host},
 	})
@@ -95,44 +96,44 @@ func (h hand) doAnything(ctx context.Context) error {
 	service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host}}
 	switch h.IntN(12) {
 	case 0, 1:
-		return fleet.Client.Patch(ctx, server, merge(`{"spec":{"host":"`+host+`"}}`))
+		return system.Client.Patch(ctx, server, merge(`{"spec":{"host":"`+host+`"}}`))
 	case 2:
-		return fleet.Client.Patch(ctx, server, merge(`{"spec":{"host":null}}`))
+		return system.Client.Patch(ctx, server, merge(`{"spec":{"host":null}}`))
 	case 3:
-		if err := fleet.Client.Delete(ctx, server); err != nil {
+		if err := system.Client.Delete(ctx, server); err != nil {
 			return err
 		}
 		return h.createServer(ctx, n, host)
 	case 4:
-		return fleet.Client.Status().Patch(ctx, server, merge(`{"status":null}`))
+		return system.Client.Status().Patch(ctx, server, merge(`{"status":null}`))
 	case 5:
-		return fleet.Client.Status().Patch(ctx, server, merge(`{"status":{"hostStatus":"DOWN","hostStatusReason":"ForcedDown","state":"ACTIVE"}}`))
+		return system.Client.Status().Patch(ctx, server, merge(`{"status":{"hostStatus":"DOWN","hostStatusReason":"ForcedDown","state":"ACTIVE"}}`))
 	case 6:
-		if err := fleet.Client.Delete(ctx, service); err != nil {
+		if err := system.Client.Delete(ctx, service); err != nil {
 			return err
 		}
 		if h.IntN(4) == 0 {
 			return nil // Gone, until somebody makes it again.
 		}
-		return fleet.Client.Create(ctx, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host}})
+		return system.Client.Create(ctx, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host}})
 	case 7:
-		return fleet.Client.Create(ctx, service)
+		return system.Client.Create(ctx, service)
 	case 8:
-		return fleet.Client.Status().Patch(ctx, service, merge(`{"status":null}`))
+		return system.Client.Status().Patch(ctx, service, merge(`{"status":null}`))
 	case 9:
 		start := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-		return fleet.Client.Patch(ctx, service, merge(fmt.Sprintf(`{"spec":{"maintenanceWindow":{"startTime":%q}}}`, start)))
+		return system.Client.Patch(ctx, service, merge(fmt.Sprintf(`{"spec":{"maintenanceWindow":{"startTime":%q}}}`, start)))
 	case 10:
-		return fleet.Client.Patch(ctx, service, merge(fmt.Sprintf(`{"spec":{"forcedDown":%t}}`, h.IntN(2) == 0)))
+		return system.Client.Patch(ctx, service, merge(fmt.Sprintf(`{"spec":{"forcedDown":%t}}`, h.IntN(2) == 0)))
 	default:
-		return fleet.Client.Patch(ctx, service, merge(fmt.Sprintf(`{"spec":{"disabled":%t,"maintenanceWindow":null}}`, h.IntN(2) == 0)))
+		return system.Client.Patch(ctx, service, merge(fmt.Sprintf(`{"spec":{"disabled":%t,"maintenanceWindow":null}}`, h.IntN(2) == 0)))
 	}
 }
 
 func everyServerIsAsItsHost(ctx context.Context, namespace string) error {
 	var services v1alpha1.ComputeServiceList
 	var servers v1alpha1.ServerList
-	if err := errors.Join(fleet.Client.List(ctx, &services), fleet.Client.List(ctx, &servers, client.InNamespace(namespace))); err != nil {
+	if err := errors.Join(system.Client.List(ctx, &services), system.Client.List(ctx, &servers, client.InNamespace(namespace))); err != nil {
 		return err
 	}
 	byName := map[string]*v1alpha1.ComputeService{}

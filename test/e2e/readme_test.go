@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // What a newcomer types with `make run` works, in the order of the page.
@@ -21,9 +22,9 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 	// The sample fleet is for the next test as it was for this one.
 	defer func() {
 		ctx := t.Context()
-		_ = fleet.Agents["compute-1"].Signal(syscall.SIGCONT)
+		_ = system.Agents["compute-1"].Signal(syscall.SIGCONT)
 		node := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "node-1"}}
-		if err := client.IgnoreNotFound(fleet.Client.Delete(ctx, node)); err != nil {
+		if err := client.IgnoreNotFound(system.Client.Delete(ctx, node)); err != nil {
 			t.Error(err)
 		}
 		if err := client.IgnoreNotFound(kube.RbacV1().RoleBindings("team-a").Delete(ctx, "team-host-status", metav1.DeleteOptions{})); err != nil {
@@ -31,19 +32,19 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 		}
 		for _, name := range []string{"compute-2", "compute-3"} {
 			service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
-			if err := fleet.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"forcedDown":null,"forcedDownReason":null,"disabled":null,"disabledReason":null,"maintenanceWindow":null}}`))); err != nil {
+			if err := system.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"forcedDown":null,"forcedDownReason":null,"disabled":null,"disabledReason":null,"maintenanceWindow":null}}`))); err != nil {
 				t.Error(err)
 			}
 		}
 		for i := range 4 {
-			eventually(t, 10*time.Second, hostIs(fmt.Sprintf("compute-%d", i+1), v1alpha1.HostStatusUp))
+			expect.Eventually(t, 10*time.Second, hostIs(fmt.Sprintf("compute-%d", i+1), v1alpha1.HostStatusUp))
 		}
 	}()
-	steps, err := fleet.RunPage(t.Context(), "README.md",
+	steps, err := system.RunPage(t.Context(), "README.md",
 		"make ", "export ", "bin/kubectl ", // What the test does in their place.
 		"helm ", "kubectl apply -k config/prometheus", // Of a real cluster, as the page says.
 		"kubectl hosts watch") // Stays until Ctrl-C; test/kubectlhosts has it.
-	must(t, err)
+	expect.NoError(t, err)
 	for command, want := range map[string]string{
 		"kubectl get servers.compute -A --field-selector status.hostStatus=UNKNOWN": "compute-1",
 		"kubectl hosts show compute-1":                                              "UNKNOWN",

@@ -18,8 +18,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"k8s.io/client-go/rest"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // request is something that somebody asks the API server for.
@@ -47,7 +48,7 @@ func send(t *testing.T, config *rest.Config, r request) (code int, answer string
 	if r.method != http.MethodPut || !isLease {
 		return sendOnce(t, config, r)
 	}
-	eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, 10*time.Second, func() error {
 		lease, err := leases().Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -65,8 +66,8 @@ func send(t *testing.T, config *rest.Config, r request) (code int, answer string
 func sendOnce(t *testing.T, config *rest.Config, r request) (code int, answer string) {
 	t.Helper()
 	client, err := rest.HTTPClientFor(config)
-	must(t, err)
-	url := fleet.Cluster.URL + r.path
+	expect.NoError(t, err)
+	url := system.Cluster.URL + r.path
 	if r.method != http.MethodGet {
 		url += "?dryRun=All"
 		if r.method == http.MethodPatch {
@@ -74,7 +75,7 @@ func sendOnce(t *testing.T, config *rest.Config, r request) (code int, answer st
 		}
 	}
 	req, err := http.NewRequestWithContext(t.Context(), r.method, url, strings.NewReader(r.body))
-	must(t, err)
+	expect.NoError(t, err)
 	contentType := "application/json"
 	if r.method == http.MethodPatch {
 		contentType = "application/merge-patch+json"
@@ -84,10 +85,10 @@ func sendOnce(t *testing.T, config *rest.Config, r request) (code int, answer st
 		req.Header.Set("Impersonate-User", r.as)
 	}
 	response, err := client.Do(req)
-	must(t, err)
+	expect.NoError(t, err)
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
-	must(t, err)
+	expect.NoError(t, err)
 	return response.StatusCode, string(body)
 }
 
@@ -185,7 +186,7 @@ type identity struct {
 }
 
 var identities = map[string]identity{
-	"manager": {managerUser, devfleet.TenantAPIGroups, map[string]request{
+	"manager": {managerUser, fleet.TenantAPIGroups, map[string]request{
 		"read the tenant API's Secrets":    get(ours + "/secrets/hoststatus-tenant-apiserver-hostid"),
 		"create a Secret elsewhere":        post("/api/v1/namespaces/default/secrets", `{"metadata":{"name":"s"}}`),
 		"create a Secret that is not its":  secret("some", "kubernetes.io/tls", ""),
@@ -238,7 +239,7 @@ var identities = map[string]identity{
 		"renew its own Lease":            put(leaseOf+"/compute-1", leaseBody("compute-1")),
 		"report on a server that is its": merge(compute+"/namespaces/team-a/servers/web-1/status", `{"status":{"state":"ERROR"}}`),
 	}},
-	"tenant-apiserver": {devfleet.TenantAPIUser, devfleet.TenantAPIGroups, map[string]request{
+	"tenant-apiserver": {fleet.TenantAPIUser, fleet.TenantAPIGroups, map[string]request{
 		"list ComputeServices":             get(compute + "/computeservices"),
 		"read a ComputeService":            get(compute + "/computeservices/compute-1"),
 		"write the status of a host":       merge(compute+"/computeservices/compute-1/status", `{"status":{"hostStatus":"UP"}}`),
@@ -278,12 +279,12 @@ var identities = map[string]identity{
 // The same requests of an administrator get another answer: it is the identity, not
 // the request, that is refused.
 func TestEachIdentityIsRefusedWhatItDoesNotNeed(t *testing.T) {
-	admin, err := fleet.Cluster.AdminConfig()
-	must(t, err)
+	admin, err := system.Cluster.AdminConfig()
+	expect.NoError(t, err)
 	for name, who := range identities {
 		t.Run(name, func(t *testing.T) {
-			config, err := fleet.Cluster.ConfigFor(who.user, who.groups...)
-			must(t, err)
+			config, err := system.Cluster.ConfigFor(who.user, who.groups...)
+			expect.NoError(t, err)
 			for _, table := range []map[string]request{nobodys, who.refused} {
 				for what, r := range table {
 					if code, answer := send(t, config, r); code != http.StatusForbidden {
@@ -318,10 +319,10 @@ type manifest struct {
 // shipped returns what a part of config/ renders to.
 func shipped(t *testing.T, part string) (manifests []manifest) {
 	t.Helper()
-	root, err := devcluster.RepositoryRoot()
-	must(t, err)
-	out, err := fleet.Kubectl(t.Context(), "kustomize", filepath.Join(root, "config", part)).Output()
-	must(t, err)
+	root, err := controlplane.RepositoryRoot()
+	expect.NoError(t, err)
+	out, err := system.Kubectl(t.Context(), "kustomize", filepath.Join(root, "config", part)).Output()
+	expect.NoError(t, err)
 	decoder := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(out), 4096)
 	for {
 		var m manifest

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // Each rule of the schema, with something that it accepts and something that it
@@ -134,16 +135,16 @@ func submit(t *testing.T, kind, object string) error {
 	}
 	manifest := fmt.Sprintf("apiVersion: compute.hoststatus.dev/v1alpha1\nkind: %s\nmetadata: {name: %s, namespace: team-a}\n%s\n", kind, name, object)
 	obj := &unstructured.Unstructured{}
-	must(t, yaml.Unmarshal([]byte(manifest), &obj.Object))
+	expect.NoError(t, yaml.Unmarshal([]byte(manifest), &obj.Object))
 	if kind == "ComputeService" {
 		obj.SetNamespace("")
 	}
 	t.Cleanup(func() {
-		if err := client.IgnoreNotFound(fleet.Client.Delete(context.Background(), obj)); err != nil {
+		if err := client.IgnoreNotFound(system.Client.Delete(context.Background(), obj)); err != nil {
 			t.Error(err)
 		}
 	})
-	strict := client.WithFieldValidation(fleet.Client, "Strict")
+	strict := client.WithFieldValidation(system.Client, "Strict")
 	if rest != "status" {
 		return strict.Create(t.Context(), obj)
 	}
@@ -151,12 +152,12 @@ func submit(t *testing.T, kind, object string) error {
 	if kind == "Server" {
 		existing = newServer(t, "team-a", name, "")
 	} else {
-		must(t, fleet.Client.Create(t.Context(), existing))
+		expect.NoError(t, system.Client.Create(t.Context(), existing))
 	}
 	obj.SetResourceVersion("")
 	obj.SetUID(existing.GetUID())
 	body, err := obj.MarshalJSON()
-	must(t, err)
+	expect.NoError(t, err)
 	return strict.Status().Patch(t.Context(), existing, client.RawPatch("application/merge-patch+json", body))
 }
 
@@ -174,5 +175,5 @@ func networks(n int) string {
 
 func write(t *testing.T, path, content string) {
 	t.Helper()
-	must(t, os.WriteFile(path, []byte(content), 0o600))
+	expect.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // lateBy is how late a verdict may be on an idle machine; what a bare write
@@ -27,14 +28,14 @@ func TestSilenceBecomesUnknownAfterTheLeaseDurationAndNotBefore(t *testing.T) {
 	newService(t, "silent-1")
 	newServer(t, "team-a", "on-silent-1", "silent-1")
 	h := newHost(t, "silent-1", duration, interval, 0)
-	eventually(t, 5*time.Second, serverIs("team-a", "on-silent-1", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, 5*time.Second, serverIs("team-a", "on-silent-1", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	machine := newProbe(t)
 	h.stop()
-	eventually(t, duration+10*time.Second, hostIs("silent-1", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, duration+10*time.Second, hostIs("silent-1", v1alpha1.HostStatusUnknown))
 	slowest := machine.end()
-	eventually(t, time.Second, serverIs("team-a", "on-silent-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
+	expect.Eventually(t, time.Second, serverIs("team-a", "on-silent-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
 
 	at, _ := services.first("silent-1", v1alpha1.HostStatusUnknown)
 	sent, confirmed := h.last()
@@ -81,14 +82,14 @@ func TestFiveHundredHostsThatFallSilentInTheSameSecond(t *testing.T) {
 	parallel(t, names, 16, renew)
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	parallel(t, names, 16, renew)
-	eventually(t, 5*time.Second, func() error { return hostIs(names[hosts-1], v1alpha1.HostStatusUp)() })
+	expect.Eventually(t, 5*time.Second, func() error { return hostIs(names[hosts-1], v1alpha1.HostStatusUp)() })
 
 	// The reference: bare writes of the same field of as many ComputeServices.
 	reference := time.Now()
 	parallel(t, names, 8, func(name string) {
 		service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		body := client.RawPatch(types.MergePatchType, []byte(`{"status":{"lastSeenUpTime":"2026-01-01T00:00:00Z"}}`))
-		if err := fleet.Client.Status().Patch(t.Context(), service, body); err != nil {
+		if err := system.Client.Status().Patch(t.Context(), service, body); err != nil {
 			t.Errorf("writing the reference: %v", err)
 		}
 	})
@@ -97,7 +98,7 @@ func TestFiveHundredHostsThatFallSilentInTheSameSecond(t *testing.T) {
 	before := canaryVersion(t)
 	begin := time.Now()
 	machine := newProbe(t)
-	eventually(t, duration+30*time.Second, func() error {
+	expect.Eventually(t, duration+30*time.Second, func() error {
 		for _, name := range names {
 			if _, ok := services.first(name, v1alpha1.HostStatusUnknown); !ok {
 				return fmt.Errorf("%s is not UNKNOWN", name)
@@ -154,7 +155,7 @@ func TestAClockThatIsAnHourOffIsNoSilence(t *testing.T) {
 		newHost(t, name, duration, interval, skew)
 	}
 	for _, name := range []string{"behind", "ahead"} {
-		eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+		expect.Eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
 	}
 	// For as long as three leases hold, and not by luck.
 	time.Sleep(3 * duration)
@@ -164,7 +165,7 @@ func TestAClockThatIsAnHourOffIsNoSilence(t *testing.T) {
 				t.Errorf("%s was %s", name, c.status)
 			}
 		}
-		must(t, hostIs(name, v1alpha1.HostStatusUp)())
+		expect.NoError(t, hostIs(name, v1alpha1.HostStatusUp)())
 	}
 	if skewed := metric(t, `hoststatus_heartbeat_clock_skewed_hosts{lease_namespace="hoststatus-leases"}`); skewed != 2 {
 		t.Errorf("%v hosts are reported as skewed, want 2", skewed)
@@ -184,17 +185,17 @@ func TestAManagerKilledAndStartedAgainPassesThroughNoFalseState(t *testing.T) {
 	}
 	silent := names[0]
 	for _, name := range names {
-		eventually(t, 5*time.Second, serverIs("team-a", "on-"+name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+		expect.Eventually(t, 5*time.Second, serverIs("team-a", "on-"+name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	}
 	hosts[silent].stop()
-	eventually(t, 15*time.Second, serverIs("team-a", "on-"+silent, v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
+	expect.Eventually(t, 15*time.Second, serverIs("team-a", "on-"+silent, v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
 
 	servers := newRecord(t, &v1alpha1.ServerList{})
 	dies := names[1]
 	hosts[dies].stop()
-	fleet.Manager.Kill()
+	system.Manager.Kill()
 	t.Logf("killed the manager; the fleet starts it again, and %s has died meanwhile", dies)
-	eventually(t, 40*time.Second, serverIs("team-a", "on-"+dies, v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
+	expect.Eventually(t, 40*time.Second, serverIs("team-a", "on-"+dies, v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
 
 	if changes := servers.of("on-" + dies); len(changes) != 1 {
 		t.Errorf("the server on the host that died went through %v", changes)
@@ -219,7 +220,7 @@ func TestASteadyFleetIsNotWrittenTo(t *testing.T) {
 	}
 	for i := range hosts {
 		name := fmt.Sprintf("on-steady-%02d", i)
-		eventually(t, 10*time.Second, serverIs("team-b", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+		expect.Eventually(t, 10*time.Second, serverIs("team-b", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	}
 	reconciles := func() float64 {
 		return metric(t, `controller_runtime_reconcile_total{controller="computeservice"`) +
@@ -227,7 +228,7 @@ func TestASteadyFleetIsNotWrittenTo(t *testing.T) {
 	}
 	// What was under way ends.
 	var settled float64
-	eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, 10*time.Second, func() error {
 		before := settled
 		if settled = reconciles(); settled != before {
 			return fmt.Errorf("reconciles go on: %v", settled)
@@ -257,12 +258,12 @@ func versions(t *testing.T) map[string]string {
 	t.Helper()
 	found := map[string]string{}
 	var services v1alpha1.ComputeServiceList
-	must(t, fleet.Client.List(t.Context(), &services))
+	expect.NoError(t, system.Client.List(t.Context(), &services))
 	for _, s := range services.Items {
 		found["ComputeService "+s.Name] = s.ResourceVersion
 	}
 	var servers v1alpha1.ServerList
-	must(t, fleet.Client.List(t.Context(), &servers))
+	expect.NoError(t, system.Client.List(t.Context(), &servers))
 	for _, s := range servers.Items {
 		found["Server "+client.ObjectKeyFromObject(&s).String()] = s.ResourceVersion
 	}

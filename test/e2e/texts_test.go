@@ -21,15 +21,16 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // Whatever a fencing tool writes beside it, its flag holds.
 func TestDOWNDoesNotFailForItsReason(t *testing.T) {
 	// The API server takes a policy up a moment after it was installed.
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		probe := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "probe-of-reasons"}}
 		probe.Spec.ForcedDownReason = ptr.To("a\nb")
-		return fleet.Client.Create(t.Context(), probe, client.DryRunAll)
+		return system.Client.Create(t.Context(), probe, client.DryRunAll)
 	})
 	long := strings.Repeat("ü", 100_000)
 	for name, c := range map[string]struct{ reason, want string }{
@@ -45,12 +46,12 @@ func TestDOWNDoesNotFailForItsReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			service := newService(t, "reason-"+name)
 			body, err := json.Marshal(map[string]any{"spec": map[string]any{"forcedDown": true, "forcedDownReason": c.reason}})
-			must(t, err)
-			must(t, fleet.Client.Patch(t.Context(), service, client.RawPatch(types.MergePatchType, body)))
+			expect.NoError(t, err)
+			expect.NoError(t, system.Client.Patch(t.Context(), service, client.RawPatch(types.MergePatchType, body)))
 			if got := ptr.Deref(service.Spec.ForcedDownReason, ""); got != c.want {
 				t.Errorf("the reason is %.600q, want %.600q", got, c.want)
 			}
-			eventually(t, 5*time.Second, hostIs(service.Name, v1alpha1.HostStatusDown))
+			expect.Eventually(t, 5*time.Second, hostIs(service.Name, v1alpha1.HostStatusDown))
 			if out, err := kubectl(t, "get", "computeservices", service.Name, "-o", "yaml"); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
@@ -63,35 +64,35 @@ func TestDOWNDoesNotFailForItsReason(t *testing.T) {
 func TestATextThatWasStoredBeforeItWasRefusedIsNoObstacle(t *testing.T) {
 	const group = "earlier.example.org"
 	content, err := os.ReadFile("../../config/crd/compute.hoststatus.dev_computeservices.yaml")
-	must(t, err)
+	expect.NoError(t, err)
 	definition := func(content string) *unstructured.Unstructured {
 		crd := &unstructured.Unstructured{}
-		must(t, yaml.Unmarshal([]byte(strings.ReplaceAll(content, "compute.hoststatus.dev", group)), &crd.Object))
+		expect.NoError(t, yaml.Unmarshal([]byte(strings.ReplaceAll(content, "compute.hoststatus.dev", group)), &crd.Object))
 		unstructured.RemoveNestedField(crd.Object, "spec", "names", "shortNames")
 		unstructured.RemoveNestedField(crd.Object, "spec", "names", "categories")
 		return crd
 	}
 	today, earlier := definition(string(content)), definition(strings.ReplaceAll(string(content), "!self.matches(", "true || !self.matches("))
-	must(t, fleet.Client.Create(t.Context(), earlier))
-	t.Cleanup(func() { must(t, fleet.Client.Delete(context.Background(), today)) })
+	expect.NoError(t, system.Client.Create(t.Context(), earlier))
+	t.Cleanup(func() { expect.NoError(t, system.Client.Delete(context.Background(), today)) })
 	object := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
 		"disabled": true, "disabledReason": "a\u009bb", "forcedDown": true, "forcedDownReason": "a\u009bb",
 	}}}
 	object.SetAPIVersion(group + "/v1alpha1")
 	object.SetKind("ComputeService")
 	object.SetName("stored")
-	eventually(t, 30*time.Second, func() error { return fleet.Client.Create(t.Context(), object) })
-	eventually(t, 30*time.Second, func() error { // The API server writes the conditions of a definition meanwhile.
-		if err := fleet.Client.Get(t.Context(), client.ObjectKeyFromObject(earlier), earlier); err != nil {
+	expect.Eventually(t, 30*time.Second, func() error { return system.Client.Create(t.Context(), object) })
+	expect.Eventually(t, 30*time.Second, func() error { // The API server writes the conditions of a definition meanwhile.
+		if err := system.Client.Get(t.Context(), client.ObjectKeyFromObject(earlier), earlier); err != nil {
 			return err
 		}
 		today.SetResourceVersion(earlier.GetResourceVersion())
-		return fleet.Client.Update(t.Context(), today)
+		return system.Client.Update(t.Context(), today)
 	})
 	merge := func(body string) error {
-		return fleet.Client.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(body)))
+		return system.Client.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(body)))
 	}
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		if err := merge(`{"spec":{"maintenanceWindow":{"startTime":"2030-01-01T00:00:00Z","reason":"a\u009bb"}}}`); !apierrors.IsInvalid(err) {
 			return fmt.Errorf("the schema of today does not hold yet: %w", errors.Join(err, merge(`{"spec":{"maintenanceWindow":null}}`)))
 		}

@@ -26,8 +26,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 const (
@@ -44,12 +45,12 @@ type person struct {
 
 func newPerson(t *testing.T) *person {
 	t.Helper()
-	config, err := fleet.Cluster.AdminConfig()
-	must(t, err)
+	config, err := system.Cluster.AdminConfig()
+	expect.NoError(t, err)
 	p := &person{}
 	config.WarningHandlerWithContext = p
-	p.Client, err = devfleet.NewClient(config)
-	must(t, err)
+	p.Client, err = fleet.NewClient(config)
+	expect.NoError(t, err)
 	return p
 }
 
@@ -83,7 +84,7 @@ func (p *person) warned(t *testing.T, of string) {
 
 func (p *person) patch(t *testing.T, obj client.Object, body string, options ...client.PatchOption) {
 	t.Helper()
-	must(t, p.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body)), options...))
+	expect.NoError(t, p.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body)), options...))
 }
 
 func hostNamed(name string) *v1alpha1.ComputeService {
@@ -98,7 +99,7 @@ func serverOn(name, host string) *v1alpha1.Server {
 func webhookAnswers(t *testing.T) {
 	t.Helper()
 	p := newPerson(t)
-	eventually(t, time.Minute, func() error {
+	expect.Eventually(t, time.Minute, func() error {
 		if err := p.Create(t.Context(), serverOn("unknown-host", "nowhere"), client.DryRunAll); err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func TestWhoForcesDownAHostThatReportsIsWarned(t *testing.T) {
 	p.warned(t, "")
 
 	reporter := newHost(t, "warned-forced", 6*time.Second, time.Second, 0)
-	eventually(t, 5*time.Second, hostIs("warned-forced", v1alpha1.HostStatusUp))
+	expect.Eventually(t, 5*time.Second, hostIs("warned-forced", v1alpha1.HostStatusUp))
 	p.patch(t, service, `{"spec":{"forcedDown":true,"forcedDownReason":"a drill"}}`, client.DryRunAll)
 	p.warned(t, "spec.forcedDown: the host still reports (renewed ")
 	p.patch(t, service, `{"spec":{"forcedDown":true}}`)
@@ -129,19 +130,19 @@ func TestWhoForcesDownAHostThatReportsIsWarned(t *testing.T) {
 	p.warned(t, "") // It reports, so it is UP.
 
 	reporter.stop()
-	eventually(t, 20*time.Second, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, 20*time.Second, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
 	p.patch(t, service, `{"spec":{"forcedDown":true}}`)
 	p.warned(t, "") // It is silent, as it should be.
 	p.patch(t, service, `{"spec":{"forcedDown":null}}`)
 	p.warned(t, "spec.forcedDown: cleared, but the host is silent (renewed ")
-	eventually(t, soon, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, soon, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
 }
 
 func TestWhoNamesALeaseThatNobodyReadsIsWarned(t *testing.T) {
 	p := newPerson(t)
 	service := hostNamed("warned-lease")
 	service.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: "nowhere"}
-	must(t, p.Create(t.Context(), service, client.DryRunAll))
+	expect.NoError(t, p.Create(t.Context(), service, client.DryRunAll))
 	p.warned(t, "the manager does not read Leases in namespace nowhere")
 	service = newService(t, "warned-lease")
 	p.patch(t, service, `{"spec":{"leaseRef":{"namespace":"kube-node-lease"}}}`)
@@ -165,13 +166,13 @@ func TestWhoNamesAnUnknownHostIsWarned(t *testing.T) {
 	p.warned(t, "")
 	p.patch(t, server, `{"spec":{"host":null}}`)
 	p.warned(t, "")
-	must(t, p.Create(t.Context(), serverOn("warned-new", "compute-l"), client.DryRunAll))
+	expect.NoError(t, p.Create(t.Context(), serverOn("warned-new", "compute-l"), client.DryRunAll))
 	p.warned(t, `"compute-l"`)
 	// A host and its servers, applied at once, as fast as it goes.
 	for i := range 20 {
 		name := fmt.Sprintf("warned-at-once-%d", i)
 		newService(t, name)
-		must(t, p.Create(t.Context(), serverOn(name, name), client.DryRunAll))
+		expect.NoError(t, p.Create(t.Context(), serverOn(name, name), client.DryRunAll))
 		p.warned(t, "")
 	}
 	out, err := kubectl(t, "patch", "servers.compute", "-n", "team-a", "warned-server", "--type=merge", `--patch={"spec":{"host":"compute-9"}}`)
@@ -184,7 +185,7 @@ func TestWhoNamesAnUnknownHostIsWarned(t *testing.T) {
 // webhook looks at.
 func named(t *testing.T, p *person, host *v1alpha1.ComputeService, count string) {
 	t.Helper()
-	eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, 10*time.Second, func() error {
 		err := p.Delete(t.Context(), host, client.DryRunAll)
 		told := p.told()
 		if err != nil {
@@ -201,7 +202,7 @@ func TestWhoDeletesAComputeServiceThatServersNameIsWarnedAndAProtectedOneStays(t
 	p := newPerson(t)
 	const protect = `{"metadata":{"annotations":{"compute.hoststatus.dev/deletion-protection":"true"}}}`
 	service := newService(t, "warned-delete")
-	must(t, p.Delete(t.Context(), service, client.DryRunAll))
+	expect.NoError(t, p.Delete(t.Context(), service, client.DryRunAll))
 	p.warned(t, "")
 	one, two := newServer(t, "team-a", "warned-1", "warned-delete"), newServer(t, "team-b", "warned-2", "warned-delete")
 	named(t, p, service, "2 Servers")
@@ -227,9 +228,9 @@ func TestWhoDeletesAComputeServiceThatServersNameIsWarnedAndAProtectedOneStays(t
 	// Empty, it may go; and with the annotation taken away, too.
 	p.patch(t, one, `{"spec":{"host":null}}`)
 	named(t, p, service, "1 Server")
-	must(t, p.Delete(t.Context(), two))
+	expect.NoError(t, p.Delete(t.Context(), two))
 	named(t, p, service, "")
-	must(t, p.Delete(t.Context(), service))
+	expect.NoError(t, p.Delete(t.Context(), service))
 	p.warned(t, "")
 
 	second := newService(t, "warned-delete")
@@ -238,7 +239,7 @@ func TestWhoDeletesAComputeServiceThatServersNameIsWarnedAndAProtectedOneStays(t
 	named(t, p, second, "1 Server")
 	p.patch(t, second, `{"metadata":{"annotations":null}}`)
 	named(t, p, second, "1 Server")
-	must(t, p.Delete(t.Context(), second))
+	expect.NoError(t, p.Delete(t.Context(), second))
 	p.warned(t, "1 Server still names this ComputeService")
 }
 
@@ -258,8 +259,8 @@ func TestWithoutTheWebhookOnlyProtectedDeletionsStop(t *testing.T) {
 			func(t *testing.T) { pointWebhookTo(t, "") },
 		},
 		"the manager is paused": {
-			func(t *testing.T) { must(t, fleet.Manager.Signal(syscall.SIGSTOP)) },
-			func(t *testing.T) { must(t, fleet.Manager.Signal(syscall.SIGCONT)) },
+			func(t *testing.T) { expect.NoError(t, system.Manager.Signal(syscall.SIGSTOP)) },
+			func(t *testing.T) { expect.NoError(t, system.Manager.Signal(syscall.SIGCONT)) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -272,7 +273,7 @@ func TestWithoutTheWebhookOnlyProtectedDeletionsStop(t *testing.T) {
 				}
 			}
 			t.Cleanup(start)
-			eventually(t, 20*time.Second, func() error { // A change takes a moment to arrive.
+			expect.Eventually(t, 20*time.Second, func() error { // A change takes a moment to arrive.
 				if err := p.Create(t.Context(), serverOn("without-new", "nowhere"), client.DryRunAll); err != nil {
 					return err
 				}
@@ -284,10 +285,10 @@ func TestWithoutTheWebhookOnlyProtectedDeletionsStop(t *testing.T) {
 			p.patch(t, server, `{"spec":{"host":"nowhere"}}`)
 			p.patch(t, server, `{"spec":{"host":"without-other"}}`)
 			p.patch(t, service, `{"spec":{"forcedDown":true}}`)
-			eventually(t, 20*time.Second, serverIs("team-a", "without-2", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+			expect.Eventually(t, 20*time.Second, serverIs("team-a", "without-2", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 			p.patch(t, service, `{"spec":{"forcedDown":null}}`)
-			must(t, p.Delete(t.Context(), other, client.DryRunAll))
-			must(t, p.Status().Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(`{"status":{"powerState":"RUNNING"}}`))))
+			expect.NoError(t, p.Delete(t.Context(), other, client.DryRunAll))
+			expect.NoError(t, p.Status().Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(`{"status":{"powerState":"RUNNING"}}`))))
 			p.warned(t, "")
 			if err := p.Delete(t.Context(), service, client.DryRunAll); !apierrors.IsInternalError(err) ||
 				!strings.Contains(err.Error(), `failed calling webhook "deletion-protection.compute.hoststatus.dev"`) {
@@ -307,7 +308,7 @@ func protected(s *v1alpha1.ComputeService) {
 func configuration(t *testing.T) *admissionregistrationv1.ValidatingWebhookConfiguration {
 	t.Helper()
 	got, err := kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(t.Context(), webhookName, metav1.GetOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	return got
 }
 
@@ -316,10 +317,10 @@ func configuration(t *testing.T) *admissionregistrationv1.ValidatingWebhookConfi
 func pointWebhookTo(t *testing.T, port string) {
 	t.Helper()
 	if port == "" {
-		port = fleet.WebhookPort
+		port = system.WebhookPort
 	}
 	rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) {
-		must(t, json.Unmarshal([]byte(port), &w.ClientConfig.Service.Port))
+		expect.NoError(t, json.Unmarshal([]byte(port), &w.ClientConfig.Service.Port))
 	})
 }
 
@@ -330,7 +331,7 @@ func rewrite(t *testing.T, modify func(*admissionregistrationv1.ValidatingWebhoo
 		modify(&c.Webhooks[i])
 	}
 	_, err := kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().Update(context.WithoutCancel(t.Context()), c, metav1.UpdateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 }
 
 func TestTheAuthorityIsInjectedAgainWhereItWasLost(t *testing.T) {
@@ -341,18 +342,18 @@ func TestTheAuthorityIsInjectedAgainWhereItWasLost(t *testing.T) {
 			rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) { w.ClientConfig.CABundle = nil })
 		},
 		"another one": func(t *testing.T) {
-			another, err := os.ReadFile(filepath.Join(fleet.Cluster.Dir, "server-ca.crt"))
-			must(t, err)
+			another, err := os.ReadFile(filepath.Join(system.Cluster.Dir, "server-ca.crt"))
+			expect.NoError(t, err)
 			rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) { w.ClientConfig.CABundle = another })
 		},
 		"deleted and applied again": func(t *testing.T) {
-			must(t, kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(t.Context(), webhookName, metav1.DeleteOptions{}))
-			if out, err := kubectl(t, "apply", "--server-side", "-k", filepath.Join(fleet.Dir, "default")); err != nil {
+			expect.NoError(t, kube.AdmissionregistrationV1().ValidatingWebhookConfigurations().Delete(t.Context(), webhookName, metav1.DeleteOptions{}))
+			if out, err := kubectl(t, "apply", "--server-side", "-k", filepath.Join(system.Dir, "default")); err != nil {
 				t.Fatal(out)
 			}
 		},
 		"applied again": func(t *testing.T) {
-			if out, err := kubectl(t, "apply", "--server-side", "-k", filepath.Join(fleet.Dir, "default")); err != nil {
+			if out, err := kubectl(t, "apply", "--server-side", "-k", filepath.Join(system.Dir, "default")); err != nil {
 				t.Fatal(out)
 			}
 		},
@@ -361,7 +362,7 @@ func TestTheAuthorityIsInjectedAgainWhereItWasLost(t *testing.T) {
 			begin := time.Now()
 			lose(t)
 			lost := time.Now()
-			eventually(t, 20*time.Second, func() error {
+			expect.Eventually(t, 20*time.Second, func() error {
 				for i, w := range configuration(t).Webhooks {
 					if string(w.ClientConfig.CABundle) != string(before.Webhooks[i].ClientConfig.CABundle) {
 						return fmt.Errorf("%s does not trust our authority", w.Name)
@@ -378,15 +379,15 @@ func TestTheAuthorityIsInjectedAgainWhereItWasLost(t *testing.T) {
 func TestTheAuthorityOfTheTenantAPIIsInjectedAgainToo(t *testing.T) {
 	const service = "apiservice/v1alpha1.tenant.hoststatus.dev"
 	bundle := func() string {
-		out, err := fleet.Kubectl(t.Context(), "get", service, "-o", "jsonpath={.spec.caBundle}").Output()
-		must(t, err)
+		out, err := system.Kubectl(t.Context(), "get", service, "-o", "jsonpath={.spec.caBundle}").Output()
+		expect.NoError(t, err)
 		return string(out)
 	}
 	before := bundle()
 	if out, err := kubectl(t, "patch", service, "--type=json", `--patch=[{"op":"remove","path":"/spec/caBundle"}]`); err != nil {
 		t.Fatal(out)
 	}
-	eventually(t, 20*time.Second, func() error {
+	expect.Eventually(t, 20*time.Second, func() error {
 		if bundle() != before {
 			return errors.New("the APIService does not trust the tenant API")
 		}
@@ -424,16 +425,18 @@ func TestACertificateThatIsSpoiledIsMadeAnew(t *testing.T) {
 	webhookAnswers(t)
 	secrets := kube.CoreV1().Secrets("hoststatus-system")
 	serial := func() string {
-		connection, err := tls.Dial("tcp", "127.0.0.1:"+fleet.WebhookPort, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // to look at it
-		must(t, err)
+		connection, err := tls.Dial("tcp", "127.0.0.1:"+system.WebhookPort, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // to look at it
+		expect.NoError(t, err)
 		defer func() { _ = connection.Close() }()
 		return connection.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	}
 	for name, spoil := range map[string]func(*testing.T){
-		"deleted": func(t *testing.T) { must(t, secrets.Delete(t.Context(), webhookSecret, metav1.DeleteOptions{})) },
+		"deleted": func(t *testing.T) {
+			expect.NoError(t, secrets.Delete(t.Context(), webhookSecret, metav1.DeleteOptions{}))
+		},
 		"emptied": func(t *testing.T) {
 			_, err := secrets.Patch(t.Context(), webhookSecret, types.MergePatchType, []byte(`{"data":{"tls.crt":"","tls.key":"","ca.key":null}}`), metav1.PatchOptions{})
-			must(t, err)
+			expect.NoError(t, err)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -442,7 +445,7 @@ func TestACertificateThatIsSpoiledIsMadeAnew(t *testing.T) {
 			// The loss of the authority lets the manager look at once; it would within a
 			// minute anyway.
 			rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) { w.ClientConfig.CABundle = nil })
-			eventually(t, 20*time.Second, func() error {
+			expect.Eventually(t, 20*time.Second, func() error {
 				if serial() == before {
 					return errors.New("the old certificate is served")
 				}
@@ -454,10 +457,10 @@ func TestACertificateThatIsSpoiledIsMadeAnew(t *testing.T) {
 }
 
 func TestTheManagerMayDoNoMoreForItsWebhookThanItNeeds(t *testing.T) {
-	config, err := fleet.Cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-manager", "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
-	must(t, err)
+	config, err := system.Cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-manager", "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
+	expect.NoError(t, err)
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
+	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
 	for question, want := range map[string]string{
 		"patch validatingwebhookconfigurations/hoststatus-webhook":         "yes",
 		"update validatingwebhookconfigurations/hoststatus-webhook":        "no",
@@ -490,21 +493,21 @@ func readiness(address string) (int, error) {
 }
 
 func TestAManagerThatFindsNoAPIServerWaitsForItIsNotReadyAndEndsWhenToldTo(t *testing.T) {
-	config, err := fleet.Cluster.AdminConfig()
-	must(t, err)
-	ports, err := devcluster.FreePorts(4)
-	must(t, err)
+	config, err := system.Cluster.AdminConfig()
+	expect.NoError(t, err)
+	ports, err := controlplane.FreePorts(4)
+	expect.NoError(t, err)
 	config = rest.CopyConfig(config)
 	config.Host = "https://127.0.0.1:" + ports[3]
 	dir := t.TempDir()
 	kubeconfig := filepath.Join(dir, "kubeconfig")
-	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
-	p := devcluster.NewProcess("lonely", filepath.Join(fleet.Dir, "bin", "manager"), filepath.Join(dir, "log"), os.Environ(),
+	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
+	p := controlplane.NewProcess("lonely", filepath.Join(system.Dir, "bin", "manager"), filepath.Join(dir, "log"), os.Environ(),
 		"--kubeconfig="+kubeconfig, "--metrics-bind-address=0",
 		"--health-probe-bind-address=127.0.0.1:"+ports[0], "--webhook-bind-address=127.0.0.1:"+ports[1])
-	must(t, p.Start())
+	expect.NoError(t, p.Start())
 	t.Cleanup(p.Kill)
-	eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, 10*time.Second, func() error {
 		_, err := readiness("127.0.0.1:" + ports[0])
 		return err
 	})
@@ -516,7 +519,7 @@ func TestAManagerThatFindsNoAPIServerWaitsForItIsNotReadyAndEndsWhenToldTo(t *te
 	if code, err := readiness("127.0.0.1:" + ports[0]); code != http.StatusInternalServerError {
 		t.Errorf("readyz answers %d (%v)", code, err)
 	}
-	must(t, p.Signal(syscall.SIGTERM))
+	expect.NoError(t, p.Signal(syscall.SIGTERM))
 	select {
 	case <-p.Done():
 	case <-time.After(20 * time.Second):
@@ -526,21 +529,21 @@ func TestAManagerThatFindsNoAPIServerWaitsForItIsNotReadyAndEndsWhenToldTo(t *te
 
 func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
 	secret, err := kube.CoreV1().Secrets("hoststatus-system").Get(t.Context(), webhookSecret, metav1.GetOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	dir := t.TempDir()
 	provide := func(certFrom, keyFrom string) {
 		for name, content := range map[string][]byte{"tls.crt": secret.Data[certFrom], "tls.key": secret.Data[keyFrom]} {
-			must(t, os.WriteFile(filepath.Join(dir, name+".new"), content, 0o600))
-			must(t, os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)))
+			expect.NoError(t, os.WriteFile(filepath.Join(dir, name+".new"), content, 0o600))
+			expect.NoError(t, os.Rename(filepath.Join(dir, name+".new"), filepath.Join(dir, name)))
 		}
 	}
 	provide("tls.crt", "tls.key")
-	ports, err := devcluster.FreePorts(2)
-	must(t, err)
-	p := devcluster.NewProcess("provided", filepath.Join(fleet.Dir, "bin", "manager"), filepath.Join(dir, "log"), os.Environ(),
-		"--kubeconfig="+filepath.Join(fleet.Dir, "manager.kubeconfig"), "--metrics-bind-address=0",
+	ports, err := controlplane.FreePorts(2)
+	expect.NoError(t, err)
+	p := controlplane.NewProcess("provided", filepath.Join(system.Dir, "bin", "manager"), filepath.Join(dir, "log"), os.Environ(),
+		"--kubeconfig="+filepath.Join(system.Dir, "manager.kubeconfig"), "--metrics-bind-address=0",
 		"--health-probe-bind-address=127.0.0.1:"+ports[0], "--webhook-bind-address=127.0.0.1:"+ports[1], "--webhook-cert-dir="+dir)
-	must(t, p.Start())
+	expect.NoError(t, p.Start())
 	t.Cleanup(p.Stop)
 	name := func() string {
 		connection, err := tls.Dial("tcp", "127.0.0.1:"+ports[1], &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // to look at it
@@ -552,7 +555,7 @@ func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
 	}
 	serves := func(want string) {
 		t.Helper()
-		eventually(t, 30*time.Second, func() error {
+		expect.Eventually(t, 30*time.Second, func() error {
 			if got := name(); got != want {
 				return fmt.Errorf("it serves %s, want %s", got, want)
 			}
@@ -560,7 +563,7 @@ func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
 		})
 	}
 	serves("hoststatus-webhook.hoststatus-system.svc")
-	eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, 10*time.Second, func() error {
 		code, err := readiness("127.0.0.1:" + ports[0])
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("readyz answers %d", code)
@@ -572,10 +575,10 @@ func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
 }
 
 func TestWhatIsShippedForCertManagerRenders(t *testing.T) {
-	root, err := devcluster.RepositoryRoot()
-	must(t, err)
+	root, err := controlplane.RepositoryRoot()
+	expect.NoError(t, err)
 	out, err := kubectl(t, "kustomize", filepath.Join(root, "config", "webhook-cert-manager"))
-	must(t, err)
+	expect.NoError(t, err)
 	for _, part := range []string{
 		"kind: Certificate\n", "kind: Issuer\n", "  secretName: hoststatus-webhook-cert\n",
 		"    cert-manager.io/inject-ca-from: hoststatus-system/hoststatus-webhook\n",

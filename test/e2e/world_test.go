@@ -32,14 +32,15 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/agent"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // fleet is what all tests share: the sample fleet, beside which each test makes
 // hosts of its own.
 var (
-	fleet *devfleet.Fleet
-	kube  *kubernetes.Clientset
+	system *fleet.Fleet
+	kube   *kubernetes.Clientset
 )
 
 func TestMain(m *testing.M) {
@@ -65,7 +66,7 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
-	fleet, err = devfleet.Start(ctx, devfleet.Options{
+	system, err = fleet.Start(ctx, fleet.Options{
 		Dir: filepath.Join(dir, "fleet"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stdout,
 		APIServerArgs: audit.apiServerArgs(),
 	})
@@ -73,8 +74,8 @@ func run(m *testing.M) int {
 		fmt.Println(err)
 		return 1
 	}
-	defer fleet.Stop()
-	config, err := fleet.Cluster.AdminConfig()
+	defer system.Stop()
+	config, err := system.Cluster.AdminConfig()
 	if err == nil {
 		kube, err = kubernetes.NewForConfig(config)
 	}
@@ -86,7 +87,7 @@ func run(m *testing.M) int {
 	if code != 0 {
 		printLog("manager.log")
 	}
-	return max(code, devfleet.ReportCrashes(os.Stdout, fleet.Dir), refusals())
+	return max(code, fleet.ReportCrashes(os.Stdout, system.Dir), refusals())
 }
 
 // refusals looks for rights that our processes lacked in any of the tests.
@@ -104,7 +105,7 @@ func refusals() (code int) {
 }
 
 func printLog(name string) {
-	f, err := os.Open(fleet.Dir + "/" + name)
+	f, err := os.Open(system.Dir + "/" + name)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -122,29 +123,6 @@ func leases() coordinationclient.LeaseInterface {
 	return kube.CoordinationV1().Leases(v1alpha1.DefaultLeaseNamespace)
 }
 
-// eventually waits until check finds nothing to complain of.
-func eventually(t *testing.T, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %v", limit, err)
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // newService makes a ComputeService that is deleted after the test.
 func newService(t *testing.T, name string, modify ...func(*v1alpha1.ComputeService)) *v1alpha1.ComputeService {
 	t.Helper()
@@ -152,9 +130,9 @@ func newService(t *testing.T, name string, modify ...func(*v1alpha1.ComputeServi
 	for _, m := range modify {
 		m(service)
 	}
-	must(t, fleet.Client.Create(t.Context(), service))
+	expect.NoError(t, system.Client.Create(t.Context(), service))
 	t.Cleanup(func() {
-		if err := client.IgnoreNotFound(fleet.Client.Delete(context.Background(), service)); err != nil {
+		if err := client.IgnoreNotFound(system.Client.Delete(context.Background(), service)); err != nil {
 			t.Error(err)
 		}
 		err := leases().Delete(context.Background(), name, metav1.DeleteOptions{})
@@ -172,9 +150,9 @@ func newServer(t *testing.T, namespace, name, host string) *v1alpha1.Server {
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec:       v1alpha1.ServerSpec{Host: host},
 	}
-	must(t, fleet.Client.Create(t.Context(), server))
+	expect.NoError(t, system.Client.Create(t.Context(), server))
 	t.Cleanup(func() {
-		if err := client.IgnoreNotFound(fleet.Client.Delete(context.Background(), server)); err != nil {
+		if err := client.IgnoreNotFound(system.Client.Delete(context.Background(), server)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -184,7 +162,7 @@ func newServer(t *testing.T, namespace, name, host string) *v1alpha1.Server {
 // patch merges body into obj.
 func patch(t *testing.T, obj client.Object, body string) {
 	t.Helper()
-	must(t, fleet.Client.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body))))
+	expect.NoError(t, system.Client.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body))))
 }
 
 func withDuration(d time.Duration) func(*v1alpha1.ComputeService) {
@@ -195,11 +173,11 @@ func withDuration(d time.Duration) func(*v1alpha1.ComputeService) {
 func hostIs(name string, want v1alpha1.HostStatus) func() error {
 	return func() error {
 		var service v1alpha1.ComputeService
-		if err := fleet.Client.Get(context.Background(), client.ObjectKey{Name: name}, &service); err != nil {
+		if err := system.Client.Get(context.Background(), client.ObjectKey{Name: name}, &service); err != nil {
 			return err
 		}
 		if got := service.Status.HostStatus; got == nil || *got != want {
-			return fmt.Errorf("ComputeService %s has host status %s (%s), not %q", name, devfleet.Show(got), service.Status.HostStatusReason, want)
+			return fmt.Errorf("ComputeService %s has host status %s (%s), not %q", name, fleet.Show(got), service.Status.HostStatusReason, want)
 		}
 		return nil
 	}
@@ -209,11 +187,11 @@ func hostIs(name string, want v1alpha1.HostStatus) func() error {
 func serverIs(namespace, name string, want v1alpha1.HostStatus, reason v1alpha1.HostStatusReason) func() error {
 	return func() error {
 		var server v1alpha1.Server
-		if err := fleet.Client.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, &server); err != nil {
+		if err := system.Client.Get(context.Background(), client.ObjectKey{Namespace: namespace, Name: name}, &server); err != nil {
 			return err
 		}
 		if got := server.Status.HostStatus; got == nil || *got != want || server.Status.HostStatusReason != reason {
-			return fmt.Errorf("server %s has host status %s (%s), not %q (%s)", name, devfleet.Show(got), server.Status.HostStatusReason, want, reason)
+			return fmt.Errorf("server %s has host status %s (%s), not %q (%s)", name, fleet.Show(got), server.Status.HostStatusReason, want, reason)
 		}
 		return nil
 	}
@@ -222,7 +200,7 @@ func serverIs(namespace, name string, want v1alpha1.HostStatus, reason v1alpha1.
 // kubectl runs kubectl as administrator and returns what it prints.
 func kubectl(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	out, err := fleet.Kubectl(t.Context(), args...).CombinedOutput()
+	out, err := system.Kubectl(t.Context(), args...).CombinedOutput()
 	return string(out), err
 }
 
@@ -323,14 +301,14 @@ type change struct {
 
 func newRecord(t *testing.T, list client.ObjectList) *record {
 	t.Helper()
-	config, err := fleet.Cluster.AdminConfig()
-	must(t, err)
-	watcher, err := client.NewWithWatch(config, client.Options{Scheme: fleet.Client.Scheme()})
-	must(t, err)
-	must(t, fleet.Client.List(t.Context(), list))
+	config, err := system.Cluster.AdminConfig()
+	expect.NoError(t, err)
+	watcher, err := client.NewWithWatch(config, client.Options{Scheme: system.Client.Scheme()})
+	expect.NoError(t, err)
+	expect.NoError(t, system.Client.List(t.Context(), list))
 	r := &record{changes: map[string][]change{}}
 	stream, err := watcher.Watch(t.Context(), list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(stream.Stop)
 	go func() {
 		for event := range stream.ResultChan() {
@@ -355,7 +333,7 @@ func (r *record) take(event watch.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	seen := r.changes[name]
-	if shown := strings.Trim(devfleet.Show(status), `"`); len(seen) == 0 || seen[len(seen)-1].status != shown {
+	if shown := strings.Trim(fleet.Show(status), `"`); len(seen) == 0 || seen[len(seen)-1].status != shown {
 		r.changes[name] = append(seen, change{status: shown, at: now})
 	}
 }
@@ -399,7 +377,7 @@ func newProbe(t *testing.T) *probe {
 	t.Helper()
 	name := strings.ToLower(t.Name()) + "-probe"
 	lease, err := leases().Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: strings.ReplaceAll(name, "/", "-")}}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	p := &probe{stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(p.done)

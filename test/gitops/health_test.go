@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
 // health is what both tools say of an object; Flux has no word for Suspended.
@@ -94,7 +94,7 @@ func (s subject) parsed(t *testing.T) map[string]any {
 // read decodes a file of config/gitops.
 func read(t *testing.T, name string, into any) {
 	t.Helper()
-	root, err := devcluster.RepositoryRoot()
+	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func read(t *testing.T, name string, into any) {
 }
 
 func TestTheHealthChecksOfArgoCD(t *testing.T) {
-	root, err := devcluster.RepositoryRoot()
+	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,7 +162,7 @@ func TestTheHealthChecksOfArgoCD(t *testing.T) {
 // An object of the owners' view, which Argo CD would find beside the Server in git, is excluded
 // by what the page and the file say, and what is judged here is not.
 func TestTheExclusionsOfArgoCD(t *testing.T) {
-	root, err := devcluster.RepositoryRoot()
+	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func TestTheHealthChecksOfFlux(t *testing.T) {
 
 func TestEveryHostStatusIsJudged(t *testing.T) {
 	// The same statuses for both kinds, from the schema.
-	root, err := devcluster.RepositoryRoot()
+	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,12 +19,13 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/kubernetes"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // cluster is a control plane with nothing of hoststatus on it.
 type cluster struct {
-	*devcluster.Cluster
+	*controlplane.Cluster
 	kubeconfig string
 	audit      string
 }
@@ -38,10 +39,10 @@ func newCluster(t *testing.T) *cluster {
 // newest.
 func newClusterOf(t *testing.T, newest bool) *cluster {
 	t.Helper()
-	return newClusterWith(t, devcluster.Options{Newest: newest})
+	return newClusterWith(t, controlplane.Options{Newest: newest})
 }
 
-func newClusterWith(t *testing.T, options devcluster.Options) *cluster {
+func newClusterWith(t *testing.T, options controlplane.Options) *cluster {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short leaves out what needs a control plane")
@@ -49,17 +50,17 @@ func newClusterWith(t *testing.T, options devcluster.Options) *cluster {
 	dir := t.TempDir()
 	c := &cluster{kubeconfig: filepath.Join(dir, "kubeconfig"), audit: filepath.Join(dir, "audit.log")}
 	policy := filepath.Join(dir, "audit.yaml")
-	must(t, os.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  verbs: [delete]\n- level: None\n"), 0o644))
+	expect.NoError(t, os.WriteFile(policy, []byte("apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  verbs: [delete]\n- level: None\n"), 0o644))
 	options.Dir, options.Log = filepath.Join(dir, "cluster"), t.Output()
 	options.APIServerArgs = []string{"--audit-policy-file=" + policy, "--audit-log-path=" + c.audit, "--audit-log-mode=blocking"}
-	started, err := devcluster.Start(t.Context(), options)
-	must(t, err)
+	started, err := controlplane.Start(t.Context(), options)
+	expect.NoError(t, err)
 	t.Cleanup(started.Stop)
 	c.Cluster = started
 	config, err := started.AdminConfig()
-	must(t, err)
-	must(t, devcluster.WriteKubeconfig(c.kubeconfig, config))
-	eventually(t, func() error {
+	expect.NoError(t, err)
+	expect.NoError(t, controlplane.WriteKubeconfig(c.kubeconfig, config))
+	expect.Eventually(t, patience, func() error {
 		_, err := c.kubectl("get", "namespace", "kube-node-lease")
 		return err
 	})
@@ -69,8 +70,8 @@ func newClusterWith(t *testing.T, options devcluster.Options) *cluster {
 // knowsMonitoring gives the cluster the CRDs of the Prometheus operator.
 func (c *cluster) knowsMonitoring(t *testing.T) {
 	t.Helper()
-	files, err := devcluster.MonitoringCRDs(t.Context(), t.TempDir())
-	must(t, err)
+	files, err := controlplane.MonitoringCRDs(t.Context(), t.TempDir())
+	expect.NoError(t, err)
 	for _, file := range files {
 		c.must(t, "apply", "--server-side", "--filename="+file)
 	}
@@ -94,14 +95,14 @@ func (c *cluster) kubectlIn(stdin string, args ...string) (string, error) {
 func (c *cluster) must(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := c.kubectl(args...)
-	must(t, err)
+	expect.NoError(t, err)
 	return out
 }
 
 func (c *cluster) helm(t *testing.T, args ...string) {
 	t.Helper()
 	_, err := run(t.Context(), c.kubeconfig, "helm", args...)
-	must(t, err)
+	expect.NoError(t, err)
 }
 
 // fromDocs returns the arguments of the first helm command of its kind on a page, for
@@ -109,7 +110,7 @@ func (c *cluster) helm(t *testing.T, args ...string) {
 func fromDocs(t *testing.T, page, command, chart string) (args []string) {
 	t.Helper()
 	content, err := os.ReadFile(sources(t, "docs", page))
-	must(t, err)
+	expect.NoError(t, err)
 	_, line, found := strings.Cut(strings.ReplaceAll(string(content), "\n$ ", "\n"), "\nhelm "+command+" ")
 	if !found {
 		t.Fatalf("docs/%s has no helm %s", page, command)
@@ -133,7 +134,7 @@ func fromDocs(t *testing.T, page, command, chart string) (args []string) {
 func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
 	t.Helper()
 	content, err := os.ReadFile(sources(t, "docs", page))
-	must(t, err)
+	expect.NoError(t, err)
 	for _, begin := range begins {
 		_, block, found := strings.Cut(string(content), "```console\n"+begin)
 		if !found {
@@ -158,16 +159,16 @@ func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
 // the page about installing both.
 func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 	page, err := os.ReadFile(sources(t, "docs", "install.md"))
-	must(t, err)
+	expect.NoError(t, err)
 	for name, newest := range map[string]bool{"oldest": false, "newest": true} {
 		t.Run(name, func(t *testing.T) {
 			c := newClusterOf(t, newest)
 			config, err := c.AdminConfig()
-			must(t, err)
+			expect.NoError(t, err)
 			kube, err := kubernetes.NewForConfig(config)
-			must(t, err)
+			expect.NoError(t, err)
 			server, err := kube.Discovery().ServerVersion()
-			must(t, err)
+			expect.NoError(t, err)
 			var claim struct{ KubeVersion string }
 			decode(t, sources(t, "charts", "hoststatus", "Chart.yaml"), &claim)
 			if want := fmt.Sprintf(">=%s.%s.0-0", server.Major, server.Minor); !newest && claim.KubeVersion != want {
@@ -211,9 +212,9 @@ func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
 			list.SetAPIVersion("v1")
 			list.SetKind("List")
 			manifests, err := json.Marshal(&list)
-			must(t, err)
+			expect.NoError(t, err)
 			out, err := c.kubectlIn(string(manifests), "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-")
-			must(t, err)
+			expect.NoError(t, err)
 			if accepted := strings.Count(out, "(server dry run)"); accepted != len(list.Items) {
 				t.Errorf("%d of %d objects were accepted:\n%s", accepted, len(list.Items), out)
 			}
@@ -226,7 +227,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	c := newCluster(t)
 	path := sources(t, "charts", "hoststatus")
 	c.helm(t, fromDocs(t, "install.md", "install", path)...)
-	eventually(t, func() error {
+	expect.Eventually(t, patience, func() error {
 		_, err := c.kubectlIn(host, "apply", "--filename=-")
 		return err
 	})
@@ -312,13 +313,13 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	t.Run("what the processes have made goes by the commands of the page", func(t *testing.T) {
 		const lease = `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":%q,"namespace":%q}}`
 		_, err := c.kubectlIn(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"node-1"}}`, "create", "--filename=-")
-		must(t, err)
+		expect.NoError(t, err)
 		c.helm(t, fromDocs(t, "upgrade.md", "install", path)...)
 		for name, in := range map[string]string{"hoststatus-canary": "kube-node-lease", "node-1": "hoststatus-leases"} {
 			_, err := c.kubectlIn(fmt.Sprintf(lease, name, in), "create", "--filename=-")
-			must(t, err)
+			expect.NoError(t, err)
 		}
-		eventually(t, func() error {
+		expect.Eventually(t, patience, func() error {
 			_, err := c.kubectlIn(`{"apiVersion":"compute.hoststatus.dev/v1alpha1","kind":"ComputeService","metadata":{"name":"node-1"}}`, "apply", "--filename=-")
 			return err
 		})
@@ -329,7 +330,7 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 	})
 	t.Run("a namespace that was deleted first is cured by the commands of the page", func(t *testing.T) {
 		c.must(t, "delete", "namespace", namespace, "--wait=false")
-		eventually(t, func() error {
+		expect.Eventually(t, patience, func() error {
 			_, err := run(t.Context(), c.kubeconfig, "helm", "status", release, "--namespace="+namespace)
 			if err == nil {
 				return errors.New("helm still knows the release")
@@ -355,10 +356,10 @@ const changed = "What the next release says of it."
 func nextChart(t *testing.T, path string) string {
 	t.Helper()
 	next := filepath.Join(t.TempDir(), "hoststatus")
-	must(t, os.CopyFS(next, os.DirFS(path)))
+	expect.NoError(t, os.CopyFS(next, os.DirFS(path)))
 	crds := filepath.Join(next, "templates", "generated", "crds.yaml")
 	content, err := os.ReadFile(crds)
-	must(t, err)
+	expect.NoError(t, err)
 	const place = "      openAPIV3Schema:\n        description: "
 	if !bytes.Contains(content, []byte(place)) {
 		t.Fatalf("%s has no %q", crds, place)
@@ -367,7 +368,7 @@ func nextChart(t *testing.T, path string) string {
 	if !bytes.Contains(content, []byte(changed)) {
 		content = bytes.ReplaceAll(content, []byte(place), []byte(place+changed+" "))
 	}
-	must(t, os.WriteFile(crds, content, 0o644))
+	expect.NoError(t, os.WriteFile(crds, content, 0o644))
 	return next
 }
 
@@ -399,7 +400,7 @@ func (c *cluster) stillTrusted(t *testing.T) {
 func (c *cluster) bundle(t *testing.T) string {
 	t.Helper()
 	pem, err := os.ReadFile(filepath.Join(c.Dir, "server-ca.crt"))
-	must(t, err)
+	expect.NoError(t, err)
 	return base64.StdEncoding.EncodeToString(pem)
 }
 
@@ -408,7 +409,7 @@ func (c *cluster) bundle(t *testing.T) string {
 func (c *cluster) checkOrderOfDeletion(t *testing.T) {
 	t.Helper()
 	f, err := os.Open(c.audit)
-	must(t, err)
+	expect.NoError(t, err)
 	defer func() { _ = f.Close() }()
 	var order []string
 	lines := bufio.NewScanner(f)
@@ -418,12 +419,12 @@ func (c *cluster) checkOrderOfDeletion(t *testing.T) {
 			UserAgent string
 			ObjectRef struct{ Resource, Name string }
 		}
-		must(t, json.Unmarshal(lines.Bytes(), &event))
+		expect.NoError(t, json.Unmarshal(lines.Bytes(), &event))
 		if strings.Contains(event.UserAgent, "elm") && strings.HasPrefix(event.ObjectRef.Name, "hoststatus") || event.ObjectRef.Resource == "apiservices" {
 			order = append(order, event.ObjectRef.Resource)
 		}
 	}
-	must(t, lines.Err())
+	expect.NoError(t, lines.Err())
 	for _, first := range []string{"validatingwebhookconfigurations", "apiservices"} {
 		for _, later := range []string{"services", "deployments", "serviceaccounts", "roles", "clusterroles"} {
 			i, j := slices.Index(order, first), slices.Index(order, later)
@@ -449,7 +450,7 @@ func (c *cluster) checkGone(t *testing.T, objects []*unstructured.Unstructured) 
 		if obj.GetNamespace() != "" {
 			args = append(args, "--namespace="+obj.GetNamespace())
 		}
-		eventually(t, func() error {
+		expect.Eventually(t, patience, func() error {
 			out, err := c.kubectl(args...)
 			if err == nil && out != "" {
 				err = errors.New("helm uninstall has left " + out)

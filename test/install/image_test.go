@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 var (
@@ -64,10 +66,10 @@ func TestTheDockerfileCopiesAllThatIsBuilt(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.Dir}}{{end}}{{end}}", "./cmd/...")
 	cmd.Dir = sources(t)
 	out, err := cmd.Output()
-	must(t, err)
+	expect.NoError(t, err)
 	for dir := range strings.Lines(string(out)) {
 		dir, err := filepath.Rel(cmd.Dir, strings.TrimSpace(dir))
-		must(t, err)
+		expect.NoError(t, err)
 		if first, _, _ := strings.Cut(dir, "/"); !slices.Contains(folders, first) {
 			t.Errorf("the binaries are built from %s, which the Dockerfile does not copy", dir)
 		}
@@ -107,11 +109,11 @@ func TestTheBinariesOfTheImagesKnowTheirRevision(t *testing.T) {
 	}
 	// An engine that says what it was asked to build.
 	engine, revision := t.TempDir(), "0123456789abcdef-dirty"
-	must(t, os.WriteFile(filepath.Join(engine, "engine"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o755))
+	expect.NoError(t, os.WriteFile(filepath.Join(engine, "engine"), []byte("#!/bin/sh\necho \"$@\"\n"), 0o755))
 	cmd := exec.CommandContext(t.Context(), sources(t, "hack", "image.sh"))
 	cmd.Env = append(os.Environ(), "PATH="+engine+":"+os.Getenv("PATH"), "CONTAINER_ENGINE=engine", "REVISION="+revision)
 	out, err := cmd.CombinedOutput()
-	must(t, err)
+	expect.NoError(t, err)
 	if asked := strings.Count(string(out), " --build-arg=REVISION="+revision+" "); asked != 4 {
 		t.Errorf("hack/image.sh hands the revision to %d of 4 images:\n%s", asked, out)
 	}
@@ -128,7 +130,7 @@ func TestTheBinariesOfTheImagesKnowTheirRevision(t *testing.T) {
 	}
 	for _, name := range []string{"manager", "tenant-apiserver", "agent", "kubectl-hosts"} {
 		said, err := exec.CommandContext(t.Context(), filepath.Join(bin, name), "--version").Output()
-		must(t, err)
+		expect.NoError(t, err)
 		if !strings.HasSuffix(string(said), ", "+revision+")\n") {
 			t.Errorf("%s --version says %q, without the revision %s", name, said, revision)
 		}
@@ -140,17 +142,17 @@ func TestTheBinariesOfTheImagesNeedNothing(t *testing.T) {
 		t.Skip("-short leaves out what takes a build")
 	}
 	bin, err := binaries()
-	must(t, err)
+	expect.NoError(t, err)
 	repository := sources(t)
 	for _, name := range []string{"manager", "tenant-apiserver", "agent", "kubectl-hosts"} {
 		program, err := elf.Open(filepath.Join(bin, name))
-		must(t, err)
+		expect.NoError(t, err)
 		if libraries, err := program.ImportedLibraries(); err != nil || len(libraries) > 0 || slices.ContainsFunc(program.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
 			t.Errorf("%s needs a loader or the libraries %v (%v); scratch has none", name, libraries, err)
 		}
-		must(t, program.Close())
+		expect.NoError(t, program.Close())
 		content, err := os.ReadFile(filepath.Join(bin, name))
-		must(t, err)
+		expect.NoError(t, err)
 		if strings.Contains(string(content), repository+"/internal") {
 			t.Errorf("%s tells in which folder it was built", name)
 		}
@@ -160,6 +162,6 @@ func TestTheBinariesOfTheImagesNeedNothing(t *testing.T) {
 func read(t *testing.T, name string) string {
 	t.Helper()
 	content, err := os.ReadFile(sources(t, name))
-	must(t, err)
+	expect.NoError(t, err)
 	return string(content)
 }

@@ -18,14 +18,19 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
+
+// patience is how long something may take that is not timed.
+const patience = time.Minute
 
 // The release that the tests install.
 const (
@@ -50,7 +55,7 @@ func TestMain(m *testing.M) {
 var scratch string
 
 // root is the root of the repository.
-var root = sync.OnceValues(devcluster.RepositoryRoot)
+var root = sync.OnceValues(controlplane.RepositoryRoot)
 
 // look looks at what helm and kustomize read: go test takes its last result for good
 // where nothing has changed that the test itself has looked at.
@@ -84,17 +89,10 @@ var tools = sync.OnceValues(func() (string, error) {
 	return filepath.Join(root, "bin"), nil
 })
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 func sources(t *testing.T, elements ...string) string {
 	t.Helper()
 	dir, err := root()
-	must(t, err)
+	expect.NoError(t, err)
 	return filepath.Join(append([]string{dir}, elements...)...)
 }
 
@@ -130,7 +128,7 @@ const registry = "--set=image.registry=registry.invalid/hoststatus"
 func chart(t *testing.T, args ...string) []*unstructured.Unstructured {
 	t.Helper()
 	out, err := run(t.Context(), "", "helm", append([]string{"template", release, sources(t, "charts", "hoststatus"), "--namespace", namespace, registry}, args...)...)
-	must(t, err)
+	expect.NoError(t, err)
 	return objects(t, out)
 }
 
@@ -139,7 +137,7 @@ func kustomization(t *testing.T, folders ...string) (all []*unstructured.Unstruc
 	t.Helper()
 	for _, folder := range folders {
 		out, err := run(t.Context(), "", "kustomize", "build", sources(t, "config", folder))
-		must(t, err)
+		expect.NoError(t, err)
 		all = append(all, objects(t, out)...)
 	}
 	return all
@@ -154,7 +152,7 @@ func objects(t *testing.T, manifests string) (all []*unstructured.Unstructured) 
 		if errors.Is(err, io.EOF) {
 			return all
 		}
-		must(t, err)
+		expect.NoError(t, err)
 		if len(obj.Object) > 0 {
 			all = append(all, obj)
 		}

@@ -16,7 +16,8 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // The components of which a lost node must not take both replicas.
@@ -26,11 +27,11 @@ var spread = []string{"manager", "tenant-apiserver"}
 // in name only. One of them has so much more to give that it is the better one for every
 // pod, as long as nothing says that pods are to be apart.
 func TestALostNodeTakesOneReplicaAtMost(t *testing.T) {
-	c := newClusterWith(t, devcluster.Options{Pods: true})
+	c := newClusterWith(t, controlplane.Options{Pods: true})
 	config, err := c.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	kube, err := kubernetes.NewForConfig(config)
-	must(t, err)
+	expect.NoError(t, err)
 	p := &placement{cluster: c, kube: kube}
 	p.node(t, "large", "64", "256Gi")
 	p.node(t, "small", "2", "4Gi")
@@ -106,16 +107,16 @@ func (p *placement) node(t *testing.T, name, cpu, memory string) {
 	t.Helper()
 	nodes := p.kube.CoreV1().Nodes()
 	node, err := nodes.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{corev1.LabelHostname: name}}}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	// What a new node is tainted with until it is ready.
 	node.Spec.Taints = nil
 	node, err = nodes.Update(t.Context(), node, metav1.UpdateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	has := corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse(memory), corev1.ResourcePods: resource.MustParse("110")}
 	node.Status.Capacity, node.Status.Allocatable = has, has
 	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "Test"}}
 	_, err = nodes.UpdateStatus(t.Context(), node, metav1.UpdateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 }
 
 func (p *placement) label(t *testing.T, node, zone string) {
@@ -172,7 +173,7 @@ func (p *placement) rolledOut(t *testing.T) {
 	for _, component := range spread {
 		p.must(t, "rollout", "status", "deployment/hoststatus-"+component, "--namespace="+namespace, "--timeout=2m")
 	}
-	eventually(t, func() error {
+	expect.Eventually(t, patience, func() error {
 		if pods := p.pods(t); len(pods) != 2*len(spread) {
 			return fmt.Errorf("there are %d pods, not two of each of %v", len(pods), spread)
 		}
@@ -183,7 +184,7 @@ func (p *placement) rolledOut(t *testing.T) {
 func (p *placement) pods(t *testing.T) (pods []*corev1.Pod) {
 	t.Helper()
 	list, err := p.kube.CoreV1().Pods(namespace).List(t.Context(), metav1.ListOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	for i := range list.Items {
 		pods = append(pods, &list.Items[i])
 	}
@@ -197,7 +198,7 @@ func (p *placement) apart(t *testing.T, label string, domains ...string) {
 	got := map[string]map[string]int{}
 	for _, pod := range p.pods(t) {
 		node, err := p.kube.CoreV1().Nodes().Get(t.Context(), pod.Spec.NodeName, metav1.GetOptions{})
-		must(t, client.IgnoreNotFound(err))
+		expect.NoError(t, client.IgnoreNotFound(err))
 		component := pod.Labels["app.kubernetes.io/component"]
 		if got[component] == nil {
 			got[component] = map[string]int{}

@@ -19,8 +19,8 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 const (
@@ -71,7 +71,7 @@ func createPod(ctx context.Context, kube kubernetes.Interface, name, node string
 // addresses, because all pods share one network here.
 //
 // Where the tests do not run as root the image's root folder and user are left out.
-func runPod(ctx context.Context, f *devfleet.Fleet, kube kubernetes.Interface, pod *corev1.Pod, files map[string]string, add ...string) (*devcluster.Process, error) {
+func runPod(ctx context.Context, f *fleet.Fleet, kube kubernetes.Interface, pod *corev1.Pod, files map[string]string, add ...string) (*controlplane.Process, error) {
 	container := pod.Spec.Containers[0]
 	built, err := binaries()
 	if err != nil {
@@ -121,13 +121,13 @@ func runPod(ctx context.Context, f *devfleet.Fleet, kube kubernetes.Interface, p
 	args, more := arguments(pod, container)
 	args, env = append(args, add...), append(env, more...)
 	if os.Geteuid() == 0 {
-		p := devcluster.NewProcess(pod.Name, "/"+binary, f.LogFile(pod.Name), env, args...)
+		p := controlplane.NewProcess(pod.Name, "/"+binary, f.LogFile(pod.Name), env, args...)
 		p.Confine(image, nobody)
 		return p, nil
 	}
 	admin.CertData, admin.KeyData, admin.BearerToken = nil, nil, token.Status.Token
 	kubeconfig := filepath.Join(image, "kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, admin); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, admin); err != nil {
 		return nil, err
 	}
 	for i := range args {
@@ -135,7 +135,7 @@ func runPod(ctx context.Context, f *devfleet.Fleet, kube kubernetes.Interface, p
 			args[i] = strings.Replace(args[i], "="+name, "="+filepath.Join(image, name), 1)
 		}
 	}
-	return devcluster.NewProcess(pod.Name, filepath.Join(image, binary), f.LogFile(pod.Name), nil, append(args, "--kubeconfig="+kubeconfig)...), nil
+	return controlplane.NewProcess(pod.Name, filepath.Join(image, binary), f.LogFile(pod.Name), nil, append(args, "--kubeconfig="+kubeconfig)...), nil
 }
 
 // arguments returns the arguments and the environment of a container, with what the

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"hoststatus.dev/hoststatus/internal/version"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 const (
@@ -72,7 +73,7 @@ func TestTheOverlaysInTheDocsSayWhatTheChartSaysByValues(t *testing.T) {
 func overlayFromDocs(t *testing.T, page string) []*unstructured.Unstructured {
 	t.Helper()
 	content, err := os.ReadFile(sources(t, "docs", page))
-	must(t, err)
+	expect.NoError(t, err)
 	_, overlay, found := strings.Cut(string(content), "```yaml\n# kustomization.yaml\n")
 	if !found {
 		t.Fatalf("docs/%s has no kustomization.yaml", page)
@@ -80,15 +81,15 @@ func overlayFromDocs(t *testing.T, page string) []*unstructured.Unstructured {
 	overlay, _, _ = strings.Cut(overlay, "```")
 	// kustomize wants relative paths, and takes links for what they point to.
 	dir, err := filepath.EvalSymlinks(t.TempDir())
-	must(t, err)
+	expect.NoError(t, err)
 	repository, err := filepath.EvalSymlinks(sources(t))
-	must(t, err)
+	expect.NoError(t, err)
 	here, err := filepath.Rel(dir, repository)
-	must(t, err)
+	expect.NoError(t, err)
 	overlay = strings.ReplaceAll(overlay, "- hoststatus/config", "- "+here+"/config")
-	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o644))
+	expect.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(overlay), 0o644))
 	out, err := run(t.Context(), "", "kustomize", "build", dir)
-	must(t, err)
+	expect.NoError(t, err)
 	return objects(t, out)
 }
 
@@ -118,7 +119,7 @@ func TestTheMirrorReadsTheLeasesOfKubeletsAlsoWhereNoValueSaysSo(t *testing.T) {
 func TestASelectorOfNodesIsOneArgumentWhateverIsInIt(t *testing.T) {
 	const selector = `hypervisor in (kvm, xen),!spare,zone!=a`
 	values := filepath.Join(t.TempDir(), "values.yaml")
-	must(t, os.WriteFile(values, []byte("nodeMirror: {enabled: true, selector: '"+selector+"'}\n"), 0o644))
+	expect.NoError(t, os.WriteFile(values, []byte("nodeMirror: {enabled: true, selector: '"+selector+"'}\n"), 0o644))
 	for _, obj := range chart(t, "--values="+values) {
 		if obj.GetKind() != "Deployment" || obj.GetName() != "hoststatus-manager" {
 			continue
@@ -179,7 +180,7 @@ func TestNothingNamesAnotherNamespaceThanTheRelease(t *testing.T) {
 	out, err := run(t.Context(), "", "helm", "template", release, sources(t, "charts", "hoststatus"), "--namespace=elsewhere", registry,
 		"--set=agent.enabled=true,certificates.certManager=true,nodeMirror.enabled=true",
 		"--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true")
-	must(t, err)
+	expect.NoError(t, err)
 	for line := range strings.Lines(out) {
 		if strings.Contains(line, namespace) {
 			t.Errorf("the chart in namespace elsewhere says %q", line)
@@ -190,7 +191,7 @@ func TestNothingNamesAnotherNamespaceThanTheRelease(t *testing.T) {
 func TestNobodyTemplatesACABundle(t *testing.T) {
 	for _, obj := range slices.Concat(chart(t), chart(t, "--set=certificates.certManager=true"), kustomization(t, "install")) {
 		encoded, err := json.Marshal(obj.Object)
-		must(t, err)
+		expect.NoError(t, err)
 		if strings.Contains(string(encoded), `"caBundle":`) {
 			t.Errorf("%s %s has a caBundle, which would replace the one that its server has put there", obj.GetKind(), obj.GetName())
 		}
@@ -209,7 +210,7 @@ func TestWithCertManagerTheManagerHasNoRightsOnCertificates(t *testing.T) {
 				continue // People's, who may see whether the owners' view is there.
 			}
 			encoded, err := json.Marshal(obj.Object["rules"])
-			must(t, err)
+			expect.NoError(t, err)
 			for _, right := range []string{`"validatingwebhookconfigurations"`, `"secrets"`, `"apiservices"`} {
 				if strings.Contains(string(encoded), right) {
 					found = append(found, obj.GetName()+" "+right)
@@ -298,13 +299,13 @@ func compareWithSchema(t *testing.T, path string, values, schema map[string]any)
 func decode(t *testing.T, path string, into any) {
 	t.Helper()
 	content, err := os.ReadFile(path)
-	must(t, err)
+	expect.NoError(t, err)
 	decodeText(t, string(content), into)
 }
 
 func decodeText(t *testing.T, text string, into any) {
 	t.Helper()
-	must(t, yaml.Unmarshal([]byte(text), into))
+	expect.NoError(t, yaml.Unmarshal([]byte(text), into))
 }
 
 func TestABadValueIsNamed(t *testing.T) {

@@ -26,8 +26,9 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // byHelm installs the chart, and runs the pods of its Deployments and of its DaemonSet.
@@ -37,9 +38,9 @@ type byHelm struct {
 	installed bool
 }
 
-// Install implements devfleet.Installation. Pods have to keep to the strictest of the
+// Install implements fleet.Installation. Pods have to keep to the strictest of the
 // pod security standards.
-func (h *byHelm) Install(ctx context.Context, f *devfleet.Fleet, webhookPort, tenantAPIPort string) error {
+func (h *byHelm) Install(ctx context.Context, f *fleet.Fleet, webhookPort, tenantAPIPort string) error {
 	config, err := f.Cluster.AdminConfig()
 	if err != nil {
 		return err
@@ -70,7 +71,7 @@ func (h *byHelm) Install(ctx context.Context, f *devfleet.Fleet, webhookPort, te
 }
 
 // toLocalhost turns what leads to pods to ports of this machine.
-func toLocalhost(ctx context.Context, f *devfleet.Fleet, webhookPort, tenantAPIPort string) error {
+func toLocalhost(ctx context.Context, f *fleet.Fleet, webhookPort, tenantAPIPort string) error {
 	service := func(port string) string {
 		return `{"spec":{"type":"ExternalName","externalName":"localhost","clusterIP":null,"clusterIPs":null,"selector":null,"ports":[{"name":"https","port":` + port + `}]}}`
 	}
@@ -91,8 +92,8 @@ func toLocalhost(ctx context.Context, f *devfleet.Fleet, webhookPort, tenantAPIP
 	return nil
 }
 
-// Process implements devfleet.Installation.
-func (h *byHelm) Process(f *devfleet.Fleet, c devfleet.Command) (*devcluster.Process, error) {
+// Process implements fleet.Installation.
+func (h *byHelm) Process(f *fleet.Fleet, c fleet.Command) (*controlplane.Process, error) {
 	ctx := context.Background()
 	var template corev1.PodTemplateSpec
 	node, add := "node-1", c.Addresses
@@ -133,15 +134,15 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	}
 	// Before the clocks of the story run.
 	_, err := binaries()
-	must(t, err)
+	expect.NoError(t, err)
 	installation := &byHelm{chart: sources(t, "charts", "hoststatus")}
-	f, err := devfleet.Start(t.Context(), devfleet.Options{
+	f, err := fleet.Start(t.Context(), fleet.Options{
 		Dir: filepath.Join(scratch, "story"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: installation, Newest: true,
 	})
-	must(t, err)
+	expect.NoError(t, err)
 	defer f.Stop()
 	standby, _, err := f.StartManager("manager-2")
-	must(t, err)
+	expect.NoError(t, err)
 	defer standby.Stop()
 
 	if err := f.Story(t.Context(), t.Output()); err != nil {
@@ -151,16 +152,16 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	t.Run("a selected Node gets a ComputeService", func(t *testing.T) { testMirror(t, f, installation.kube) })
 	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube, standby) })
 	t.Run("nothing but JSON is in the logs", func(t *testing.T) { testLogs(t, f) })
-	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
+	if code := fleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
 	}
 }
 
 // The manifests say --log-format=json, and whoever collects the logs takes it at its word.
-func testLogs(t *testing.T, f *devfleet.Fleet) {
+func testLogs(t *testing.T, f *fleet.Fleet) {
 	for _, name := range []string{"hoststatus-manager", "hoststatus-manager-2", "hoststatus-tenant-apiserver", "hoststatus-agent-compute-1"} {
 		log, err := os.ReadFile(f.LogFile(name))
-		must(t, err)
+		expect.NoError(t, err)
 		lines := 0
 		for line := range strings.Lines(string(log)) {
 			lines++
@@ -175,20 +176,20 @@ func testLogs(t *testing.T, f *devfleet.Fleet) {
 }
 
 // The token of the pod on one node renews no other node's Lease.
-func testTokenOfANode(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
+func testTokenOfANode(t *testing.T, f *fleet.Fleet, kube kubernetes.Interface) {
 	pod, err := kube.CoreV1().Pods(namespace).Get(t.Context(), "hoststatus-agent-compute-1", metav1.GetOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	token, err := kube.CoreV1().ServiceAccounts(namespace).CreateToken(t.Context(), "hoststatus-agent", &authenticationv1.TokenRequest{
 		Spec: authenticationv1.TokenRequestSpec{
 			BoundObjectRef:    &authenticationv1.BoundObjectReference{Kind: "Pod", APIVersion: "v1", Name: pod.Name, UID: pod.UID},
 			ExpirationSeconds: ptr.To[int64](600),
 		},
 	}, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	admin, err := f.Cluster.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	agent, err := kubernetes.NewForConfig(&rest.Config{Host: admin.Host, TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData}, BearerToken: token.Status.Token})
-	must(t, err)
+	expect.NoError(t, err)
 	for host, allowed := range map[string]bool{"compute-1": true, "compute-2": false} {
 		// Admission only looks at a Lease that nobody has renewed meanwhile.
 		err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
@@ -207,12 +208,12 @@ func testTokenOfANode(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface
 }
 
 // The chart's values start the mirror, and its roles are enough.
-func testMirror(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
+func testMirror(t *testing.T, f *fleet.Fleet, kube kubernetes.Interface) {
 	for _, node := range []metav1.ObjectMeta{{Name: "no-hypervisor"}, {Name: "hypervisor-1", Labels: map[string]string{"hypervisor": "true"}}} {
 		_, err := kube.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: node}, metav1.CreateOptions{})
-		must(t, err)
+		expect.NoError(t, err)
 	}
-	eventually(t, func() error {
+	expect.Eventually(t, patience, func() error {
 		out, err := f.Kubectl(t.Context(), "get", "computeservice", "hypervisor-1", "--output=jsonpath={.spec.leaseRef.namespace}").CombinedOutput()
 		if err == nil && string(out) != corev1.NamespaceNodeLease {
 			err = fmt.Errorf("its Lease is in %s", out)
@@ -227,7 +228,7 @@ func testMirror(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface) {
 }
 
 // testHelmTest runs the pod of `helm test`, with the role that comes with it.
-func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, standby *devcluster.Process) {
+func testHelmTest(t *testing.T, f *fleet.Fleet, kube kubernetes.Interface, standby *controlplane.Process) {
 	var pod corev1.Pod
 	for _, obj := range chart(t) {
 		if obj.GetAnnotations()[hookAnnotation] != "test" {
@@ -236,13 +237,13 @@ func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, st
 		switch obj.GetKind() {
 		case "ServiceAccount":
 			_, err := kube.CoreV1().ServiceAccounts(namespace).Create(t.Context(), fromUnstructured(t, obj, &corev1.ServiceAccount{}), metav1.CreateOptions{})
-			must(t, err)
+			expect.NoError(t, err)
 		case "ClusterRoleBinding":
 			_, err := kube.RbacV1().ClusterRoleBindings().Create(t.Context(), fromUnstructured(t, obj, &rbacv1.ClusterRoleBinding{}), metav1.CreateOptions{})
-			must(t, err)
+			expect.NoError(t, err)
 		case "RoleBinding":
 			_, err := kube.RbacV1().RoleBindings(namespace).Create(t.Context(), fromUnstructured(t, obj, &rbacv1.RoleBinding{}), metav1.CreateOptions{})
-			must(t, err)
+			expect.NoError(t, err)
 		case "Pod":
 			fromUnstructured(t, obj, &pod)
 		default:
@@ -252,17 +253,17 @@ func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, st
 	helmTest := func(name string, add ...string) (string, error) {
 		t.Helper()
 		created, err := createPod(t.Context(), kube, name, "node-1", corev1.PodTemplateSpec{ObjectMeta: pod.ObjectMeta, Spec: pod.Spec})
-		must(t, err)
+		expect.NoError(t, err)
 		p, err := runPod(t.Context(), f, kube, created, nil, add...)
-		must(t, err)
-		must(t, p.Start())
+		expect.NoError(t, err)
+		expect.NoError(t, p.Start())
 		select {
 		case <-p.Done():
 		case <-time.After(2 * time.Minute):
 			p.Kill()
 		}
 		printed, err := os.ReadFile(f.LogFile(name))
-		must(t, err)
+		expect.NoError(t, err)
 		return string(printed), p.Err()
 	}
 	printed, err := helmTest(pod.Name)
@@ -272,8 +273,8 @@ func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, st
 	// With nothing running it has nothing good to say, but of the custom resources.
 	standby.Stop()
 	// The fleet starts its manager again when it ends, so it is paused.
-	must(t, f.Manager.Signal(syscall.SIGSTOP))
-	defer func() { must(t, f.Manager.Signal(syscall.SIGCONT)) }()
+	expect.NoError(t, f.Manager.Signal(syscall.SIGSTOP))
+	defer func() { expect.NoError(t, f.Manager.Signal(syscall.SIGCONT)) }()
 	f.TenantAPI.Stop()
 	printed, err = helmTest(pod.Name+"-of-nothing", "--timeout=6s")
 	for _, want := range []string{
@@ -288,6 +289,6 @@ func testHelmTest(t *testing.T, f *devfleet.Fleet, kube kubernetes.Interface, st
 
 func fromUnstructured[T any](t *testing.T, obj *unstructured.Unstructured, into *T) *T {
 	t.Helper()
-	must(t, runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, into))
+	expect.NoError(t, runtime.DefaultUnstructuredConverter.FromUnstructured(obj.Object, into))
 	return into
 }

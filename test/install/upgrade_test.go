@@ -23,8 +23,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // previousRelease is the commit of the release that people upgrade from: 0.1.0. With
@@ -35,12 +36,12 @@ const previousRelease = "75e3c857abd064322e8767a717438e46f733a36d"
 func previous(t *testing.T) (tree, bin string) {
 	t.Helper()
 	root, err := root()
-	must(t, err)
+	expect.NoError(t, err)
 	if out, err := exec.Command("git", "-C", root, "cat-file", "-e", previousRelease+"^{commit}").CombinedOutput(); err != nil {
 		t.Skipf("NOT TESTED: how to upgrade from the previous release. Its commit %s is not in this clone; get it by: git fetch --unshallow\n%s", previousRelease, out)
 	}
 	tree, bin = filepath.Join(scratch, "previous"), filepath.Join(scratch, "previous-bin")
-	must(t, os.MkdirAll(tree, 0o755))
+	expect.NoError(t, os.MkdirAll(tree, 0o755))
 	archive := filepath.Join(scratch, "previous.tar")
 	for _, cmd := range []*exec.Cmd{
 		exec.Command("git", "-C", root, "archive", "--output="+archive, previousRelease),
@@ -69,19 +70,19 @@ type upgradable struct {
 
 	webhookPort, tenantAPIPort string
 	// standby is the manager beside the fleet's own.
-	standby *devcluster.Process
+	standby *controlplane.Process
 }
 
-// Install implements devfleet.Installation.
-func (u *upgradable) Install(ctx context.Context, f *devfleet.Fleet, webhookPort, tenantAPIPort string) error {
+// Install implements fleet.Installation.
+func (u *upgradable) Install(ctx context.Context, f *fleet.Fleet, webhookPort, tenantAPIPort string) error {
 	u.webhookPort, u.tenantAPIPort = webhookPort, tenantAPIPort
 	return u.apply(ctx, f, u.tree)
 }
 
 // apply applies the manifests of a release. The CRDs come first in them.
-func (u *upgradable) apply(ctx context.Context, f *devfleet.Fleet, tree string) error {
+func (u *upgradable) apply(ctx context.Context, f *fleet.Fleet, tree string) error {
 	defaults := filepath.Join(f.Dir, "default")
-	if err := devfleet.DefaultManifests(tree, defaults, u.webhookPort); err != nil {
+	if err := fleet.DefaultManifests(tree, defaults, u.webhookPort); err != nil {
 		return err
 	}
 	for _, dir := range []string{filepath.Join(tree, "config", "crd"), defaults, filepath.Join(tree, "config", "node-leases")} {
@@ -92,8 +93,8 @@ func (u *upgradable) apply(ctx context.Context, f *devfleet.Fleet, tree string) 
 	return f.RegisterTenantAPI(ctx, tree, u.tenantAPIPort)
 }
 
-// Process implements devfleet.Installation.
-func (u *upgradable) Process(f *devfleet.Fleet, c devfleet.Command) (*devcluster.Process, error) {
+// Process implements fleet.Installation.
+func (u *upgradable) Process(f *fleet.Fleet, c fleet.Command) (*controlplane.Process, error) {
 	return f.NewProcess(filepath.Join(u.link, c.Binary), c)
 }
 
@@ -107,24 +108,24 @@ func (u *upgradable) use(bin string) error {
 
 // replace replaces all processes by those of bin, one after the other, as a rolling
 // update does: a new manager stands by when the present one ends.
-func (u *upgradable) replace(t *testing.T, f *devfleet.Fleet, bin string) {
+func (u *upgradable) replace(t *testing.T, f *fleet.Fleet, bin string) {
 	t.Helper()
-	must(t, u.use(bin))
+	expect.NoError(t, u.use(bin))
 	standby, _, err := f.StartManager("manager-" + filepath.Base(bin))
-	must(t, err)
+	expect.NoError(t, err)
 	f.Manager.Stop()
 	if u.standby != nil {
 		u.standby.Stop()
 	}
 	u.standby = standby
 	f.TenantAPI.Stop()
-	must(t, f.TenantAPI.Start())
-	for _, host := range devfleet.Hosts {
+	expect.NoError(t, f.TenantAPI.Start())
+	for _, host := range fleet.Hosts {
 		f.Agents[host].Stop()
-		must(t, f.StartAgent(host))
+		expect.NoError(t, f.StartAgent(host))
 	}
-	must(t, f.WaitForTenantAPI(t.Context()))
-	eventually(t, func() error {
+	expect.NoError(t, f.WaitForTenantAPI(t.Context()))
+	expect.Eventually(t, patience, func() error {
 		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", f.Manager.Pid()))
 		if err == nil && program != filepath.Join(bin, "manager") {
 			err = fmt.Errorf("the manager is %s", program)
@@ -139,15 +140,15 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 	}
 	tree, before := previous(t)
 	after, err := binaries()
-	must(t, err)
+	expect.NoError(t, err)
 	here, err := root()
-	must(t, err)
+	expect.NoError(t, err)
 	u := &upgradable{link: filepath.Join(scratch, "current"), tree: tree}
-	must(t, u.use(before))
-	f, err := devfleet.Start(t.Context(), devfleet.Options{
+	expect.NoError(t, u.use(before))
+	f, err := fleet.Start(t.Context(), fleet.Options{
 		Dir: filepath.Join(scratch, "upgrade"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: u,
 	})
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(f.Stop)
 	t.Cleanup(func() {
 		if u.standby != nil {
@@ -168,7 +169,7 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			if step.tree != "" {
-				must(t, u.apply(t.Context(), f, step.tree))
+				expect.NoError(t, u.apply(t.Context(), f, step.tree))
 			}
 			u.replace(t, f, step.bin)
 			observe(t, f)
@@ -190,11 +191,11 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 				want = v1alpha1.HostStatusDown
 			}
 			service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-2"}}
-			must(t, f.Client.Patch(t.Context(), service, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"forcedDown":%v}}`, down))))
-			must(t, f.WaitFor(t.Context(), 10*time.Second, devfleet.All(want, "compute-2")))
+			expect.NoError(t, f.Client.Patch(t.Context(), service, client.RawPatch("application/merge-patch+json", fmt.Appendf(nil, `{"spec":{"forcedDown":%v}}`, down))))
+			expect.NoError(t, f.WaitFor(t.Context(), 10*time.Second, fleet.All(want, "compute-2")))
 		}
 	})
-	if code := devfleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
+	if code := fleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
 	}
 }
@@ -209,14 +210,14 @@ type leaders struct {
 
 // watchLeaders watches the leader's Leases of all releases, by one watch, so that they
 // come in the order in which they were written.
-func watchLeaders(t *testing.T, f *devfleet.Fleet) *leaders {
+func watchLeaders(t *testing.T, f *fleet.Fleet) *leaders {
 	t.Helper()
 	config, err := f.Cluster.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	clients, err := kubernetes.NewForConfig(config)
-	must(t, err)
+	expect.NoError(t, err)
 	stream, err := clients.CoordinationV1().Leases(metav1.NamespaceAll).Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + v1alpha1.LeaderLeaseName})
-	must(t, err)
+	expect.NoError(t, err)
 	l := &leaders{holders: map[string]string{}}
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -262,7 +263,7 @@ func (l *leaders) check(t *testing.T, step string) {
 
 // createEveryStatus adds a host, and a server on it, for each status that the sample
 // fleet does not have.
-func createEveryStatus(t *testing.T, f *devfleet.Fleet) {
+func createEveryStatus(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	now := time.Now().Truncate(time.Second)
 	for name, host := range map[v1alpha1.HostStatus]v1alpha1.ComputeServiceSpec{
@@ -277,17 +278,17 @@ func createEveryStatus(t *testing.T, f *devfleet.Fleet) {
 		if name == v1alpha1.HostStatusNeedsMaintenance {
 			host.LeaseRef = &v1alpha1.LeaseReference{Name: "compute-1"}
 		}
-		must(t, f.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: meta, Spec: host}))
-		must(t, f.Client.Create(t.Context(), &v1alpha1.Server{
+		expect.NoError(t, f.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: meta, Spec: host}))
+		expect.NoError(t, f.Client.Create(t.Context(), &v1alpha1.Server{
 			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: objectName}, Spec: v1alpha1.ServerSpec{Host: objectName},
 		}))
-		must(t, f.WaitFor(t.Context(), time.Minute, devfleet.All(name, objectName)))
+		expect.NoError(t, f.WaitFor(t.Context(), time.Minute, fleet.All(name, objectName)))
 	}
 }
 
 // observe waits for as long as it takes until a manager that had forgotten who
 // reports, or that judged too early, would have said so.
-func observe(t *testing.T, f *devfleet.Fleet) {
+func observe(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	select {
 	case <-t.Context().Done():
@@ -296,16 +297,16 @@ func observe(t *testing.T, f *devfleet.Fleet) {
 }
 
 // snapshot returns what must not change, of every host and server.
-func snapshot(t *testing.T, f *devfleet.Fleet) map[string]any {
+func snapshot(t *testing.T, f *fleet.Fleet) map[string]any {
 	t.Helper()
 	all := map[string]any{}
 	var services v1alpha1.ComputeServiceList
-	must(t, f.Client.List(t.Context(), &services))
+	expect.NoError(t, f.Client.List(t.Context(), &services))
 	for _, s := range services.Items {
 		all["ComputeService "+s.Name] = []any{s.UID, s.Generation, s.Labels, s.Annotations, s.Spec, s.Status}
 	}
 	var servers v1alpha1.ServerList
-	must(t, f.Client.List(t.Context(), &servers))
+	expect.NoError(t, f.Client.List(t.Context(), &servers))
 	for _, s := range servers.Items {
 		all["Server "+s.Namespace+"/"+s.Name] = []any{s.UID, s.Generation, s.Labels, s.Annotations, s.Spec, s.Status}
 	}
@@ -322,17 +323,17 @@ type record struct {
 	noted []string
 }
 
-func newRecord(t *testing.T, f *devfleet.Fleet) *record {
+func newRecord(t *testing.T, f *fleet.Fleet) *record {
 	t.Helper()
 	config, err := f.Cluster.AdminConfig()
-	must(t, err)
-	watcher, err := devfleet.NewClient(config)
-	must(t, err)
+	expect.NoError(t, err)
+	watcher, err := fleet.NewClient(config)
+	expect.NoError(t, err)
 	r := &record{first: map[string]string{}}
 	for _, list := range []client.ObjectList{&v1alpha1.ComputeServiceList{}, &v1alpha1.ServerList{}} {
 		// Without a resourceVersion it begins with all that there is.
 		stream, err := watcher.Watch(t.Context(), list)
-		must(t, err)
+		expect.NoError(t, err)
 		r.streams = append(r.streams, stream)
 		r.done.Go(func() {
 			for event := range stream.ResultChan() {
@@ -355,9 +356,9 @@ func (r *record) take(event watch.Event) {
 	var name, status string
 	switch obj := event.Object.(type) {
 	case *v1alpha1.ComputeService:
-		name, status = "ComputeService "+obj.Name, devfleet.Show(obj.Status.HostStatus)
+		name, status = "ComputeService "+obj.Name, fleet.Show(obj.Status.HostStatus)
 	case *v1alpha1.Server:
-		name, status = "Server "+obj.Namespace+"/"+obj.Name, devfleet.Show(obj.Status.HostStatus)
+		name, status = "Server "+obj.Namespace+"/"+obj.Name, fleet.Show(obj.Status.HostStatus)
 	default:
 		name, status = "the watch", fmt.Sprintf("%s %v", event.Type, event.Object)
 	}
@@ -375,24 +376,4 @@ func (r *record) changes() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.noted)
-}
-
-// eventually waits until check finds nothing to complain of.
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			t.Fatal(err)
-		case <-ticker.C:
-		}
-	}
 }

@@ -22,6 +22,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/cli"
 	"hoststatus.dev/hoststatus/internal/manager"
 	"hoststatus.dev/hoststatus/internal/tenantapi"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // whole are flags of helm for all that a release can have.
@@ -32,7 +33,7 @@ func render(t *testing.T, values string, args ...string) (string, error) {
 	t.Helper()
 	// Not in t.TempDir: for helm a comma in a path divides two.
 	file := filepath.Join(scratch, "values.yaml")
-	must(t, os.WriteFile(file, []byte(values), 0o644))
+	expect.NoError(t, os.WriteFile(file, []byte(values), 0o644))
 	return run(t.Context(), "", "helm", append([]string{"template", release, sources(t, "charts", "hoststatus"), "--namespace", namespace, registry, "--values", file}, args...)...)
 }
 
@@ -99,7 +100,7 @@ func TestTheChartRefusesWhatTheBinariesRefuse(t *testing.T) {
 		"a=b=c", "a b", "=b", "a,", ",a", "a,,b", "!a=b", "a in b", "a in ()", "a in (b", "a>b", "a>", "a>-1", "A/B/c", "-a", "a-", "a=-b", "a=b c", "a in (b) c", "example..com/a", "(a)", "a;b", strings.Repeat("a", 64), "a=" + strings.Repeat("b", 64),
 	} {
 		encoded, err := json.Marshal(selector)
-		must(t, err)
+		expect.NoError(t, err)
 		attempts = append(attempts, attempt{"nodeMirror.selector", `nodeMirror: {enabled: true, selector: ` + string(encoded) + `}`})
 	}
 	for _, prefix := range []string{"example.com", "a", "a.b-c.d", "a..b", "a.-b", "a-.b", ".a", "A", "a/", strings.Repeat("a", 254)} {
@@ -407,7 +408,7 @@ func TestValuesThatEveryChartHas(t *testing.T) {
 	for component, name := range map[string]string{"manager": "hoststatus-manager", "tenantAPI": "hoststatus-tenant-apiserver", "agent": "hoststatus-agent"} {
 		for _, more := range []string{"certificates.certManager=false", "certificates.certManager=true"} {
 			out, err := render(t, fmt.Sprintf(each, component), whole, "--set="+more)
-			must(t, err)
+			expect.NoError(t, err)
 			all := objects(t, out)
 			pod, mine := podOf(t, all, name), false
 			container := pod.Containers[0]
@@ -446,7 +447,7 @@ func TestValuesThatEveryChartHas(t *testing.T) {
 		"manager: {topologySpreadConstraints: [{maxSkew: 2, topologyKey: rack, whenUnsatisfiable: DoNotSchedule}]}": 1,
 	} {
 		out, err := render(t, values)
-		must(t, err)
+		expect.NoError(t, err)
 		if got := podOf(t, objects(t, out), "hoststatus-manager").TopologySpreadConstraints; len(got) != want {
 			t.Errorf("with %s: %v", values, got)
 		}
@@ -472,7 +473,7 @@ func podIn(t *testing.T, obj *unstructured.Unstructured) corev1.PodSpec {
 		path = []string{"spec"}
 	}
 	spec, _, err := unstructured.NestedMap(obj.Object, path...)
-	must(t, err)
+	expect.NoError(t, err)
 	return *fromUnstructured(t, &unstructured.Unstructured{Object: spec}, &corev1.PodSpec{})
 }
 

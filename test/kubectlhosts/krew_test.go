@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"hoststatus.dev/hoststatus/internal/version"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 func TestKrewInstallsAndRemovesThePlugin(t *testing.T) {
@@ -29,7 +30,7 @@ func TestKrewInstallsAndRemovesThePlugin(t *testing.T) {
 	// itself has looked at.
 	for _, path := range []string{"hack/krew.sh", "deploy/krew/hosts.yaml", "hack/packaging/go.mod"} {
 		_, err := os.Stat(filepath.Join(env.root, path))
-		must(t, err)
+		expect.NoError(t, err)
 	}
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", krew, "sigs.k8s.io/krew/cmd/krew")
 	build.Dir = filepath.Join(env.root, "hack", "packaging")
@@ -49,9 +50,9 @@ func TestKrewInstallsAndRemovesThePlugin(t *testing.T) {
 	}
 
 	archive, err := os.ReadFile(filepath.Join(dist, "kubectl-hosts-"+release+"-"+runtime.GOOS+"-"+runtime.GOARCH+".tar.gz"))
-	must(t, err)
+	expect.NoError(t, err)
 	other := filepath.Join(dir, "other.tar.gz")
-	must(t, os.WriteFile(other, append(archive, 0), 0o644))
+	expect.NoError(t, os.WriteFile(other, append(archive, 0), 0o644))
 	if out, err := run(krew, "install", "--manifest="+manifest, "--archive="+other); err == nil || !strings.Contains(out, "checksum does not match") {
 		t.Errorf("of another archive than the manifest's krew says %v\n%s", err, out)
 	}
@@ -72,14 +73,14 @@ func TestKrewInstallsAndRemovesThePlugin(t *testing.T) {
 	}
 	for name, mode := range map[string]fs.FileMode{"kubectl-hosts": 0o755, "kubectl_complete-hosts": 0o755, "LICENSE": 0o644} {
 		info, err := os.Stat(filepath.Join(store, release, name))
-		must(t, err)
+		expect.NoError(t, err)
 		if info.Mode() != mode {
 			t.Errorf("%s is installed as %v, not %v", name, info.Mode(), mode)
 		}
 	}
 
 	// krew uninstalls only where there is an index, and looks for no more of it.
-	must(t, os.MkdirAll(filepath.Join(root, "index", "default", ".git"), 0o755))
+	expect.NoError(t, os.MkdirAll(filepath.Join(root, "index", "default", ".git"), 0o755))
 	if out, err := run(krew, "uninstall", "hosts"); err != nil {
 		t.Fatalf("krew does not uninstall the plugin: %v\n%s", err, out)
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // asPlugin runs the real binary through kubectl and returns its exit code.
@@ -34,8 +36,8 @@ func asPlugin(t *testing.T, args ...string) (out, errOut string, code int) {
 
 func TestKubectlFindsThePluginAndPassesItsExitCodeOn(t *testing.T) {
 	fleet(t)
-	must(t, sign(t.Context(), time.Now(), time.Hour))
-	defer func() { must(t, sign(t.Context(), now, time.Hour)) }()
+	expect.NoError(t, sign(t.Context(), time.Now(), time.Hour))
+	defer func() { expect.NoError(t, sign(t.Context(), now, time.Hour)) }()
 	for _, step := range []struct {
 		args []string
 		code int
@@ -61,8 +63,8 @@ func TestKubectlFindsThePluginAndPassesItsExitCodeOn(t *testing.T) {
 func TestKubectlCompletesHosts(t *testing.T) {
 	fleet(t)
 	script, err := os.ReadFile(filepath.Join(env.root, "cmd", "kubectl-hosts", "kubectl_complete-hosts"))
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(env.dir, "bin", "kubectl_complete-hosts"), script, 0o755))
+	expect.NoError(t, err)
+	expect.NoError(t, os.WriteFile(filepath.Join(env.dir, "bin", "kubectl_complete-hosts"), script, 0o755))
 	for _, step := range []struct {
 		typed []string
 		want  []string
@@ -79,7 +81,7 @@ func TestKubectlCompletesHosts(t *testing.T) {
 		{[]string{"fo"}, []string{"force-down"}},
 	} {
 		out, err := kubectl(t.Context(), append([]string{"__complete", "hosts"}, step.typed...)...).Output()
-		must(t, err)
+		expect.NoError(t, err)
 		var got []string
 		for line := range strings.Lines(string(out)) {
 			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
@@ -97,36 +99,36 @@ func TestKubectlCompletesHosts(t *testing.T) {
 func terminal(t *testing.T) (person, program *os.File) {
 	t.Helper()
 	person, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
-	must(t, unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0))
+	expect.NoError(t, err)
+	expect.NoError(t, unix.IoctlSetPointerInt(int(person.Fd()), unix.TIOCSPTLCK, 0))
 	number, err := unix.IoctlGetInt(int(person.Fd()), unix.TIOCGPTN)
-	must(t, err)
+	expect.NoError(t, err)
 	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(func() { _ = person.Close() })
 	return person, program
 }
 
 func TestAtATerminalThePluginAsksAndColours(t *testing.T) {
 	up("compute-1").make(t)
-	must(t, sign(t.Context(), time.Now(), time.Hour))
-	defer func() { must(t, sign(t.Context(), now, time.Hour)) }()
+	expect.NoError(t, sign(t.Context(), time.Now(), time.Hour))
+	defer func() { expect.NoError(t, sign(t.Context(), now, time.Hour)) }()
 	person, program := terminal(t)
 	cmd := kubectl(t.Context(), "hosts", "force-down", "compute-1", "--reason", "no power")
 	// The Lease's time is the tests' own; by the real clock it is old, and the
 	// manager's word is left.
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = program, program, program
 	cmd.Env = append(cmd.Env, "TERM=xterm", "NO_COLOR=")
-	must(t, cmd.Start())
+	expect.NoError(t, cmd.Start())
 	seen := readUntil(t, person, "[y/N] ")
 	_, err := person.WriteString("y\n")
-	must(t, err)
+	expect.NoError(t, err)
 	seen += readUntil(t, person, "DOWN (ForcedDown)")
-	must(t, cmd.Wait())
+	expect.NoError(t, cmd.Wait())
 	list := kubectl(t.Context(), "hosts", "list")
 	list.Env = cmd.Env
 	list.Stdout = program
-	must(t, list.Run())
+	expect.NoError(t, list.Run())
 	seen += readUntil(t, person, "NOTE")
 	seen += readUntil(t, person, "no power")
 	_ = program.Close()

@@ -18,8 +18,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
 	plugin "hoststatus.dev/hoststatus/internal/kubectlhosts"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // TestWhatThePluginExpectsIsWhatTheManagerDoes runs the shipped manager and the
@@ -37,13 +38,13 @@ func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 		if code != 0 {
 			t.Fatal(errOut)
 		}
-		must(t, json.Unmarshal([]byte(out), &r))
+		expect.NoError(t, json.Unmarshal([]byte(out), &r))
 		return r
 	}
 	is := func(status v1alpha1.HostStatus, reason v1alpha1.HostStatusReason) plugin.Report {
 		t.Helper()
 		var r plugin.Report
-		eventually(t, func() error {
+		expect.Eventually(t, patience, func() error {
 			if r = report(); r.HostStatus != string(status) || r.Reason != reason {
 				return fmt.Errorf("it is %q (%s), not %q (%s)", r.HostStatus, r.Reason, status, reason)
 			}
@@ -62,7 +63,7 @@ func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 	}
 	renew := func() {
 		l.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()}
-		must(t, env.admin.Update(t.Context(), l))
+		expect.NoError(t, env.admin.Update(t.Context(), l))
 	}
 	renewing, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -110,12 +111,12 @@ func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 func startManager(t *testing.T) {
 	t.Helper()
 	config, err := env.cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-manager", "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
-	must(t, err)
+	expect.NoError(t, err)
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
-	p := devcluster.NewProcess("manager", filepath.Join(env.dir, "bin", "manager"), filepath.Join(env.dir, "manager.log"), os.Environ(),
+	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
+	p := controlplane.NewProcess("manager", filepath.Join(env.dir, "bin", "manager"), filepath.Join(env.dir, "manager.log"), os.Environ(),
 		"--kubeconfig="+kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0")
-	must(t, p.Start())
+	expect.NoError(t, p.Start())
 	t.Cleanup(func() {
 		p.Stop()
 		for _, namespace := range []string{v1alpha1.DefaultLeaseNamespace, "hoststatus-system"} {
@@ -124,6 +125,6 @@ func startManager(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		must(t, sign(context.Background(), now, time.Hour))
+		expect.NoError(t, sign(context.Background(), now, time.Hour))
 	})
 }

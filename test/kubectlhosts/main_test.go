@@ -35,9 +35,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
 	plugin "hoststatus.dev/hoststatus/internal/kubectlhosts"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
+
+// patience is how long something may take that is not timed.
+const patience = 15 * time.Second
 
 var update = flag.Bool("update", false, "write the golden files")
 
@@ -47,7 +51,7 @@ var now = time.Date(2026, 10, 1, 12, 0, 0, 0, time.UTC)
 // env is the control plane that the tests share, one after the other.
 var env struct {
 	dir, root, kubeconfig string
-	cluster               *devcluster.Cluster
+	cluster               *controlplane.Cluster
 	admin                 client.Client
 	// uninstalled is what the plugin says of a cluster without hoststatus.
 	uninstalled *session
@@ -83,13 +87,13 @@ func run(m *testing.M) int {
 }
 
 func start(ctx context.Context) (err error) {
-	if env.root, err = devcluster.RepositoryRoot(); err != nil {
+	if env.root, err = controlplane.RepositoryRoot(); err != nil {
 		return err
 	}
-	if err := devcluster.BuildCommands(ctx, filepath.Join(env.dir, "bin"), "kubectl-hosts", "manager"); err != nil {
+	if err := controlplane.BuildCommands(ctx, filepath.Join(env.dir, "bin"), "kubectl-hosts", "manager"); err != nil {
 		return err
 	}
-	if env.cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stderr}); err != nil {
+	if env.cluster, err = controlplane.Start(ctx, controlplane.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stderr}); err != nil {
 		return err
 	}
 	config, err := env.cluster.AdminConfig()
@@ -97,7 +101,7 @@ func start(ctx context.Context) (err error) {
 		return err
 	}
 	env.kubeconfig = filepath.Join(env.dir, "admin.kubeconfig")
-	if err := devcluster.WriteKubeconfig(env.kubeconfig, config); err != nil {
+	if err := controlplane.WriteKubeconfig(env.kubeconfig, config); err != nil {
 		return err
 	}
 	env.uninstalled = &session{kubeconfig: env.kubeconfig}
@@ -137,16 +141,16 @@ func sign(ctx context.Context, renewed time.Time, holds time.Duration) error {
 // managerAt lets the last sign of a manager be of some time, until the test ends.
 func managerAt(t *testing.T, renewed time.Time) {
 	t.Helper()
-	must(t, sign(t.Context(), renewed, 15*time.Second))
-	t.Cleanup(func() { must(t, sign(context.Background(), now, time.Hour)) })
+	expect.NoError(t, sign(t.Context(), renewed, 15*time.Second))
+	t.Cleanup(func() { expect.NoError(t, sign(context.Background(), now, time.Hour)) })
 }
 
 // noManager lets there be no sign of any manager until the test ends.
 func noManager(t *testing.T) {
 	t.Helper()
 	canary := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: v1alpha1.CanaryLeaseName}}
-	must(t, env.admin.Delete(t.Context(), canary))
-	t.Cleanup(func() { must(t, sign(context.Background(), now, time.Hour)) })
+	expect.NoError(t, env.admin.Delete(t.Context(), canary))
+	t.Cleanup(func() { expect.NoError(t, sign(context.Background(), now, time.Hour)) })
 }
 
 // install retries, because a new CRD takes a moment to be served.
@@ -194,9 +198,9 @@ func newSession() *session { return &session{kubeconfig: env.kubeconfig} }
 func as(t *testing.T, user string, roles ...string) *session {
 	t.Helper()
 	config, err := env.cluster.ConfigFor(user)
-	must(t, err)
+	expect.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	must(t, devcluster.WriteKubeconfig(path, config))
+	expect.NoError(t, controlplane.WriteKubeconfig(path, config))
 	for _, role := range roles {
 		create(t, &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: user + "-" + role},
@@ -205,7 +209,7 @@ func as(t *testing.T, user string, roles ...string) *session {
 		})
 	}
 	if len(roles) > 0 {
-		eventually(t, func() error {
+		expect.Eventually(t, patience, func() error {
 			out, _ := kubectl(t.Context(), "auth", "can-i", "list", "computeservices", "--as="+user).Output()
 			if strings.TrimSpace(string(out)) != "yes" {
 				return fmt.Errorf("%s may not list computeservices yet", user)
@@ -276,7 +280,7 @@ func (s *session) golden(t *testing.T) {
 	got = bytes.ReplaceAll(got, []byte(env.cluster.URL), []byte("https://10.0.0.1:6443"))
 	path := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "-")+".golden")
 	if *update {
-		must(t, os.WriteFile(path, got, 0o644))
+		expect.NoError(t, os.WriteFile(path, got, 0o644))
 		return
 	}
 	want, err := os.ReadFile(path)
@@ -355,7 +359,7 @@ func (h host) make(t *testing.T) *v1alpha1.ComputeService {
 		if h.reason == v1alpha1.ReasonWaitingForHeartbeat {
 			s.Status.HostStatus = nil
 		}
-		must(t, env.admin.Status().Update(t.Context(), s))
+		expect.NoError(t, env.admin.Status().Update(t.Context(), s))
 	}
 	if h.renewed != nil {
 		lease(t, v1alpha1.DefaultLeaseNamespace, h.name, *h.renewed, h.holds)
@@ -383,7 +387,7 @@ func server(t *testing.T, namespace, name, host string, status v1alpha1.HostStat
 	s := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.ServerSpec{Host: host}}
 	create(t, s)
 	s.Status = v1alpha1.ServerStatus{State: "ACTIVE", PowerState: "RUNNING", HostStatus: &status}
-	must(t, env.admin.Status().Update(t.Context(), s))
+	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
 }
 
 func tenant(t *testing.T, names ...string) {
@@ -399,7 +403,7 @@ func tenant(t *testing.T, names ...string) {
 // create makes an object until the test ends.
 func create(t *testing.T, obj client.Object) {
 	t.Helper()
-	must(t, env.admin.Create(t.Context(), obj, client.FieldOwner("test")))
+	expect.NoError(t, env.admin.Create(t.Context(), obj, client.FieldOwner("test")))
 	t.Cleanup(func() {
 		if err := client.IgnoreNotFound(env.admin.Delete(context.Background(), obj)); err != nil {
 			t.Error(err)
@@ -411,29 +415,6 @@ func create(t *testing.T, obj client.Object) {
 func read(t *testing.T, name string) *v1alpha1.ComputeService {
 	t.Helper()
 	s := &v1alpha1.ComputeService{}
-	must(t, env.admin.Get(t.Context(), client.ObjectKey{Name: name}, s))
+	expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKey{Name: name}, s))
 	return s
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until check finds nothing to complain of.
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 }

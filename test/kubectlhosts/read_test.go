@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // fleet is a host of each kind.
@@ -234,15 +235,15 @@ func TestAHostThatIsNotThereIsLikeOthers(t *testing.T) {
 
 func TestTheDocumentationShowsWhatIsPrinted(t *testing.T) {
 	goldens, err := filepath.Glob(filepath.Join("testdata", "*.golden"))
-	must(t, err)
+	expect.NoError(t, err)
 	printed := "\n" + strings.Join(watchedLines, "\n") + "\n"
 	for _, path := range goldens {
 		golden, err := os.ReadFile(path)
-		must(t, err)
+		expect.NoError(t, err)
 		printed += "\n" + strings.ReplaceAll(string(golden), "\n2> ", "\n")
 	}
 	page, err := os.ReadFile(filepath.Join(env.root, "docs", "kubectl-hosts.md"))
-	must(t, err)
+	expect.NoError(t, err)
 	steps := 0
 	for block := range strings.SplitSeq(string(page), "```") {
 		kind, text, _ := strings.Cut(block, "\n")

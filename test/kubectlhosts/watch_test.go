@@ -20,8 +20,9 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
 	plugin "hoststatus.dev/hoststatus/internal/kubectlhosts"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // becomes writes a status as the manager does.
@@ -32,7 +33,7 @@ func becomes(t *testing.T, name string, status v1alpha1.HostStatus, reason v1alp
 	if c := &s.Status.Conditions[0]; c.Status != reporting {
 		c.Status, c.LastTransitionTime = reporting, *ago(-when)
 	}
-	must(t, env.admin.Status().Update(t.Context(), s))
+	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
 }
 
 // watching is a running watch of the plugin.
@@ -119,7 +120,7 @@ func TestWatchTellsEachChange(t *testing.T) {
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled, metav1.ConditionTrue, 3*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled, metav1.ConditionFalse, 4*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonWindowOpen, metav1.ConditionFalse, 3*time.Second)
-	must(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
+	expect.NoError(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
 	expectLines(t, w.lines, watchedLines...)
 	if code := w.stop(); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
@@ -138,7 +139,7 @@ func TestWatchOfSomeHostsTellsOfNoOthers(t *testing.T) {
 		becomes(t, "compute-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionFalse, time.Second)
 		becomes(t, "compute-2", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionFalse, time.Second)
 		var got plugin.Transition
-		must(t, json.Unmarshal([]byte(next(t, w.lines)), &got))
+		expect.NoError(t, json.Unmarshal([]byte(next(t, w.lines)), &got))
 		want := plugin.Transition{
 			Time: now.Add(time.Second), Host: "compute-2", Event: "Changed", From: "UP", To: "UNKNOWN", Why: v1alpha1.ReasonLeaseExpired,
 			ReportingFrom: v1alpha1.HostReportingTrue, ReportingTo: v1alpha1.HostReportingFalse,
@@ -165,7 +166,7 @@ type door struct {
 func newDoor(t *testing.T) *door {
 	t.Helper()
 	u, err := url.Parse(env.cluster.URL)
-	must(t, err)
+	expect.NoError(t, err)
 	d := &door{address: "127.0.0.1:0", to: u.Host, passing: map[net.Conn]struct{}{}}
 	d.open(t)
 	t.Cleanup(d.shut)
@@ -175,7 +176,7 @@ func newDoor(t *testing.T) *door {
 func (d *door) open(t *testing.T) {
 	t.Helper()
 	listener, err := net.Listen("tcp", d.address)
-	must(t, err)
+	expect.NoError(t, err)
 	d.listener, d.address = listener, listener.Addr().String()
 	go func() {
 		for {
@@ -219,10 +220,10 @@ func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
 	}
 	d := newDoor(t)
 	config, err := env.cluster.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	config.Host = "https://" + d.address
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
+	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
 
 	w := startWatch(t, kubeconfig)
 	expectLines(t, w.notes, "Watching 3 hosts: 3 UP.")
@@ -235,7 +236,7 @@ func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
 	becomes(t, "compute-1", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting, metav1.ConditionTrue, 2*time.Second)
 	becomes(t, "compute-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown, metav1.ConditionTrue, 3*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionTrue, 4*time.Second)
-	must(t, env.admin.Delete(t.Context(), read(t, "compute-3")))
+	expect.NoError(t, env.admin.Delete(t.Context(), read(t, "compute-3")))
 	d.open(t)
 	expectLines(t, w.notes, "Connected again.")
 	// Whether each step is told depends on whether the watch could go on where it
@@ -277,17 +278,17 @@ func TestWatchEndsWithItsReader(t *testing.T) {
 
 func TestWatchSaysWhenTheManagerIsGoneAndBack(t *testing.T) {
 	up("compute-1").make(t)
-	t.Cleanup(func() { must(t, sign(context.Background(), now, time.Hour)) })
-	must(t, sign(t.Context(), now, time.Second))
+	t.Cleanup(func() { expect.NoError(t, sign(context.Background(), now, time.Hour)) })
+	expect.NoError(t, sign(t.Context(), now, time.Second))
 	w := startWatch(t, env.kubeconfig)
 	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
 		"Warning: no hoststatus manager has been at work since 2026-10-01T12:00:00Z (0s ago), so no host changes; check that one runs")
-	must(t, sign(t.Context(), now.Add(time.Minute), time.Hour))
+	expect.NoError(t, sign(t.Context(), now.Add(time.Minute), time.Hour))
 	expectLines(t, w.notes, "A hoststatus manager is at work again.")
 	w.stop()
 
 	// One that was gone before.
-	must(t, sign(t.Context(), now.Add(-time.Hour), time.Second))
+	expect.NoError(t, sign(t.Context(), now.Add(-time.Hour), time.Second))
 	w = startWatch(t, env.kubeconfig)
 	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
 		"Warning: no hoststatus manager has been at work since 2026-10-01T11:00:00Z (60m ago), and what is shown is of then; check that one runs")

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 func TestAHostThatStillReportsIsForcedDownOnlyByWhoConfirms(t *testing.T) {
@@ -196,13 +197,13 @@ func silentRack(t *testing.T, rack string, names ...string) {
 func TestWhatWasConfirmedIsWhatIsWritten(t *testing.T) {
 	patch := func(name, body string) {
 		obj := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		must(t, env.admin.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body))))
+		expect.NoError(t, env.admin.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body))))
 	}
 	comesBack := func(name string) func() {
 		return func() {
 			s := read(t, name)
 			s.Status.Conditions[0].Status = metav1.ConditionTrue
-			must(t, env.admin.Status().Update(t.Context(), s))
+			expect.NoError(t, env.admin.Status().Update(t.Context(), s))
 		}
 	}
 	silentRack(t, "r12", "compute-1", "compute-2")
@@ -232,8 +233,8 @@ func TestWhatIsNotAsItWasConfirmedIsNotWritten(t *testing.T) {
 	s.terminal = true
 	// Meanwhile compute-2 is replaced: what was said of the old one is not said of the new.
 	s.answers = &whileAsked{do: []func(){func() {
-		must(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
-		must(t, env.admin.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-2"}}))
+		expect.NoError(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
+		expect.NoError(t, env.admin.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-2"}}))
 	}}}
 	if code := s.run(t.Context(), "force-down", "-l", "rack=r13", "--reason", "no power"); code != 1 {
 		t.Errorf("ends with %d", code)
@@ -246,10 +247,10 @@ func TestWhatIsNotAsItWasConfirmedIsNotWritten(t *testing.T) {
 
 func TestWhoAppliesAFieldIsNamed(t *testing.T) {
 	obj := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-1"}}
-	must(t, env.admin.Patch(t.Context(), obj, client.RawPatch(types.ApplyPatchType, []byte(
+	expect.NoError(t, env.admin.Patch(t.Context(), obj, client.RawPatch(types.ApplyPatchType, []byte(
 		`{"apiVersion":"compute.hoststatus.dev/v1alpha1","kind":"ComputeService","metadata":{"name":"compute-1"},"spec":{"disabled":true}}`)),
 		client.FieldOwner("argocd-controller")))
-	t.Cleanup(func() { must(t, env.admin.Delete(context.Background(), obj)) })
+	t.Cleanup(func() { expect.NoError(t, env.admin.Delete(context.Background(), obj)) })
 	s := newSession()
 	s.run(t.Context(), "disable", "compute-1", "--reason", "new memory")
 	s.run(t.Context(), "disable", "compute-1", "--reason", "new memory")
@@ -283,7 +284,7 @@ func TestWarningsOfTheAPIServerReachThePerson(t *testing.T) {
 		})
 	}
 	// A policy takes a moment to be in force.
-	eventually(t, func() error {
+	expect.Eventually(t, patience, func() error {
 		trial := newSession()
 		if trial.run(t.Context(), "disable", "compute-1", "--reason", "x", "--dry-run=server") == 0 {
 			return io.ErrNoProgress

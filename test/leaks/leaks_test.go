@@ -33,17 +33,18 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/agent"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/manager"
 	"hoststatus.dev/hoststatus/internal/tenantapi"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // env is the control plane that the tests share.
 var env struct {
 	dir     string
-	cluster *devcluster.Cluster
+	cluster *controlplane.Cluster
 	admin   client.Client
 	kube    *kubernetes.Clientset
 	// tenantPort is where kube-apiserver looks for the tenant API.
@@ -74,39 +75,39 @@ func start(ctx context.Context) (err error) {
 	if env.dir, err = os.MkdirTemp("", "hoststatus-leaks-"); err != nil {
 		return err
 	}
-	root, err := devcluster.RepositoryRoot()
+	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		return err
 	}
-	if env.cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stdout}); err != nil {
+	if env.cluster, err = controlplane.Start(ctx, controlplane.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stdout}); err != nil {
 		return err
 	}
 	config, err := env.cluster.AdminConfig()
 	if err != nil {
 		return err
 	}
-	if env.admin, err = devfleet.NewClient(config); err != nil {
+	if env.admin, err = fleet.NewClient(config); err != nil {
 		return err
 	}
 	if env.kube, err = kubernetes.NewForConfig(config); err != nil {
 		return err
 	}
-	ports, err := devcluster.FreePorts(1)
+	ports, err := controlplane.FreePorts(1)
 	if err != nil {
 		return err
 	}
 	env.tenantPort = ports[0]
 	manifests := filepath.Join(env.dir, "tenant-apiserver")
-	if err := devfleet.TenantAPIManifests(root, manifests, env.tenantPort); err != nil {
+	if err := fleet.TenantAPIManifests(root, manifests, env.tenantPort); err != nil {
 		return err
 	}
 	kubeconfig := filepath.Join(env.dir, "admin.kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, config); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
 		return err
 	}
 	for _, dir := range []string{filepath.Join(root, "config", "default"), manifests} {
 		// A new CRD takes a moment to be served.
-		err := retry(20*time.Second, func() error {
+		err := expect.Poll(context.Background(), 20*time.Second, func() error {
 			cmd := exec.CommandContext(ctx, env.cluster.Kubectl(), "apply", "--server-side", "-k", dir)
 			cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HOME="+env.dir)
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -119,31 +120,6 @@ func start(ctx context.Context) (err error) {
 		}
 	}
 	return nil
-}
-
-func retry(limit time.Duration, do func() error) error {
-	deadline := time.Now().Add(limit)
-	for {
-		err := do()
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-func eventually(t *testing.T, limit time.Duration, do func() error) {
-	t.Helper()
-	if err := retry(limit, do); err != nil {
-		t.Fatalf("after %v: %v", limit, err)
-	}
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // goroutines returns the stacks of all goroutines, by their numbers.
@@ -181,7 +157,7 @@ type link struct {
 func newLink(t *testing.T, to string) *link {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	expect.NoError(t, err)
 	l := &link{listener: listener, to: to, connections: map[net.Conn]struct{}{}}
 	l.running.Go(func() {
 		for {
@@ -252,22 +228,22 @@ func leaves(t *testing.T, s subject, cuts int, patience time.Duration) map[int]s
 	t.Helper()
 	before := goroutines()
 	api, err := url.Parse(env.cluster.URL)
-	must(t, err)
+	expect.NoError(t, err)
 	l := newLink(t, api.Host)
 	config, err := env.cluster.ConfigFor(s.user, s.groups...)
-	must(t, err)
+	expect.NoError(t, err)
 	config.Host = "https://" + l.listener.Addr().String()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.run(ctx, config) }()
-	eventually(t, 30*time.Second, s.works)
+	expect.Eventually(t, 30*time.Second, s.works)
 	settled := len(goroutines())
 	for range cuts {
 		l.cut()
-		eventually(t, 30*time.Second, s.works)
+		expect.Eventually(t, 30*time.Second, s.works)
 	}
 	// A watch that is opened again replaces one; it does not come beside it.
-	eventually(t, 20*time.Second, func() error {
+	expect.Eventually(t, 20*time.Second, func() error {
 		if now := len(goroutines()); now > settled+slack {
 			return fmt.Errorf("%d goroutines after the connections were cut %d times, %d before", now, cuts, settled)
 		}
@@ -276,13 +252,13 @@ func leaves(t *testing.T, s subject, cuts int, patience time.Duration) map[int]s
 	cancel()
 	select {
 	case err := <-ended:
-		must(t, err)
+		expect.NoError(t, err)
 	case <-time.After(30 * time.Second):
 		t.Fatal("does not stop")
 	}
 	l.close()
 	var left map[int]string
-	_ = retry(patience, func() error {
+	_ = expect.Poll(context.Background(), patience, func() error {
 		left = goroutines()
 		for number := range before {
 			delete(left, number)
@@ -298,9 +274,9 @@ func leaves(t *testing.T, s subject, cuts int, patience time.Duration) map[int]s
 // subjects are what our binaries run.
 func subjects(t *testing.T) map[string]subject {
 	t.Helper()
-	root, err := devcluster.RepositoryRoot()
-	must(t, err)
-	account := devfleet.TenantAPIGroups
+	root, err := controlplane.RepositoryRoot()
+	expect.NoError(t, err)
+	account := fleet.TenantAPIGroups
 	const managerUser = "system:serviceaccount:hoststatus-system:hoststatus-manager"
 	var monitor *heartbeat.Monitor
 	return map[string]subject{
@@ -338,7 +314,7 @@ func subjects(t *testing.T) map[string]subject {
 			},
 			aStatusIsDerived,
 		},
-		"the tenant API server": {devfleet.TenantAPIUser, account,
+		"the tenant API server": {fleet.TenantAPIUser, account,
 			func(ctx context.Context, config *rest.Config) error {
 				options := tenantapi.NewOptions()
 				options.BindAddress, options.ShutdownDelay = net.IPv4(127, 0, 0, 1), 0
@@ -356,7 +332,7 @@ func subjects(t *testing.T) map[string]subject {
 // renewedNow waits for a renewal of a Lease that comes after the call.
 func renewedNow(name string) error {
 	begin := time.Now()
-	return retry(10*time.Second, func() error {
+	return expect.Poll(context.Background(), 10*time.Second, func() error {
 		lease, err := env.kube.CoordinationV1().Leases(v1alpha1.DefaultLeaseNamespace).Get(context.Background(), name, metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -375,7 +351,7 @@ func aStatusIsDerived() error {
 	if err := env.admin.Create(ctx, service); err != nil {
 		return err
 	}
-	err := retry(20*time.Second, func() error {
+	err := expect.Poll(context.Background(), 20*time.Second, func() error {
 		if err := env.admin.Get(ctx, client.ObjectKeyFromObject(service), service); err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 const (
@@ -34,8 +35,8 @@ func TestANodeIsAHost(t *testing.T) {
 	step := func(what string, want v1alpha1.HostStatus, says func() error) {
 		t.Helper()
 		begin := time.Now()
-		eventually(t, says)
-		eventually(t, is(name, want))
+		expect.Eventually(t, patience, says)
+		expect.Eventually(t, patience, is(name, want))
 		t.Logf("%s: %s after %v", what, want, time.Since(begin).Round(time.Millisecond))
 	}
 	nothing := says(name, "", "", "", "")
@@ -58,26 +59,26 @@ func TestANodeIsAHost(t *testing.T) {
 	step("back", v1alpha1.HostStatusUp, nothing)
 
 	before, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	deleteNode(t, name)
-	eventually(t, gone(name, before))
-	eventually(t, serverHas("on-life", v1alpha1.ReasonHostNotFound))
-	eventually(t, func() error { // The log's line follows the deletion.
+	expect.Eventually(t, patience, gone(name, before))
+	expect.Eventually(t, patience, serverHas("on-life", v1alpha1.ReasonHostNotFound))
+	expect.Eventually(t, patience, func() error { // The log's line follows the deletion.
 		if n := logged(t, "Deleted the ComputeService of a Node", "name="+name+" ", "serversThatNameIt=1"); n != 1 {
 			return fmt.Errorf("%d lines tell of the deletion and of the Server", n)
 		}
 		return nil
 	})
 	newNode(t, name)
-	eventually(t, serverHas("on-life", v1alpha1.ReasonReporting))
-	eventually(t, is(name, v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, serverHas("on-life", v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusUp))
 }
 
 // serverHas checks the reason of the host status of a Server.
 func serverHas(name string, want v1alpha1.HostStatusReason) func() error {
 	return func() error {
 		server := &v1alpha1.Server{}
-		err := fleet.Client.Get(context.Background(), client.ObjectKey{Namespace: "team-a", Name: name}, server)
+		err := system.Client.Get(context.Background(), client.ObjectKey{Namespace: "team-a", Name: name}, server)
 		if err == nil && server.Status.HostStatusReason != want {
 			err = fmt.Errorf("server %s has reason %s, not %s", name, server.Status.HostStatusReason, want)
 		}
@@ -88,9 +89,9 @@ func serverHas(name string, want v1alpha1.HostStatusReason) func() error {
 func TestTheCommandsOfThePageGiveWhatItShows(t *testing.T) {
 	newKubelet(t, "node-1")
 	newNode(t, "node-1")
-	eventually(t, is("node-1", v1alpha1.HostStatusUp))
-	steps, err := fleet.RunPage(t.Context(), "docs/nodes-as-hosts.md")
-	must(t, err)
+	expect.Eventually(t, patience, is("node-1", v1alpha1.HostStatusUp))
+	steps, err := system.RunPage(t.Context(), "docs/nodes-as-hosts.md")
+	expect.NoError(t, err)
 	for _, step := range steps {
 		if step.Want != step.Got {
 			t.Errorf("$ %s\nthe page shows\n%s\nand it prints\n%s", step.Command, step.Want, step.Got)
@@ -106,37 +107,37 @@ func TestANodeThatIsCordonedFromTheStartIsAHostInMaintenance(t *testing.T) {
 		n.Spec.Unschedulable = true
 		n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService, Effect: corev1.TaintEffectNoSchedule}}
 	})
-	eventually(t, says("born-cordoned", "true", cordonReason, "true", "the Node has the taint node.kubernetes.io/out-of-service:NoSchedule"))
+	expect.Eventually(t, patience, says("born-cordoned", "true", cordonReason, "true", "the Node has the taint node.kubernetes.io/out-of-service:NoSchedule"))
 }
 
 // patch merges body into a ComputeService, as a person does.
 func patch(t *testing.T, name, body string) {
 	t.Helper()
 	service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	must(t, fleet.Client.Patch(t.Context(), service, client.RawPatch(types.MergePatchType, []byte(body)), client.FieldOwner("a-person")))
+	expect.NoError(t, system.Client.Patch(t.Context(), service, client.RawPatch(types.MergePatchType, []byte(body)), client.FieldOwner("a-person")))
 }
 
 // stays checks that what holds now holds after the mirror has had every chance, and
 // that it has not even tried.
 func stays(t *testing.T, name string, check func() error) {
 	t.Helper()
-	eventually(t, check)
+	expect.Eventually(t, patience, check)
 	settled(t)
 	before, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	settled(t)
 	after, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	if before.Generation != after.Generation {
 		t.Errorf("%s is still written to:\n%v\n%v", name, before.Spec, after.Spec)
 	}
-	must(t, check())
+	expect.NoError(t, check())
 }
 
 func TestAPersonsFlagIsNeverFought(t *testing.T) {
 	const name = "human"
 	newNode(t, name)
-	eventually(t, exists(name))
+	expect.Eventually(t, patience, exists(name))
 
 	// What a person has set stays, whatever the Node says.
 	patch(t, name, `{"spec":{"disabled":true,"disabledReason":"mine","forcedDown":true}}`)
@@ -162,7 +163,7 @@ func TestAPersonsFlagIsNeverFought(t *testing.T) {
 
 	// A reason of a person's own under the mirror's flag goes with nobody's leave but theirs.
 	kubectl(t, "cordon", name)
-	eventually(t, says(name, "true", cordonReason, "", ""))
+	expect.Eventually(t, patience, says(name, "true", cordonReason, "", ""))
 	patch(t, name, `{"spec":{"disabledReason":"new memory"}}`)
 	stays(t, name, says(name, "true", "new memory", "", ""))
 	kubectl(t, "uncordon", name)
@@ -192,14 +193,14 @@ func leaseIs(name, namespace, lease string) func() error {
 func TestAFieldThatAToolAppliesTooIsNoDispute(t *testing.T) {
 	const name = "shared"
 	newNode(t, name)
-	eventually(t, exists(name))
+	expect.Eventually(t, patience, exists(name))
 	kubectl(t, "taint", "nodes", name, taint)
-	eventually(t, says(name, "", "", "true", taintReason))
+	expect.Eventually(t, patience, says(name, "", "", "true", taintReason))
 	// The same values, so that both own them.
 	manifest := fmt.Sprintf(`{"apiVersion":"compute.hoststatus.dev/v1alpha1","kind":"ComputeService","metadata":{"name":%q},
 		"spec":{"forcedDown":true,"forcedDownReason":%q}}`, name, taintReason)
 	service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	must(t, fleet.Client.Patch(t.Context(), service, client.RawPatch(types.ApplyPatchType, []byte(manifest)), client.FieldOwner("a-tool")))
+	expect.NoError(t, system.Client.Patch(t.Context(), service, client.RawPatch(types.ApplyPatchType, []byte(manifest)), client.FieldOwner("a-tool")))
 	// Another reason of the mirror's is then in dispute, and not insisted on.
 	kubectl(t, "taint", "nodes", name, "--overwrite", "node.kubernetes.io/out-of-service=other:NoExecute")
 	stays(t, name, says(name, "", "", "true", taintReason))
@@ -210,7 +211,7 @@ func TestAFieldThatAToolAppliesTooIsNoDispute(t *testing.T) {
 func TestAPersonsComputeServiceIsLeftAlone(t *testing.T) {
 	const name = "persons"
 	service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.ComputeServiceSpec{LeaseDurationSeconds: 30}}
-	must(t, fleet.Client.Create(t.Context(), service))
+	expect.NoError(t, system.Client.Create(t.Context(), service))
 	newNode(t, name, func(n *corev1.Node) { n.Spec.Unschedulable = true })
 	untouched := func() error {
 		now, err := get(name)
@@ -232,8 +233,8 @@ func TestAPersonsComputeServiceIsLeftAlone(t *testing.T) {
 
 	// Handed over, and taken back.
 	kubectl(t, "label", "csvc", name, "app.kubernetes.io/managed-by=hoststatus-node-mirror")
-	eventually(t, says(name, "true", cordonReason, "", ""))
-	must(t, leaseIs(name, "kube-node-lease", name)())
+	expect.Eventually(t, patience, says(name, "true", cordonReason, "", ""))
+	expect.NoError(t, leaseIs(name, "kube-node-lease", name)())
 	kubectl(t, "label", "csvc", name, "app.kubernetes.io/managed-by-")
 	kubectl(t, "uncordon", name)
 	stays(t, name, says(name, "true", cordonReason, "", ""))
@@ -243,23 +244,23 @@ func TestAPersonsComputeServiceIsLeftAlone(t *testing.T) {
 
 func TestACopiedLabelAloneDeletesNothing(t *testing.T) {
 	const name = "copied"
-	must(t, fleet.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{
+	expect.NoError(t, system.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{
 		Name: name, Labels: map[string]string{"app.kubernetes.io/managed-by": "hoststatus-node-mirror"},
 	}}))
 	stays(t, name, exists(name))
 	restart(t, func() {})
 	stays(t, name, exists(name))
-	must(t, fleet.Client.Delete(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+	expect.NoError(t, system.Client.Delete(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 }
 
 func TestAProtectedComputeServiceOutlivesItsNodeUntilItIsNotNeeded(t *testing.T) {
 	const name = "protected"
 	newNode(t, name)
-	eventually(t, exists(name))
+	expect.Eventually(t, patience, exists(name))
 	newServer(t, "on-protected", name)
 	kubectl(t, "annotate", "csvc", name, v1alpha1.AnnotationDeletionProtection+"=true")
 	before, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	deleteNode(t, name)
 	refused := func() error {
 		if n := logged(t, "name="+name+" ", "is protected", "1 Server still names this ComputeService"); n != 1 {
@@ -267,43 +268,43 @@ func TestAProtectedComputeServiceOutlivesItsNodeUntilItIsNotNeeded(t *testing.T)
 		}
 		return nil
 	}
-	eventually(t, refused)
+	expect.Eventually(t, patience, refused)
 	patch(t, name, `{"metadata":{"annotations":{"note":"wakes the mirror"}}}`)
 	stays(t, name, exists(name))
-	must(t, refused())
+	expect.NoError(t, refused())
 	kubectl(t, "annotate", "csvc", name, v1alpha1.AnnotationDeletionProtection+"-")
-	eventually(t, gone(name, before))
+	expect.Eventually(t, patience, gone(name, before))
 }
 
 func TestAProtectedComputeServiceSaysNothingOfAMachineThatWasReplaced(t *testing.T) {
 	const name = "protected-replaced"
 	newNode(t, name)
-	eventually(t, exists(name))
+	expect.Eventually(t, patience, exists(name))
 	newServer(t, "on-"+name, name)
 	kubectl(t, "annotate", "csvc", name, v1alpha1.AnnotationDeletionProtection+"=true")
 	kubectl(t, "taint", "nodes", name, taint)
-	eventually(t, says(name, "", "", "true", taintReason))
+	expect.Eventually(t, patience, says(name, "", "", "true", taintReason))
 	before, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	deleteNode(t, name)
 	newNode(t, name)
-	eventually(t, says(name, "", "", "", ""))
+	expect.Eventually(t, patience, says(name, "", "", "", ""))
 	kubectl(t, "cordon", name)
-	eventually(t, says(name, "true", cordonReason, "", ""))
+	expect.Eventually(t, patience, says(name, "true", cordonReason, "", ""))
 	after, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	if before.UID != after.UID {
 		t.Error("it was deleted although it is protected")
 	}
 	kubectl(t, "annotate", "csvc", name, v1alpha1.AnnotationDeletionProtection+"-")
-	eventually(t, func() error {
+	expect.Eventually(t, patience, func() error {
 		now, err := get(name)
 		if err == nil && now.UID == before.UID {
 			return errors.New("it is still that of the old machine")
 		}
 		return err
 	})
-	eventually(t, says(name, "true", cordonReason, "", ""))
+	expect.Eventually(t, patience, says(name, "true", cordonReason, "", ""))
 }
 
 // Some platforms have a label that says whether a node is well, and select by it.
@@ -312,12 +313,12 @@ func TestANodeThatIsNotSelectedAnyMoreStaysMirroredUntilItIsGone(t *testing.T) {
 	newNode(t, name+"-never", func(n *corev1.Node) { n.Labels = nil })
 	newNode(t, name)
 	kubectl(t, "taint", "nodes", name, taint)
-	eventually(t, says(name, "", "", "true", taintReason))
+	expect.Eventually(t, patience, says(name, "", "", "true", taintReason))
 	before, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	kubectl(t, "label", "node", name, selectedBy+"=false", "--overwrite")
 	stays(t, name, says(name, "", "", "true", taintReason))
-	must(t, is(name, v1alpha1.HostStatusDown)())
+	expect.NoError(t, is(name, v1alpha1.HostStatusDown)())
 	if n := logged(t, "name="+name+" ", "not selected any more"); n != 1 {
 		t.Errorf("%d lines say that it is not selected any more", n)
 	}
@@ -325,14 +326,14 @@ func TestANodeThatIsNotSelectedAnyMoreStaysMirroredUntilItIsGone(t *testing.T) {
 	kubectl(t, "taint", "nodes", name, taint+"-")
 	stays(t, name, says(name, "true", cordonReason, "", ""))
 	restart(t, func() { kubectl(t, "uncordon", name) })
-	eventually(t, says(name, "", "", "", ""))
+	expect.Eventually(t, patience, says(name, "", "", "", ""))
 	after, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	if before.UID != after.UID {
 		t.Error("it is another ComputeService")
 	}
 	deleteNode(t, name)
-	eventually(t, gone(name, after))
+	expect.Eventually(t, patience, gone(name, after))
 	newNode(t, name, func(n *corev1.Node) { n.Labels = map[string]string{selectedBy: "false"} })
 	settled(t)
 	for _, name := range []string{name, name + "-never"} {
@@ -348,13 +349,13 @@ func TestTheKubeletOfAnotherNodeOfTheNameIsNoSignOfLife(t *testing.T) {
 	const name = "reborn"
 	old := newNode(t, name)
 	silence := newKubeletOf(t, old)
-	eventually(t, is(name, v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusUp))
 	before, err := get(name)
-	must(t, err)
+	expect.NoError(t, err)
 	deleteNode(t, name)
-	eventually(t, gone(name, before))
+	expect.Eventually(t, patience, gone(name, before))
 	node := newNode(t, name)
-	eventually(t, func() error {
+	expect.Eventually(t, patience, func() error {
 		service, err := get(name)
 		if err != nil {
 			return err
@@ -366,21 +367,21 @@ func TestTheKubeletOfAnotherNodeOfTheNameIsNoSignOfLife(t *testing.T) {
 		return is(name, v1alpha1.HostStatusUnknown)()
 	})
 	settled(t)
-	must(t, is(name, v1alpha1.HostStatusUnknown)())
+	expect.NoError(t, is(name, v1alpha1.HostStatusUnknown)())
 	silence()
 	newKubeletOf(t, node)
-	eventually(t, is(name, v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusUp))
 }
 
 func TestWhatHappensToNodesWhileNoManagerRunsIsMadeUpFor(t *testing.T) {
 	old := map[string]*v1alpha1.ComputeService{}
 	for _, name := range []string{"away-deleted", "away-renewed", "away-cordoned"} {
 		newNode(t, name)
-		eventually(t, exists(name))
+		expect.Eventually(t, patience, exists(name))
 		patch(t, name, `{"spec":{"maintenanceWindow":{"startTime":"2020-01-01T00:00:00Z"}}}`)
 		var err error
 		old[name], err = get(name)
-		must(t, err)
+		expect.NoError(t, err)
 	}
 	restart(t, func() {
 		deleteNode(t, "away-deleted")
@@ -389,13 +390,13 @@ func TestWhatHappensToNodesWhileNoManagerRunsIsMadeUpFor(t *testing.T) {
 		newNode(t, "away-new")
 		kubectl(t, "cordon", "away-cordoned")
 	})
-	eventually(t, gone("away-deleted", old["away-deleted"]))
-	eventually(t, gone("away-renewed", old["away-renewed"]))
-	eventually(t, exists("away-renewed"))
-	eventually(t, exists("away-new"))
-	eventually(t, says("away-cordoned", "true", cordonReason, "", ""))
+	expect.Eventually(t, patience, gone("away-deleted", old["away-deleted"]))
+	expect.Eventually(t, patience, gone("away-renewed", old["away-renewed"]))
+	expect.Eventually(t, patience, exists("away-renewed"))
+	expect.Eventually(t, patience, exists("away-new"))
+	expect.Eventually(t, patience, says("away-cordoned", "true", cordonReason, "", ""))
 	renewed, err := get("away-renewed")
-	must(t, err)
+	expect.NoError(t, err)
 	if renewed.Spec.MaintenanceWindow != nil {
 		t.Error("a machine that was set up anew inherits what was said of the old one")
 	}
@@ -418,54 +419,54 @@ func TestSwitchedOffTheMirrorLeavesEveryStatus(t *testing.T) {
 	newKubelet(t, up)
 	newNode(t, up)
 	newNode(t, cordoned)
-	eventually(t, is(up, v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, is(up, v1alpha1.HostStatusUp))
 	kubectl(t, "cordon", cordoned)
-	eventually(t, is(cordoned, v1alpha1.HostStatusMaintenance))
+	expect.Eventually(t, patience, is(cordoned, v1alpha1.HostStatusMaintenance))
 
 	mirror.Stop()
 	kubectl(t, "delete", "clusterrolebinding", "hoststatus-node-mirror")
-	with := fleet.ManagerArgs
-	fleet.ManagerArgs = slices.DeleteFunc(slices.Clone(with), func(arg string) bool { return strings.HasPrefix(arg, "--mirror-nodes") })
-	off, _, err := fleet.StartManager("manager-without-mirror")
-	must(t, err)
+	with := system.ManagerArgs
+	system.ManagerArgs = slices.DeleteFunc(slices.Clone(with), func(arg string) bool { return strings.HasPrefix(arg, "--mirror-nodes") })
+	off, _, err := system.StartManager("manager-without-mirror")
+	expect.NoError(t, err)
 	t.Cleanup(func() {
 		off.Stop()
-		fleet.ManagerArgs = with
-		must(t, giveRights(context.Background()))
-		must(t, mirror.Start())
+		system.ManagerArgs = with
+		expect.NoError(t, giveRights(context.Background()))
+		expect.NoError(t, mirror.Start())
 	})
 
 	// It judges by kubelets' Leases, and has had the time to find that of left-up silent.
 	silent := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: judged}, Spec: v1alpha1.ComputeServiceSpec{
 		LeaseRef: &v1alpha1.LeaseReference{Namespace: corev1.NamespaceNodeLease}, LeaseDurationSeconds: 6,
 	}}
-	must(t, fleet.Client.Create(t.Context(), silent))
-	t.Cleanup(func() { must(t, fleet.Client.Delete(context.Background(), silent)) })
-	eventually(t, func() error {
+	expect.NoError(t, system.Client.Create(t.Context(), silent))
+	t.Cleanup(func() { expect.NoError(t, system.Client.Delete(context.Background(), silent)) })
+	expect.Eventually(t, patience, func() error {
 		service, err := get(judged)
 		if err == nil && service.Status.HostStatusReason != v1alpha1.ReasonNeverReported {
 			err = fmt.Errorf("%s has reason %q", judged, service.Status.HostStatusReason)
 		}
 		return err
 	})
-	must(t, is(up, v1alpha1.HostStatusUp)())
-	must(t, is(cordoned, v1alpha1.HostStatusMaintenance)())
+	expect.NoError(t, is(up, v1alpha1.HostStatusUp)())
+	expect.NoError(t, is(cordoned, v1alpha1.HostStatusMaintenance)())
 }
 
 func TestWithoutTheRightsOnlyTheMirrorWaits(t *testing.T) {
 	restart(t, func() { kubectl(t, "delete", "clusterrolebinding", "hoststatus-node-mirror") })
-	t.Cleanup(func() { must(t, giveRights(context.Background())) })
+	t.Cleanup(func() { expect.NoError(t, giveRights(context.Background())) })
 	newNode(t, "without-rights")
 	const name = "needs-no-mirror"
 	other := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.ComputeServiceSpec{Disabled: ptr.To(true)}}
-	must(t, fleet.Client.Create(t.Context(), other))
-	t.Cleanup(func() { must(t, fleet.Client.Delete(context.Background(), other)) })
-	eventually(t, is(name, v1alpha1.HostStatusMaintenance))
+	expect.NoError(t, system.Client.Create(t.Context(), other))
+	t.Cleanup(func() { expect.NoError(t, system.Client.Delete(context.Background(), other)) })
+	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusMaintenance))
 	if err := exists("without-rights")(); client.IgnoreNotFound(err) != nil || err == nil {
 		t.Errorf("a Node is mirrored without rights: %v", err)
 	}
-	must(t, giveRights(t.Context()))
-	eventually(t, exists("without-rights"))
+	expect.NoError(t, giveRights(t.Context()))
+	expect.Eventually(t, patience, exists("without-rights"))
 }
 
 // written counts the requests by which specs of ComputeServices were written so far,
@@ -473,7 +474,7 @@ func TestWithoutTheRightsOnlyTheMirrorWaits(t *testing.T) {
 func written(t *testing.T) (n float64) {
 	t.Helper()
 	raw, err := kube.RESTClient().Get().AbsPath("/metrics").DoRaw(t.Context())
-	must(t, err)
+	expect.NoError(t, err)
 	for line := range strings.Lines(string(raw)) {
 		if !strings.HasPrefix(line, "apiserver_request_total{") || !strings.Contains(line, `resource="computeservices"`) || !strings.Contains(line, `subresource=""`) {
 			continue
@@ -482,7 +483,7 @@ func written(t *testing.T) (n float64) {
 			if strings.Contains(line, `verb="`+verb+`"`) {
 				var count float64
 				_, err := fmt.Sscan(line[strings.LastIndexByte(line, ' '):], &count)
-				must(t, err)
+				expect.NoError(t, err)
 				n += count
 			}
 		}
@@ -500,7 +501,7 @@ func TestFiveHundredNodes(t *testing.T) {
 	all := func(check func(*v1alpha1.ComputeService) bool) func() error {
 		return func() error {
 			var list v1alpha1.ComputeServiceList
-			if err := fleet.Client.List(context.Background(), &list); err != nil {
+			if err := system.Client.List(context.Background(), &list); err != nil {
 				return err
 			}
 			n := 0
@@ -516,7 +517,7 @@ func TestFiveHundredNodes(t *testing.T) {
 		}
 	}
 	begin := time.Now()
-	eventually(t, all(func(s *v1alpha1.ComputeService) bool {
+	expect.Eventually(t, patience, all(func(s *v1alpha1.ComputeService) bool {
 		return ptr.Deref(s.Spec.Disabled, false) == (s.Name < fmt.Sprintf("fleet-%03d", cordoned))
 	}))
 	t.Logf("mirrored %v after the last of %d Nodes was there", time.Since(begin).Round(time.Millisecond), nodes)
@@ -533,7 +534,7 @@ func TestFiveHundredNodes(t *testing.T) {
 	for i := range nodes {
 		status := fmt.Sprintf(`{"status":{"conditions":[{"type":"Ready","status":"True","lastHeartbeatTime":%q}]}}`, time.Now().UTC().Format(time.RFC3339))
 		_, err := kube.CoreV1().Nodes().Patch(t.Context(), fmt.Sprintf("fleet-%03d", i), types.StrategicMergePatchType, []byte(status), metav1.PatchOptions{}, "status")
-		must(t, err)
+		expect.NoError(t, err)
 	}
 	restart(t, func() {})
 	// When this one is done, all others were looked at before it, but for those in the
@@ -548,10 +549,10 @@ func TestFiveHundredNodes(t *testing.T) {
 	begin = time.Now()
 	for i := range nodes {
 		_, err := kube.CoreV1().Nodes().Patch(t.Context(), fmt.Sprintf("fleet-%03d", i), types.MergePatchType, []byte(`{"spec":{"unschedulable":true}}`), metav1.PatchOptions{})
-		must(t, err)
+		expect.NoError(t, err)
 	}
 	patched := time.Now()
-	eventually(t, all(func(s *v1alpha1.ComputeService) bool { return ptr.Deref(s.Spec.Disabled, false) }))
+	expect.Eventually(t, patience, all(func(s *v1alpha1.ComputeService) bool { return ptr.Deref(s.Spec.Disabled, false) }))
 	t.Logf("all cordoned: %v for the Nodes, %v more for their ComputeServices", patched.Sub(begin).Round(time.Millisecond), time.Since(patched).Round(time.Millisecond))
 	if n := written(t) - before; n > 2*(nodes-cordoned) {
 		t.Errorf("%v writes for %d Nodes", n, nodes-cordoned)
@@ -562,9 +563,9 @@ func TestFiveHundredNodes(t *testing.T) {
 		deleteNode(t, fmt.Sprintf("fleet-%03d", i))
 	}
 	deleted := time.Now()
-	eventually(t, func() error {
+	expect.Eventually(t, patience, func() error {
 		var list v1alpha1.ComputeServiceList
-		if err := fleet.Client.List(context.Background(), &list); err != nil {
+		if err := system.Client.List(context.Background(), &list); err != nil {
 			return err
 		}
 		for i := range list.Items {

@@ -33,9 +33,13 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/agent"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
+
+// patience is how long something may take that is not timed.
+const patience = 30 * time.Second
 
 // Which Nodes the manager under test mirrors.
 const (
@@ -44,9 +48,9 @@ const (
 )
 
 var (
-	fleet  *devfleet.Fleet
+	system *fleet.Fleet
 	kube   *kubernetes.Clientset
-	mirror *devcluster.Process
+	mirror *controlplane.Process
 )
 
 func TestMain(m *testing.M) {
@@ -66,12 +70,12 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	fleet, err = devfleet.Install(context.Background(), devfleet.Options{Dir: filepath.Join(dir, "fleet"), Log: os.Stdout})
+	system, err = fleet.Install(context.Background(), fleet.Options{Dir: filepath.Join(dir, "fleet"), Log: os.Stdout})
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
-	defer fleet.Stop()
+	defer system.Stop()
 	if err := start(); err != nil {
 		fmt.Println(err)
 		return 1
@@ -81,17 +85,17 @@ func run(m *testing.M) int {
 	if code != 0 {
 		printLogEnd()
 	}
-	return max(code, devfleet.ReportCrashes(os.Stdout, fleet.Dir))
+	return max(code, fleet.ReportCrashes(os.Stdout, system.Dir))
 }
 
 func printLogEnd() {
-	log, err := os.ReadFile(filepath.Join(fleet.Dir, "manager.log"))
+	log, err := os.ReadFile(filepath.Join(system.Dir, "manager.log"))
 	fmt.Printf("--- the end of manager.log (%v)\n%s\n", err, log[max(0, len(log)-8000):])
 }
 
 // start gives the rights and starts the manager.
 func start() error {
-	config, err := fleet.Cluster.AdminConfig()
+	config, err := system.Cluster.AdminConfig()
 	if err != nil {
 		return err
 	}
@@ -101,19 +105,19 @@ func start() error {
 	if err := giveRights(context.Background()); err != nil {
 		return err
 	}
-	fleet.ManagerArgs = []string{"--mirror-nodes", "--mirror-nodes-selector=" + selector,
-		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", fleet.WebhookPort)}
-	mirror, _, err = fleet.StartManager("manager")
+	system.ManagerArgs = []string{"--mirror-nodes", "--mirror-nodes-selector=" + selector,
+		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", system.WebhookPort)}
+	mirror, _, err = system.StartManager("manager")
 	return err
 }
 
 // giveRights applies what the mirror needs, as its page says.
 func giveRights(ctx context.Context) error {
-	root, err := devcluster.RepositoryRoot()
+	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		return err
 	}
-	out, err := fleet.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "node-mirror")).CombinedOutput()
+	out, err := system.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "node-mirror")).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
@@ -125,37 +129,13 @@ func restart(t *testing.T, meanwhile func()) {
 	t.Helper()
 	mirror.Stop()
 	meanwhile()
-	must(t, mirror.Start())
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until check finds nothing to complain of.
-func eventually(t *testing.T, check func() error) {
-	t.Helper()
-	const limit = 30 * time.Second
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("after %v: %v", limit, err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	expect.NoError(t, mirror.Start())
 }
 
 // kubectl runs kubectl as administrator.
 func kubectl(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := fleet.Kubectl(t.Context(), args...).CombinedOutput()
+	out, err := system.Kubectl(t.Context(), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
@@ -171,10 +151,10 @@ func newNode(t *testing.T, name string, modify ...func(*corev1.Node)) *corev1.No
 		m(node)
 	}
 	node, err := kube.CoreV1().Nodes().Create(t.Context(), node, metav1.CreateOptions{})
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(func() {
 		deleteNode(t, name)
-		err := fleet.Client.Delete(context.Background(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		err := system.Client.Delete(context.Background(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}})
 		if err := client.IgnoreNotFound(err); err != nil {
 			t.Error(err)
 		}
@@ -246,9 +226,9 @@ func newServer(t *testing.T, name, host string) *v1alpha1.Server {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: name},
 		Spec:       v1alpha1.ServerSpec{Host: host},
 	}
-	must(t, fleet.Client.Create(t.Context(), server))
+	expect.NoError(t, system.Client.Create(t.Context(), server))
 	t.Cleanup(func() {
-		if err := client.IgnoreNotFound(fleet.Client.Delete(context.Background(), server)); err != nil {
+		if err := client.IgnoreNotFound(system.Client.Delete(context.Background(), server)); err != nil {
 			t.Error(err)
 		}
 	})
@@ -257,7 +237,7 @@ func newServer(t *testing.T, name, host string) *v1alpha1.Server {
 
 func get(name string) (*v1alpha1.ComputeService, error) {
 	service := &v1alpha1.ComputeService{}
-	return service, fleet.Client.Get(context.Background(), client.ObjectKey{Name: name}, service)
+	return service, system.Client.Get(context.Background(), client.ObjectKey{Name: name}, service)
 }
 
 // is checks the host status of a ComputeService.
@@ -265,7 +245,7 @@ func is(name string, want v1alpha1.HostStatus) func() error {
 	return func() error {
 		service, err := get(name)
 		if err == nil && (service.Status.HostStatus == nil || *service.Status.HostStatus != want) {
-			err = fmt.Errorf("%s has host status %s (%s), not %q", name, devfleet.Show(service.Status.HostStatus), service.Status.HostStatusReason, want)
+			err = fmt.Errorf("%s has host status %s (%s), not %q", name, fleet.Show(service.Status.HostStatus), service.Status.HostStatusReason, want)
 		}
 		return err
 	}
@@ -328,15 +308,15 @@ func settled(t *testing.T) {
 	for i := range 3 {
 		name := fmt.Sprintf("settled-%d-%d", time.Now().UnixNano(), i)
 		newNode(t, name)
-		eventually(t, exists(name))
+		expect.Eventually(t, patience, exists(name))
 	}
 }
 
 // logged counts the lines of the manager's log that have all of these words.
 func logged(t *testing.T, words ...string) (n int) {
 	t.Helper()
-	log, err := os.ReadFile(filepath.Join(fleet.Dir, "manager.log"))
-	must(t, err)
+	log, err := os.ReadFile(filepath.Join(system.Dir, "manager.log"))
+	expect.NoError(t, err)
 	for line := range strings.Lines(string(log)) {
 		all := true
 		for _, word := range words {

@@ -13,25 +13,26 @@ import (
 	"time"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
-	fleet, standby := startFleet(t)
-	applyManifests(t, fleet)
-	p := startPrometheus(t, fleet, []string{fleet.ManagerMetrics, standby}, serveResources(t, fleet))
+	system, standby := startFleet(t)
+	applyManifests(t, system)
+	p := startPrometheus(t, system, []string{system.ManagerMetrics, standby}, serveResources(t, system))
 	ctx := t.Context()
-	readAsTenants(t, fleet)
-	eventually(t, 30*time.Second, p.scrapesAll(ctx, 4))
-	eventually(t, 10*time.Second, p.says(ctx, `min(hoststatus_hosts{host_status="UP"})`, "4"))
-	eventually(t, 10*time.Second, p.says(ctx, "sum(hoststatus_leading)", "1"))
-	eventually(t, 10*time.Second, p.fires(ctx))
+	readAsTenants(t, system)
+	expect.Eventually(t, 30*time.Second, p.scrapesAll(ctx, 4))
+	expect.Eventually(t, 10*time.Second, p.says(ctx, `min(hoststatus_hosts{host_status="UP"})`, "4"))
+	expect.Eventually(t, 10*time.Second, p.says(ctx, "sum(hoststatus_leading)", "1"))
+	expect.Eventually(t, 10*time.Second, p.fires(ctx))
 
 	t.Run("a host dies", func(t *testing.T) {
-		fleet.Agents["compute-3"].Kill()
-		eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent"))
+		system.Agents["compute-3"].Kill()
+		expect.Eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent"))
 		firing, err := p.firing(ctx)
-		must(t, err)
+		expect.NoError(t, err)
 		if got, want := firing["HoststatusHostSilent"], "1 host(s) do not report: host status UNKNOWN"; got != want {
 			t.Errorf("the alert says %q, want %q", got, want)
 		}
@@ -49,12 +50,12 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 			`sum(hoststatus_detection_lag_seconds_count)`:                                                     "1",
 			`sum(hoststatus_detection_lag_seconds_bucket{le="2.5"})`:                                          "1",
 		} {
-			eventually(t, 10*time.Second, p.says(ctx, expr, want))
+			expect.Eventually(t, 10*time.Second, p.says(ctx, expr, want))
 		}
 	})
 	t.Run("every query of the dashboard returns data", func(t *testing.T) {
 		for title, expr := range dashboardQueries(t) {
-			eventually(t, 15*time.Second, func() error {
+			expect.Eventually(t, 15*time.Second, func() error {
 				samples, err := p.query(ctx, expr)
 				if err != nil {
 					return err
@@ -69,33 +70,33 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 		}
 	})
 	t.Run("the host returns", func(t *testing.T) {
-		must(t, fleet.StartAgent("compute-3"))
-		must(t, fleet.WaitFor(ctx, 30*time.Second, devfleet.All(v1alpha1.HostStatusUp)))
-		eventually(t, 15*time.Second, p.fires(ctx))
+		expect.NoError(t, system.StartAgent("compute-3"))
+		expect.NoError(t, system.WaitFor(ctx, 30*time.Second, fleet.All(v1alpha1.HostStatusUp)))
+		expect.Eventually(t, 15*time.Second, p.fires(ctx))
 	})
 	t.Run("three hosts die at once", func(t *testing.T) {
 		for _, host := range []string{"compute-1", "compute-2", "compute-4"} {
-			fleet.Agents[host].Kill()
+			system.Agents[host].Kill()
 		}
-		eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent", "HoststatusManyHostsSilent"))
+		expect.Eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent", "HoststatusManyHostsSilent"))
 		for _, host := range []string{"compute-1", "compute-2", "compute-4"} {
-			must(t, fleet.StartAgent(host))
+			expect.NoError(t, system.StartAgent(host))
 		}
-		eventually(t, 30*time.Second, p.fires(ctx))
+		expect.Eventually(t, 30*time.Second, p.fires(ctx))
 	})
 	t.Run("the tenant API is down", func(t *testing.T) {
-		fleet.TenantAPI.Stop()
-		eventually(t, 15*time.Second, p.fires(ctx, "HoststatusTenantAPIDown"))
-		must(t, fleet.TenantAPI.Start())
-		eventually(t, 30*time.Second, p.fires(ctx))
+		system.TenantAPI.Stop()
+		expect.Eventually(t, 15*time.Second, p.fires(ctx, "HoststatusTenantAPIDown"))
+		expect.NoError(t, system.TenantAPI.Start())
+		expect.Eventually(t, 30*time.Second, p.fires(ctx))
 	})
 	t.Run("the operator is blind", func(t *testing.T) {
 		// etcd is paused, for less than a leader puts up with. On a busy machine one try
 		// may be too short for Prometheus to see.
 		blind := func() error {
-			must(t, fleet.Cluster.Etcd.Signal(syscall.SIGSTOP))
-			defer func() { must(t, fleet.Cluster.Etcd.Signal(syscall.SIGCONT)) }()
-			return poll(ctx, 4*time.Second, func() error {
+			expect.NoError(t, system.Cluster.Etcd.Signal(syscall.SIGSTOP))
+			defer func() { expect.NoError(t, system.Cluster.Etcd.Signal(syscall.SIGCONT)) }()
+			return expect.Poll(ctx, 4*time.Second, func() error {
 				firing, err := p.firing(ctx)
 				if _, ok := firing["HoststatusBlind"]; err == nil && !ok {
 					err = fmt.Errorf("firing are %v", firing)
@@ -108,21 +109,21 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 			if err = blind(); err == nil {
 				break
 			}
-			eventually(t, 30*time.Second, p.fires(ctx))
+			expect.Eventually(t, 30*time.Second, p.fires(ctx))
 		}
-		must(t, err)
-		eventually(t, 30*time.Second, p.fires(ctx))
+		expect.NoError(t, err)
+		expect.Eventually(t, 30*time.Second, p.fires(ctx))
 	})
 }
 
 // readAsTenants makes the tenant API decide, for callers with all grants.
-func readAsTenants(t *testing.T, fleet *devfleet.Fleet) {
+func readAsTenants(t *testing.T, system *fleet.Fleet) {
 	t.Helper()
 	for _, args := range [][]string{
 		{"get", "servers", "-n", "team-a"}, {"get", "servers", "-n", "team-a", "--as=ana"}, {"get", "servers", "web-1", "-n", "team-a", "--as=ana"},
 		{"get", "servers", "-n", "team-a", "--as=abe"}, {"get", "servers", "-n", "team-a", "--as=ada"},
 	} {
-		if out, err := fleet.Kubectl(t.Context(), args...).CombinedOutput(); err != nil {
+		if out, err := system.Kubectl(t.Context(), args...).CombinedOutput(); err != nil {
 			t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
@@ -133,7 +134,7 @@ func readAsTenants(t *testing.T, fleet *devfleet.Fleet) {
 func dashboardQueries(t *testing.T) map[string]string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(root, "config", "prometheus", "dashboard.json"))
-	must(t, err)
+	expect.NoError(t, err)
 	var board struct {
 		Panels []struct {
 			Title   string `json:"title"`
@@ -143,7 +144,7 @@ func dashboardQueries(t *testing.T) map[string]string {
 			} `json:"targets"`
 		} `json:"panels"`
 	}
-	must(t, json.Unmarshal(content, &board))
+	expect.NoError(t, json.Unmarshal(content, &board))
 	queries := map[string]string{}
 	for _, panel := range board.Panels {
 		for _, target := range panel.Targets {

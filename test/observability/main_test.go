@@ -20,8 +20,9 @@ import (
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // root is that of the repository, and binaries the folder with prometheus and promtool.
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
-	if root, err = devcluster.RepositoryRoot(); err != nil {
+	if root, err = controlplane.RepositoryRoot(); err != nil {
 		fmt.Println(err)
 		return 1
 	}
@@ -54,39 +55,6 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually waits until check finds nothing to complain of.
-func eventually(t *testing.T, limit time.Duration, check func() error) {
-	t.Helper()
-	if err := poll(t.Context(), limit, check); err != nil {
-		t.Fatalf("after %v: %v", limit, err)
-	}
-}
-
-func poll(ctx context.Context, limit time.Duration, check func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-ticker.C:
-		}
-	}
-}
-
 // promtool runs promtool in config/prometheus.
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
@@ -103,41 +71,41 @@ func TestEachAlertFiresWhenItShouldAndNotOtherwise(t *testing.T) {
 }
 
 // startFleet starts the sample fleet with a standby beside its manager.
-func startFleet(t *testing.T) (fleet *devfleet.Fleet, standbyMetrics string) {
+func startFleet(t *testing.T) (system *fleet.Fleet, standbyMetrics string) {
 	t.Helper()
 	dir := t.TempDir()
-	fleet, err := devfleet.Start(t.Context(), devfleet.Options{
+	system, err := fleet.Start(t.Context(), fleet.Options{
 		Dir: filepath.Join(dir, "fleet"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stdout,
 	})
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(func() {
-		fleet.Stop()
-		if devfleet.ReportCrashes(os.Stdout, fleet.Dir) != 0 {
+		system.Stop()
+		if fleet.ReportCrashes(os.Stdout, system.Dir) != 0 {
 			t.Error("a process has crashed")
 		}
 	})
-	standby, standbyMetrics, err := fleet.StartManager("standby")
-	must(t, err)
+	standby, standbyMetrics, err := system.StartManager("standby")
+	expect.NoError(t, err)
 	t.Cleanup(standby.Stop)
-	return fleet, standbyMetrics
+	return system, standbyMetrics
 }
 
 // applyManifests applies config/prometheus as a cluster with the Prometheus operator
 // takes it: with the operator's own CRDs, made from its types.
-func applyManifests(t *testing.T, fleet *devfleet.Fleet) {
+func applyManifests(t *testing.T, system *fleet.Fleet) {
 	t.Helper()
-	files, err := devcluster.MonitoringCRDs(t.Context(), t.TempDir())
-	must(t, err)
+	files, err := controlplane.MonitoringCRDs(t.Context(), t.TempDir())
+	expect.NoError(t, err)
 	crds := []string{"apply", "--server-side"}
 	for _, file := range files {
 		crds = append(crds, "-f", file)
 	}
-	if out, err := fleet.Kubectl(t.Context(), crds...).CombinedOutput(); err != nil {
+	if out, err := system.Kubectl(t.Context(), crds...).CombinedOutput(); err != nil {
 		t.Fatalf("applying the CRDs of the Prometheus operator: %v\n%s", err, out)
 	}
 	// A new CRD takes a moment to be served.
-	eventually(t, 20*time.Second, func() error {
-		out, err := fleet.Kubectl(t.Context(), "apply", "--server-side", "--validate=strict", "-k", filepath.Join(root, "config", "prometheus")).CombinedOutput()
+	expect.Eventually(t, 20*time.Second, func() error {
+		out, err := system.Kubectl(t.Context(), "apply", "--server-side", "--validate=strict", "-k", filepath.Join(root, "config", "prometheus")).CombinedOutput()
 		if err != nil {
 			return errors.New(string(out))
 		}

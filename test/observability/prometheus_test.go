@@ -21,8 +21,9 @@ import (
 
 	"sigs.k8s.io/yaml"
 
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // The rhythm of the test's Prometheus, for 15 s and minutes in a cluster.
@@ -33,28 +34,28 @@ const (
 
 // prometheus is a running Prometheus.
 type prometheus struct {
-	*devcluster.Process
+	*controlplane.Process
 	url string
 }
 
 // startPrometheus starts one that scrapes the fleet as the ServiceMonitors say, with
 // the token of the service account that is shipped for it.
-func startPrometheus(t *testing.T, fleet *devfleet.Fleet, managers []string, resources string) *prometheus {
+func startPrometheus(t *testing.T, system *fleet.Fleet, managers []string, resources string) *prometheus {
 	t.Helper()
 	dir := t.TempDir()
 	kubectl := func(args ...string) string {
-		out, err := fleet.Kubectl(t.Context(), args...).Output()
-		must(t, err)
+		out, err := system.Kubectl(t.Context(), args...).Output()
+		expect.NoError(t, err)
 		return string(out)
 	}
 	token := kubectl("create", "token", "hoststatus-metrics-scraper", "-n", "hoststatus-system")
 	authority, err := base64.StdEncoding.DecodeString(kubectl("get", "secret", "hoststatus-tenant-apiserver-tls", "-n", "hoststatus-system", "-o", `jsonpath={.data.ca\.crt}`))
-	must(t, err)
+	expect.NoError(t, err)
 	tenantAPI := "127.0.0.1:" + kubectl("get", "apiservice", "v1alpha1.tenant.hoststatus.dev", "-o", "jsonpath={.spec.service.port}")
 	monitors := monitors(t)
 	write := func(name string, content []byte) string {
 		path := filepath.Join(dir, name)
-		must(t, os.WriteFile(path, content, 0o600))
+		expect.NoError(t, os.WriteFile(path, content, 0o600))
 		return path
 	}
 	credentials := map[string]any{"type": "Bearer", "credentials_file": write("token", []byte(strings.TrimSpace(token)))}
@@ -77,14 +78,14 @@ func startPrometheus(t *testing.T, fleet *devfleet.Fleet, managers []string, res
 			map[string]any{"job_name": "kube-state-metrics", "static_configs": []any{map[string]any{"targets": []string{resources}}}},
 		},
 	})
-	must(t, err)
-	ports, err := devcluster.FreePorts(1)
-	must(t, err)
+	expect.NoError(t, err)
+	ports, err := controlplane.FreePorts(1)
+	expect.NoError(t, err)
 	address := net.JoinHostPort("127.0.0.1", ports[0])
 	log := filepath.Join(dir, "prometheus.log")
-	p := &prometheus{url: "http://" + address, Process: devcluster.NewProcess("prometheus", filepath.Join(binaries, "prometheus"), log, os.Environ(),
+	p := &prometheus{url: "http://" + address, Process: controlplane.NewProcess("prometheus", filepath.Join(binaries, "prometheus"), log, os.Environ(),
 		"--config.file="+write("prometheus.yml", config), "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+address)}
-	must(t, p.Start())
+	expect.NoError(t, p.Start())
 	t.Cleanup(func() {
 		p.Stop()
 		if t.Failed() {
@@ -105,7 +106,7 @@ type tlsConfig struct {
 func monitors(t *testing.T) map[string]tlsConfig {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(root, "config", "prometheus", "servicemonitors.yaml"))
-	must(t, err)
+	expect.NoError(t, err)
 	found := map[string]tlsConfig{}
 	for document := range strings.SplitSeq(string(content), "\n---\n") {
 		var monitor struct {
@@ -118,7 +119,7 @@ func monitors(t *testing.T) map[string]tlsConfig {
 				} `json:"endpoints"`
 			} `json:"spec"`
 		}
-		must(t, yaml.Unmarshal([]byte(document), &monitor))
+		expect.NoError(t, yaml.Unmarshal([]byte(document), &monitor))
 		found[monitor.Metadata.Name] = monitor.Spec.Endpoints[0].TLSConfig
 	}
 	return found
@@ -128,21 +129,21 @@ func monitors(t *testing.T) map[string]tlsConfig {
 func hastyAlerts(t *testing.T) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(root, "config", "prometheus", "alerts.yaml"))
-	must(t, err)
+	expect.NoError(t, err)
 	var rules struct {
 		Groups []struct {
 			Name  string           `json:"name"`
 			Rules []map[string]any `json:"rules"`
 		} `json:"groups"`
 	}
-	must(t, yaml.Unmarshal(content, &rules))
+	expect.NoError(t, yaml.Unmarshal(content, &rules))
 	for _, group := range rules.Groups {
 		for _, rule := range group.Rules {
 			rule["for"] = alertFor.String()
 		}
 	}
 	content, err = yaml.Marshal(rules)
-	must(t, err)
+	expect.NoError(t, err)
 	return content
 }
 

@@ -20,7 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // resourceConfig is the part of kube-state-metrics' configuration that ours uses.
@@ -67,16 +68,16 @@ type resourceMetric struct {
 // serveResources answers as kube-state-metrics is to answer with our configuration.
 // kube-state-metrics itself is not there: this shows that the paths lead to what the
 // objects have, and that the dashboard asks for what comes of them, and no more.
-func serveResources(t *testing.T, fleet *devfleet.Fleet) (address string) {
+func serveResources(t *testing.T, system *fleet.Fleet) (address string) {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(root, "config", "prometheus", "kube-state-metrics.yaml"))
-	must(t, err)
+	expect.NoError(t, err)
 	var config resourceConfig
-	must(t, yaml.UnmarshalStrict(content, &config))
+	expect.NoError(t, yaml.UnmarshalStrict(content, &config))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var out bytes.Buffer
 		for i := range config.Spec.Resources {
-			if err := config.Spec.Resources[i].write(r.Context(), fleet, &out); err != nil {
+			if err := config.Spec.Resources[i].write(r.Context(), system, &out); err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
 			}
@@ -87,11 +88,11 @@ func serveResources(t *testing.T, fleet *devfleet.Fleet) (address string) {
 	return server.Listener.Addr().String()
 }
 
-func (r *resource) write(ctx context.Context, fleet *devfleet.Fleet, out *bytes.Buffer) error {
+func (r *resource) write(ctx context.Context, system *fleet.Fleet, out *bytes.Buffer) error {
 	list := &unstructured.UnstructuredList{}
 	gvk := r.GroupVersionKind
 	list.SetGroupVersionKind(schema.GroupVersionKind{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind + "List"})
-	if err := fleet.Client.List(ctx, list); err != nil {
+	if err := system.Client.List(ctx, list); err != nil {
 		return err
 	}
 	for i := range r.Metrics {

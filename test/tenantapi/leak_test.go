@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 const (
@@ -51,7 +52,7 @@ func TestNoByteOfAnAnswerTellsAnUngrantedUserOfTheHost(t *testing.T) {
 	p := newPerson(t)
 	bind(t, p, viewer, namespace)
 	// So that the cache has what the custom resources have.
-	eventually(t, limit, func() error {
+	expect.Eventually(t, limit, func() error {
 		if n := len(p.list(t, namespace, "resourceVersion=0").Items); n != 2 {
 			return fmt.Errorf("%d servers in the cache", n)
 		}
@@ -80,7 +81,7 @@ func TestNoByteOfAnAnswerTellsAnUngrantedUserOfTheHost(t *testing.T) {
 	before := ask()
 	for _, status := range []computev1alpha1.HostStatus{computev1alpha1.HostStatusDown, computev1alpha1.HostStatusUnknown, computev1alpha1.HostStatusNeedsMaintenance} {
 		update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, status) })
-		eventually(t, limit, func() error { return cacheHas(t, namespace, s) })
+		expect.Eventually(t, limit, func() error { return cacheHas(t, namespace, s) })
 		for path, answer := range ask() {
 			if answer != before[path] {
 				t.Errorf("%s tells that the host is %s now:\n%s\nbefore:\n%s", path, status, answer, before[path])
@@ -103,7 +104,7 @@ func TestNoByteOfAnAnswerTellsAnUngrantedUserOfTheHost(t *testing.T) {
 	}
 	for _, path := range []string{"/openapi/v3/apis/tenant.hoststatus.dev/v1alpha1", "/openapi/v2"} {
 		// kube-apiserver fetches the OpenAPI of an aggregated API every minute at worst.
-		eventually(t, 2*time.Minute, func() error {
+		expect.Eventually(t, 2*time.Minute, func() error {
 			a := administrator(t).get(t, path, "")
 			if a.code != http.StatusOK {
 				return fmt.Errorf("%s is answered %d", path, a.code)
@@ -157,27 +158,27 @@ func TestNoVersionTellsAnUngrantedUserOfHostsOrOtherTenants(t *testing.T) {
 				return out.String()
 			}
 			for _, s := range append(servers, neighbour) {
-				eventually(t, limit, func() error { return cacheHas(t, s.Namespace, s) })
+				expect.Eventually(t, limit, func() error { return cacheHas(t, s.Namespace, s) })
 			}
 			before := versions()
-			expect := func(what string) {
+			check := func(what string) {
 				t.Helper()
 				if after := versions(); after != before {
 					t.Errorf("versions tell of %s:\n%s\nbefore:\n%s", what, after, before)
 				}
 			}
 			update(t, neighbour, func(s *computev1alpha1.Server) { s.Status.TaskState = "of-" + strings.ReplaceAll(g.name, " ", "-") })
-			eventually(t, limit, func() error { return cacheHas(t, other, neighbour) })
-			expect("another tenant's server")
+			expect.Eventually(t, limit, func() error { return cacheHas(t, other, neighbour) })
+			check("another tenant's server")
 			for _, status := range hidden[g.name] {
 				for _, s := range append(servers, neighbour) {
 					update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, status) })
 				}
-				expect("a host that is " + string(status) + ", before the view has heard of it or after")
+				check("a host that is " + string(status) + ", before the view has heard of it or after")
 				for _, s := range append(servers, neighbour) {
-					eventually(t, limit, func() error { return cacheHas(t, s.Namespace, s) })
+					expect.Eventually(t, limit, func() error { return cacheHas(t, s.Namespace, s) })
 				}
-				expect("a host that is " + string(status))
+				check("a host that is " + string(status))
 			}
 			future := p.get(t, pathOf(mine)+"?resourceVersion=99999999", "")
 			if future.code != http.StatusGatewayTimeout || strings.Contains(string(future.body), "current") {
@@ -203,7 +204,7 @@ var ages = regexp.MustCompile(`"[0-9]+[smh]([0-9]+[sm])?"`)
 
 // cacheHas checks that a list from the cache has the server's present version.
 func cacheHas(t testing.TB, namespace string, s *computev1alpha1.Server) error {
-	must(t, env.admin.Get(t.Context(), client.ObjectKeyFromObject(s), s))
+	expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKeyFromObject(s), s))
 	for _, item := range administrator(t).list(t, namespace, "resourceVersion=0").Items {
 		if item.Name == s.Name && item.ResourceVersion == s.ResourceVersion {
 			return nil
@@ -248,7 +249,7 @@ func TestAWatchOfOneNamespaceTellsNothingOfAnother(t *testing.T) {
 	w := p.watch(t, mine, "", "")
 	s := putServer(t, other, "web", secretHost, withHostStatus(computev1alpha1.HostStatusUp))
 	update(t, s, func(s *computev1alpha1.Server) { s.Status.State = "SHUTOFF" })
-	must(t, env.admin.Delete(t.Context(), s))
+	expect.NoError(t, env.admin.Delete(t.Context(), s))
 	putServer(t, mine, "last", "host-1")
 	w.silentUntil(t, limit, func(e event) bool { return e.Type == "ADDED" && e.server(t).Namespace == mine })
 }
@@ -259,15 +260,15 @@ func askReplica(t *testing.T, config *rest.Config, path string) (int, string) {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // loopback, in a test
 	if config != nil {
 		pair, err := tls.X509KeyPair(config.CertData, config.KeyData)
-		must(t, err)
+		expect.NoError(t, err)
 		transport.TLSClientConfig.Certificates = []tls.Certificate{pair}
 	}
 	defer transport.CloseIdleConnections()
 	response, err := (&http.Client{Transport: transport}).Get("https://" + env.replicas[0].address + path)
-	must(t, err)
+	expect.NoError(t, err)
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
-	must(t, err)
+	expect.NoError(t, err)
 	return response.StatusCode, string(body)
 }
 
@@ -303,7 +304,7 @@ func TestMetricsAndProbesTellATenantNothing(t *testing.T) {
 		})
 	}
 	admin, err := env.cluster.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	code, metrics := askReplica(t, admin, "/metrics")
 	if code != http.StatusOK || strings.Contains(metrics, secretHost) || strings.Contains(metrics, namespace) {
 		t.Errorf("/metrics is answered %d, or names hosts or tenants", code)
@@ -359,7 +360,7 @@ func TestTheHostIDTellsWhichServersShareAHostAndNothingElse(t *testing.T) {
 func restart(t testing.TB, r *replica) {
 	t.Helper()
 	r.Stop()
-	must(t, r.Start())
+	expect.NoError(t, r.Start())
 	waitReady(t, r)
 }
 
@@ -367,7 +368,7 @@ func waitReady(t testing.TB, r *replica) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // loopback, in a test
 	defer transport.CloseIdleConnections()
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		response, err := (&http.Client{Transport: transport, Timeout: time.Second}).Get("https://" + r.address + "/readyz")
 		if err != nil {
 			return err
@@ -378,7 +379,7 @@ func waitReady(t testing.TB, r *replica) {
 		}
 		return nil
 	})
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		if a, err := administrator(t).try(context.WithoutCancel(t.Context()), pathOf("default"), ""); err != nil || a.code != http.StatusOK {
 			return fmt.Errorf("through the API server: %d %s %w", a.code, a.body, err)
 		}

@@ -29,8 +29,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // env is the control plane that the tests share. Each test has namespaces and users
@@ -39,7 +39,7 @@ var env *environment
 
 type environment struct {
 	dir, root string
-	cluster   *devcluster.Cluster
+	cluster   *controlplane.Cluster
 	admin     client.Client
 	// adminKubeconfig lets kubectl do everything.
 	adminKubeconfig string
@@ -51,7 +51,7 @@ type environment struct {
 
 // replica is one tenant API server.
 type replica struct {
-	*devcluster.Process
+	*controlplane.Process
 	address string
 }
 
@@ -69,20 +69,20 @@ func run(m *testing.M) int {
 		return 1
 	}
 	env = e
-	return max(m.Run(), devfleet.ReportCrashes(os.Stderr, e.dir))
+	return max(m.Run(), fleet.ReportCrashes(os.Stderr, e.dir))
 }
 
 func (e *environment) start(ctx context.Context) (err error) {
 	if e.dir, err = os.MkdirTemp("", "hoststatus-tenantapi-"); err != nil {
 		return err
 	}
-	if e.root, err = devcluster.RepositoryRoot(); err != nil {
+	if e.root, err = controlplane.RepositoryRoot(); err != nil {
 		return err
 	}
-	if err := devcluster.BuildCommands(ctx, e.dir, "tenant-apiserver", "manager"); err != nil {
+	if err := controlplane.BuildCommands(ctx, e.dir, "tenant-apiserver", "manager"); err != nil {
 		return err
 	}
-	if e.cluster, err = devcluster.Start(ctx, devcluster.Options{Dir: filepath.Join(e.dir, "cluster"), Log: os.Stderr}); err != nil {
+	if e.cluster, err = controlplane.Start(ctx, controlplane.Options{Dir: filepath.Join(e.dir, "cluster"), Log: os.Stderr}); err != nil {
 		return err
 	}
 	config, err := e.cluster.AdminConfig()
@@ -90,7 +90,7 @@ func (e *environment) start(ctx context.Context) (err error) {
 		return err
 	}
 	e.adminKubeconfig = filepath.Join(e.dir, "admin.kubeconfig")
-	if err := devcluster.WriteKubeconfig(e.adminKubeconfig, config); err != nil {
+	if err := controlplane.WriteKubeconfig(e.adminKubeconfig, config); err != nil {
 		return err
 	}
 	scheme := runtime.NewScheme()
@@ -109,7 +109,7 @@ func (e *environment) start(ctx context.Context) (err error) {
 		return err
 	}
 	manifests := filepath.Join(e.dir, "tenant-apiserver-manifests")
-	if err := devfleet.TenantAPIManifests(e.root, manifests, e.balancer.port()); err != nil {
+	if err := fleet.TenantAPIManifests(e.root, manifests, e.balancer.port()); err != nil {
 		return err
 	}
 	if err := e.apply(ctx, manifests); err != nil {
@@ -183,20 +183,20 @@ func (e *environment) renewCanary(ctx context.Context) error {
 }
 
 func (e *environment) newReplica(name string) (*replica, error) {
-	config, err := e.cluster.ConfigFor(devfleet.TenantAPIUser, devfleet.TenantAPIGroups...)
+	config, err := e.cluster.ConfigFor(fleet.TenantAPIUser, fleet.TenantAPIGroups...)
 	if err != nil {
 		return nil, err
 	}
 	kubeconfig := filepath.Join(e.dir, name+".kubeconfig")
-	if err := devcluster.WriteKubeconfig(kubeconfig, config); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
 		return nil, err
 	}
-	ports, err := devcluster.FreePorts(1)
+	ports, err := controlplane.FreePorts(1)
 	if err != nil {
 		return nil, err
 	}
 	r := &replica{address: net.JoinHostPort("127.0.0.1", ports[0])}
-	r.Process = devcluster.NewProcess(name, filepath.Join(e.dir, "tenant-apiserver"), filepath.Join(e.dir, name+".log"), os.Environ(),
+	r.Process = controlplane.NewProcess(name, filepath.Join(e.dir, "tenant-apiserver"), filepath.Join(e.dir, name+".log"), os.Environ(),
 		"--kubeconfig="+kubeconfig, "--log-format=text", "--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s")
 	return r, r.Start()
 }

@@ -17,6 +17,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // everyStatus is one server for each thing that host status can say.
@@ -75,7 +76,7 @@ func TestEachGradeSeesOfEachHostStatusWhatItWasGiven(t *testing.T) {
 					t.Errorf("%s has host status %s, want %s", s.Name, *s.Status.HostStatus, status)
 				}
 				raw, err := json.Marshal(s.Status)
-				must(t, err)
+				expect.NoError(t, err)
 				checkFields(t, s.Name, string(raw), g.shows(status))
 			}
 			t.Run("get", func(t *testing.T) {
@@ -87,7 +88,7 @@ func TestEachGradeSeesOfEachHostStatusWhatItWasGiven(t *testing.T) {
 				checkList(t, p.list(t, namespace, ""), namespace, checkObject)
 			})
 			t.Run("list in the namespace from the cache", func(t *testing.T) {
-				eventually(t, 5*time.Second, func() error {
+				expect.Eventually(t, 5*time.Second, func() error {
 					if n := len(p.list(t, namespace, "resourceVersion=0").Items); n != len(everyStatus) {
 						return fmt.Errorf("%d servers", n)
 					}

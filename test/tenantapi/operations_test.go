@@ -23,7 +23,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 func TestThePlainWordServersMeansTheOwnersView(t *testing.T) {
@@ -40,7 +41,7 @@ func TestThePlainWordServersMeansTheOwnersView(t *testing.T) {
 
 func TestKubectlExplainsTheFields(t *testing.T) {
 	// kube-apiserver fetches the OpenAPI of an aggregated API every minute at worst.
-	eventually(t, 2*time.Minute, func() error {
+	expect.Eventually(t, 2*time.Minute, func() error {
 		if out, err := administrator(t).kubectl(t, "explain", "servers.status.hostID"); err != nil || !strings.Contains(out, "FIELD: hostID") {
 			return fmt.Errorf("kubectl explain says %s", out)
 		}
@@ -58,7 +59,7 @@ func TestTheBuiltInRoleViewReadsServersWithoutHostStatus(t *testing.T) {
 	}
 	for _, role := range []string{viewer, statusViewer, unknownViewer} {
 		r := &rbacv1.ClusterRole{}
-		must(t, env.admin.Get(t.Context(), client.ObjectKey{Name: role}, r))
+		expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKey{Name: role}, r))
 		for _, rule := range r.Rules {
 			if len(rule.APIGroups) != 1 || rule.APIGroups[0] != "tenant.hoststatus.dev" {
 				t.Errorf("%s gives rights in %v", role, rule.APIGroups)
@@ -77,7 +78,7 @@ func TestADeletionIsShownAndTheGarbageCollectorCompletesIt(t *testing.T) {
 
 	held := putServer(t, namespace, "held", secretHost, func(s *computev1alpha1.Server) { s.Finalizers = []string{"hidden.example.com/vm"} })
 	w := p.watch(t, namespace, "resourceVersion="+p.list(t, namespace, "").ResourceVersion, "")
-	must(t, env.admin.Delete(t.Context(), held))
+	expect.NoError(t, env.admin.Delete(t.Context(), held))
 	e := w.next(t, limit)
 	if s := e.server(t); e.Type != "MODIFIED" || s.DeletionTimestamp == nil || len(s.Finalizers) > 0 {
 		t.Errorf("the deletion delivers %s %s", e.Type, e.Object)
@@ -85,19 +86,19 @@ func TestADeletionIsShownAndTheGarbageCollectorCompletesIt(t *testing.T) {
 	if s := p.server(t, namespace, "held"); s.DeletionTimestamp == nil || s.DeletionGracePeriodSeconds == nil || len(s.Finalizers) > 0 {
 		t.Errorf("a server that is being deleted is %v", s.ObjectMeta)
 	}
-	must(t, env.admin.Get(t.Context(), client.ObjectKeyFromObject(held), held))
+	expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKeyFromObject(held), held))
 	held.Finalizers = nil
-	must(t, env.admin.Update(t.Context(), held))
+	expect.NoError(t, env.admin.Update(t.Context(), held))
 
 	owner := putServer(t, namespace, "owner", secretHost)
 	dependent := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "dependent", Namespace: namespace, OwnerReferences: []metav1.OwnerReference{{
 		APIVersion: "tenant.hoststatus.dev/v1alpha1", Kind: "Server", Name: owner.Name, UID: owner.UID, BlockOwnerDeletion: ptr.To(true),
 	}}}}
-	must(t, env.admin.Create(t.Context(), dependent))
-	must(t, env.admin.Delete(t.Context(), owner, client.PropagationPolicy(metav1.DeletePropagationForeground)))
+	expect.NoError(t, env.admin.Create(t.Context(), dependent))
+	expect.NoError(t, env.admin.Delete(t.Context(), owner, client.PropagationPolicy(metav1.DeletePropagationForeground)))
 	for _, object := range []client.Object{dependent, owner} {
 		// The garbage collector looks for new kinds every 30 s.
-		eventually(t, 2*time.Minute, func() error {
+		expect.Eventually(t, 2*time.Minute, func() error {
 			if err := env.admin.Get(t.Context(), client.ObjectKeyFromObject(object), object); !apierrors.IsNotFound(err) {
 				return fmt.Errorf("%s is still there, with finalizers %v: %w", object.GetName(), object.GetFinalizers(), err)
 			}
@@ -118,7 +119,7 @@ func TestWhatThePlainWordServersMeansWhileTheViewIsAway(t *testing.T) {
 		return out
 	}
 	const plain, sure = "servers", "servers.tenant.hoststatus.dev"
-	expect := func(when string, p *person, word, want string) {
+	check := func(when string, p *person, word, want string) {
 		t.Helper()
 		if got := ask(p, word); !strings.Contains(got, want) {
 			t.Errorf("%s: %s are for %s\n%swant %q", when, word, p.name, got, want)
@@ -132,17 +133,17 @@ func TestWhatThePlainWordServersMeansWhileTheViewIsAway(t *testing.T) {
 		waitReady(t, env.replicas[0])
 	}
 	t.Cleanup(back)
-	must(t, env.kubectl(t.Context(), "wait", "--for=condition=Available=false", "--timeout=60s", "apiservice/v1alpha1.tenant.hoststatus.dev").Run())
+	expect.NoError(t, env.kubectl(t.Context(), "wait", "--for=condition=Available=false", "--timeout=60s", "apiservice/v1alpha1.tenant.hoststatus.dev").Run())
 	const custom = "servers.compute.hoststatus.dev is forbidden"
 	// The API server's own list of what there is follows the condition after a moment.
-	eventually(t, 30*time.Second, func() error {
-		must(t, os.RemoveAll(filepath.Join(env.dir, "cache-"+owner.name)))
+	expect.Eventually(t, 30*time.Second, func() error {
+		expect.NoError(t, os.RemoveAll(filepath.Join(env.dir, "cache-"+owner.name)))
 		if out := ask(owner, plain); !strings.Contains(out, custom) {
 			return fmt.Errorf("the plain word is answered %s", out)
 		}
 		return nil
 	})
-	expect("while it is away", admin, plain, secretHost)
+	check("while it is away", admin, plain, secretHost)
 	for _, p := range []*person{owner, admin} {
 		out := ask(p, sure)
 		if strings.Contains(out, secretHost) || strings.Contains(out, "compute.hoststatus.dev") || !strings.Contains(strings.ToLower(out), "error") {
@@ -152,19 +153,19 @@ func TestWhatThePlainWordServersMeansWhileTheViewIsAway(t *testing.T) {
 	}
 	back()
 	// kubectl goes on with what it has remembered, and forgets it when it is asked to.
-	expect("with the memory of then", owner, plain, custom)
-	expect("with the memory of then", owner, sure, "web")
-	expect("with the memory of then", admin, plain, secretHost)
+	check("with the memory of then", owner, plain, custom)
+	check("with the memory of then", owner, sure, "web")
+	check("with the memory of then", admin, plain, secretHost)
 	for _, p := range []*person{owner, admin} {
 		p.mustKubectl(t, "api-resources", "--api-group=tenant.hoststatus.dev", "--cache-dir="+filepath.Join(env.dir, "cache-"+p.name))
-		expect("after the cure", p, plain, "xnet=10.0.0.4")
+		check("after the cure", p, plain, "xnet=10.0.0.4")
 	}
 }
 
 func TestADeadAPIServiceHoldsNamespacesUntilItIsUnregistered(t *testing.T) {
 	dead, free := newNamespace(t), newNamespace(t)
 	remove := func(name string) {
-		must(t, env.admin.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
+		expect.NoError(t, env.admin.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
 	find := func(name string) *corev1.Namespace {
 		object := &corev1.Namespace{}
@@ -183,9 +184,9 @@ func TestADeadAPIServiceHoldsNamespacesUntilItIsUnregistered(t *testing.T) {
 		}
 		restart(t, env.replicas[0]) // It fills in the new APIService's caBundle.
 	})
-	must(t, env.kubectl(t.Context(), "wait", "--for=condition=Available=false", "--timeout=60s", "apiservice/v1alpha1.tenant.hoststatus.dev").Run())
+	expect.NoError(t, env.kubectl(t.Context(), "wait", "--for=condition=Available=false", "--timeout=60s", "apiservice/v1alpha1.tenant.hoststatus.dev").Run())
 	remove(dead)
-	eventually(t, 60*time.Second, func() error {
+	expect.Eventually(t, 60*time.Second, func() error {
 		if object := find(dead); object != nil {
 			for _, c := range object.Status.Conditions {
 				if c.Type == corev1.NamespaceDeletionDiscoveryFailure && c.Status == corev1.ConditionTrue && strings.Contains(c.Message, "tenant.hoststatus.dev") {
@@ -196,10 +197,10 @@ func TestADeadAPIServiceHoldsNamespacesUntilItIsUnregistered(t *testing.T) {
 		}
 		return fmt.Errorf("the namespace is gone")
 	})
-	must(t, env.kubectl(t.Context(), "delete", "apiservice", "v1alpha1.tenant.hoststatus.dev").Run())
+	expect.NoError(t, env.kubectl(t.Context(), "delete", "apiservice", "v1alpha1.tenant.hoststatus.dev").Run())
 	remove(free)
 	for _, namespace := range []string{dead, free} {
-		eventually(t, 90*time.Second, func() error {
+		expect.Eventually(t, 90*time.Second, func() error {
 			if find(namespace) != nil {
 				return fmt.Errorf("namespace %s is still there", namespace)
 			}
@@ -219,27 +220,27 @@ func TestAServerIsNotReadyBeforeItKnowsTheFrontProxy(t *testing.T) {
 		if namespace == "" {
 			object = &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}
 		}
-		must(t, env.admin.Create(t.Context(), object))
+		expect.NoError(t, env.admin.Create(t.Context(), object))
 	}
 	give("ClusterRole", "hoststatus-tenant-apiserver", "")
 	give("Role", "hoststatus-tenant-apiserver", "hoststatus-system")
 	give("Role", "hoststatus-tenant-apiserver", "hoststatus-leases")
 
 	config, err := env.cluster.ConfigFor(name)
-	must(t, err)
+	expect.NoError(t, err)
 	kubeconfig := filepath.Join(env.dir, name+".kubeconfig")
-	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
-	ports, err := devcluster.FreePorts(1)
-	must(t, err)
-	process := devcluster.NewProcess(name, filepath.Join(env.dir, "tenant-apiserver"), filepath.Join(env.dir, name+".log"), os.Environ(),
+	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
+	ports, err := controlplane.FreePorts(1)
+	expect.NoError(t, err)
+	process := controlplane.NewProcess(name, filepath.Join(env.dir, "tenant-apiserver"), filepath.Join(env.dir, name+".log"), os.Environ(),
 		"--kubeconfig="+kubeconfig, "--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s")
-	must(t, process.Start())
+	expect.NoError(t, process.Start())
 	t.Cleanup(process.Stop)
 
 	admin, err := env.cluster.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	pair, err := tls.X509KeyPair(admin.CertData, admin.KeyData)
-	must(t, err)
+	expect.NoError(t, err)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}                                   //nolint:gosec // loopback, in a test
 	with := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}} //nolint:gosec // loopback, in a test
 	defer transport.CloseIdleConnections()
@@ -254,7 +255,7 @@ func TestAServerIsNotReadyBeforeItKnowsTheFrontProxy(t *testing.T) {
 		return response.StatusCode, string(body), err
 	}
 	// All but the front proxy's authority is there: that alone keeps it from being ready.
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		code, body, err := probe(transport, "/readyz?verbose")
 		if err != nil || code == http.StatusOK || !strings.Contains(body, "[-]front-proxy-ca failed") || !strings.Contains(body, "[+]servers ok") {
 			return fmt.Errorf("readyz: %d %s %w", code, body, err)
@@ -267,7 +268,7 @@ func TestAServerIsNotReadyBeforeItKnowsTheFrontProxy(t *testing.T) {
 	}
 	give("ClusterRole", "system:auth-delegator", "")
 	give("Role", "extension-apiserver-authentication-reader", "kube-system")
-	eventually(t, 60*time.Second, func() error {
+	expect.Eventually(t, 60*time.Second, func() error {
 		code, body, err := probe(transport, "/readyz?verbose")
 		if err != nil || code != http.StatusOK {
 			return fmt.Errorf("readyz: %d %s %w", code, body, err)
@@ -285,11 +286,11 @@ func TestAnswersWithHostStatusWarnWhenTheManagerIsGone(t *testing.T) {
 	bind(t, ungranted, viewer, namespace)
 
 	manager := startManager(t)
-	t.Cleanup(func() { must(t, env.renewCanary(context.WithoutCancel(t.Context()))) })
+	t.Cleanup(func() { expect.NoError(t, env.renewCanary(context.WithoutCancel(t.Context()))) })
 	lease := &coordinationv1.Lease{}
 	key := client.ObjectKey{Namespace: computev1alpha1.DefaultLeaseNamespace, Name: computev1alpha1.CanaryLeaseName}
-	eventually(t, 30*time.Second, func() error {
-		must(t, env.admin.Get(t.Context(), key, lease))
+	expect.Eventually(t, 30*time.Second, func() error {
+		expect.NoError(t, env.admin.Get(t.Context(), key, lease))
 		if *lease.Spec.HolderIdentity == "test" {
 			return fmt.Errorf("the manager has written no canary")
 		}
@@ -305,7 +306,7 @@ func TestAnswersWithHostStatusWarnWhenTheManagerIsGone(t *testing.T) {
 	killed := time.Now()
 	manager.Kill()
 	for _, path := range paths {
-		eventually(t, holds+time.Second, func() error {
+		expect.Eventually(t, holds+time.Second, func() error {
 			if a := granted.get(t, path, ""); len(a.warnings) != 1 || !strings.Contains(a.warnings[0], "host status may be out of date") {
 				return fmt.Errorf("%s is answered with the warnings %v", path, a.warnings)
 			}
@@ -321,15 +322,15 @@ func TestAnswersWithHostStatusWarnWhenTheManagerIsGone(t *testing.T) {
 	}
 }
 
-func startManager(t *testing.T) *devcluster.Process {
+func startManager(t *testing.T) *controlplane.Process {
 	t.Helper()
 	config, err := env.cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-manager", "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
-	must(t, err)
+	expect.NoError(t, err)
 	kubeconfig := filepath.Join(env.dir, "manager.kubeconfig")
-	must(t, devcluster.WriteKubeconfig(kubeconfig, config))
-	manager := devcluster.NewProcess("manager", filepath.Join(env.dir, "manager"), filepath.Join(env.dir, "manager.log"), os.Environ(),
+	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
+	manager := controlplane.NewProcess("manager", filepath.Join(env.dir, "manager"), filepath.Join(env.dir, "manager.log"), os.Environ(),
 		"--kubeconfig="+kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0", "--webhook-bind-address=0")
-	must(t, manager.Start())
+	expect.NoError(t, manager.Start())
 	t.Cleanup(manager.Stop)
 	return manager
 }

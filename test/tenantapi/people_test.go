@@ -25,7 +25,8 @@ import (
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 const (
@@ -50,7 +51,7 @@ func pathOf(namespace string, more ...string) string {
 func newNamespace(t testing.TB) string {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("tenant-%d", env.users.Add(1))}}
-	must(t, env.admin.Create(t.Context(), namespace))
+	expect.NoError(t, env.admin.Create(t.Context(), namespace))
 	return namespace.Name
 }
 
@@ -66,21 +67,21 @@ func newPerson(t testing.TB, groups ...string) *person {
 	t.Helper()
 	name := fmt.Sprintf("user-%d", env.users.Add(1))
 	config, err := env.cluster.ConfigFor(name, groups...)
-	must(t, err)
+	expect.NoError(t, err)
 	return personWith(t, name, config)
 }
 
 func administrator(t testing.TB) *person {
 	t.Helper()
 	config, err := env.cluster.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	return personWith(t, "admin", config)
 }
 
 func personWith(t testing.TB, name string, config *rest.Config) *person {
 	t.Helper()
 	c, err := rest.HTTPClientFor(config)
-	must(t, err)
+	expect.NoError(t, err)
 	return &person{name: name, config: config, http: c}
 }
 
@@ -95,7 +96,7 @@ func bind(t testing.TB, p *person, role, namespace string) (unbind func()) {
 	if namespace == "" {
 		object = &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}
 	}
-	must(t, env.admin.Create(t.Context(), object))
+	expect.NoError(t, env.admin.Create(t.Context(), object))
 	var once sync.Once
 	unbind = func() {
 		once.Do(func() {
@@ -108,7 +109,7 @@ func bind(t testing.TB, p *person, role, namespace string) (unbind func()) {
 		t.Cleanup(unbind)
 	}
 	subresource := map[string]string{viewer: "", statusViewer: "status", unknownViewer: "unknownstatus"}[role]
-	eventually(t, 10*time.Second, func() error { return p.may(t, namespace, subresource, true) })
+	expect.Eventually(t, 10*time.Second, func() error { return p.may(t, namespace, subresource, true) })
 	return unbind
 }
 
@@ -148,14 +149,14 @@ func putServer(t testing.TB, namespace, name, host string, change ...func(*compu
 		c(s)
 	}
 	status := s.Status
-	must(t, env.admin.Create(t.Context(), s))
+	expect.NoError(t, env.admin.Create(t.Context(), s))
 	s.Status = status
 	if s.Status.State == "" {
 		s.Status.State = "ACTIVE"
 	}
 	s.Status.PowerState = "RUNNING"
 	s.Status.Networks = []computev1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}}
-	must(t, env.admin.Status().Update(t.Context(), s))
+	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
 	return s
 }
 
@@ -189,9 +190,9 @@ func setHostFields(s *computev1alpha1.Server, status computev1alpha1.HostStatus)
 // update changes a server's status.
 func update(t testing.TB, s *computev1alpha1.Server, change func(*computev1alpha1.Server)) {
 	t.Helper()
-	must(t, env.admin.Get(t.Context(), client.ObjectKeyFromObject(s), s))
+	expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKeyFromObject(s), s))
 	change(s)
-	must(t, env.admin.Status().Update(t.Context(), s))
+	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
 }
 
 // answer is what the API server said.
@@ -205,7 +206,7 @@ type answer struct {
 func (p *person) get(t testing.TB, path, accept string) answer {
 	t.Helper()
 	a, err := p.try(t.Context(), path, accept)
-	must(t, err)
+	expect.NoError(t, err)
 	return a
 }
 
@@ -234,7 +235,7 @@ func decode[T any](t testing.TB, a answer) *T {
 	if a.code != http.StatusOK {
 		t.Fatalf("the answer is %d: %s", a.code, a.body)
 	}
-	must(t, json.Unmarshal(a.body, out))
+	expect.NoError(t, json.Unmarshal(a.body, out))
 	return out
 }
 
@@ -257,7 +258,7 @@ type event struct {
 func (e event) server(t testing.TB) *v1alpha1.Server {
 	t.Helper()
 	s := &v1alpha1.Server{}
-	must(t, json.Unmarshal(e.Object, s))
+	expect.NoError(t, json.Unmarshal(e.Object, s))
 	return s
 }
 
@@ -271,14 +272,14 @@ type stream struct {
 func (p *person) watch(t testing.TB, namespace, query, accept string) *stream {
 	t.Helper()
 	s, err := p.tryWatch(t, namespace, query, accept)
-	must(t, err)
+	expect.NoError(t, err)
 	return s
 }
 
 func (p *person) tryWatch(t testing.TB, namespace, query, accept string) (*stream, error) {
 	ctx, cancel := context.WithCancel(t.Context())
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, env.cluster.URL+pathOf(namespace)+"?watch=true&"+query, nil)
-	must(t, err)
+	expect.NoError(t, err)
 	if accept == "" {
 		accept = "application/json"
 	}
@@ -338,7 +339,7 @@ func (s *stream) silentUntil(t testing.TB, limit time.Duration, last func(event)
 func (p *person) kubectl(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	path := filepath.Join(env.dir, p.name+".kubeconfig")
-	must(t, devcluster.WriteKubeconfig(path, p.config))
+	expect.NoError(t, controlplane.WriteKubeconfig(path, p.config))
 	cmd := env.kubectl(t.Context(), args...)
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+path, "HOME="+env.dir)
 	out, err := cmd.CombinedOutput()
@@ -352,27 +353,4 @@ func (p *person) mustKubectl(t testing.TB, args ...string) string {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// eventually repeats check until it is content.
-func eventually(t testing.TB, limit time.Duration, check func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %v", limit, err)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

@@ -22,7 +22,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devfleet"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
 // latencies are how long the requests of a victim took.
@@ -80,7 +81,7 @@ func TestNoRequestOfOneCallerStallsAnother(t *testing.T) {
 	victim, attacker := newPerson(t), newPerson(t)
 	bind(t, victim, viewer, home)
 	bind(t, attacker, viewer, other)
-	eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, 30*time.Second, func() error {
 		if n := len(attacker.list(t, other, "resourceVersion=0").Items); n < servers {
 			return fmt.Errorf("the view has %d servers", n)
 		}
@@ -174,7 +175,7 @@ func TestNoRequestOfOneCallerStallsAnother(t *testing.T) {
 				t.Errorf("the attacker was answered %v after %s", answers, slowest)
 			}
 			a, err := attacker.try(t.Context(), pathOf(other, "web-1"), "")
-			must(t, err)
+			expect.NoError(t, err)
 			if a.code != http.StatusOK {
 				t.Errorf("afterwards the attacker is answered %d: %s", a.code, a.body)
 			}
@@ -204,7 +205,7 @@ func TestWrongParametersAreAnsweredAsTheCustomResourceAnswersThem(t *testing.T) 
 	}
 	logFile := filepath.Join(env.dir, "tenant-apiserver-0.log")
 	before, err := os.ReadFile(logFile)
-	must(t, err)
+	expect.NoError(t, err)
 	numbers := []string{"abc", "-1", "0", "00", "1", "1.5", "0x10", "99999999", "99999999999999999999999", "", "%20", "%00", "1;2", "a,b"}
 	queries := []string{"", "nonsense=1", "pretty=maybe", "export=true", "dryRun=All", "fieldManager=x", "resourceVersion=1&resourceVersion=abc"}
 	for _, n := range numbers {
@@ -275,7 +276,7 @@ func TestWrongParametersAreAnsweredAsTheCustomResourceAnswersThem(t *testing.T) 
 	asking.Wait()
 	t.Logf("%d requests", len(paths))
 	after, err := os.ReadFile(logFile)
-	must(t, err)
+	expect.NoError(t, err)
 	for line := range strings.Lines(string(after[len(before):])) {
 		if strings.HasPrefix(line, "E") {
 			t.Errorf("the log says: %s", line)
@@ -284,18 +285,18 @@ func TestWrongParametersAreAnsweredAsTheCustomResourceAnswersThem(t *testing.T) 
 }
 
 func TestReviewsOfTheTenantAPIHaveAPriorityLevelOfTheirOwn(t *testing.T) {
-	config, err := env.cluster.ConfigFor(devfleet.TenantAPIUser, devfleet.TenantAPIGroups...)
-	must(t, err)
-	server := personWith(t, devfleet.TenantAPIUser, config)
+	config, err := env.cluster.ConfigFor(fleet.TenantAPIUser, fleet.TenantAPIGroups...)
+	expect.NoError(t, err)
+	server := personWith(t, fleet.TenantAPIUser, config)
 	review := `{"apiVersion":"authorization.k8s.io/v1","kind":"SubjectAccessReview","spec":{"user":"ann","resourceAttributes":{"verb":"get","group":"tenant.hoststatus.dev","resource":"servers","namespace":"default"}}}`
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, env.cluster.URL+"/apis/authorization.k8s.io/v1/subjectaccessreviews", strings.NewReader(review))
-	must(t, err)
+	expect.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
 	response, err := server.http.Do(request)
-	must(t, err)
-	must(t, response.Body.Close())
+	expect.NoError(t, err)
+	expect.NoError(t, response.Body.Close())
 	out, err := env.kubectl(t.Context(), "get", "prioritylevelconfigurations", "hoststatus-reviews", "-o", "jsonpath={.metadata.uid}").Output()
-	must(t, err)
+	expect.NoError(t, err)
 	if got := response.Header.Get("X-Kubernetes-PF-PriorityLevel-UID"); response.StatusCode != http.StatusCreated || got == "" || got != string(out) {
 		t.Errorf("a review is answered %d, at the level %s, not at %s", response.StatusCode, got, out)
 	}

@@ -29,7 +29,8 @@ import (
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/devcluster"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 func TestAGrantAndItsRevocationReachARunningWatchWithin10Seconds(t *testing.T) {
@@ -65,14 +66,14 @@ func TestAGrantAndItsRevocationReachARunningWatchWithin10Seconds(t *testing.T) {
 func statusOf(t testing.TB, e event) *metav1.Status {
 	t.Helper()
 	s := &metav1.Status{}
-	must(t, json.Unmarshal(e.Object, s))
+	expect.NoError(t, json.Unmarshal(e.Object, s))
 	return s
 }
 
 func checkColumns(t *testing.T, e event, want bool) {
 	t.Helper()
 	table := &metav1.Table{}
-	must(t, json.Unmarshal(e.Object, table))
+	expect.NoError(t, json.Unmarshal(e.Object, table))
 	got := false
 	for _, c := range table.ColumnDefinitions {
 		got = got || c.Name == "Host Status"
@@ -88,12 +89,12 @@ func TestKubectlGetWatchShowsTheColumnWhenItIsGranted(t *testing.T) {
 	p := newPerson(t)
 	bind(t, p, viewer, namespace)
 	path := filepath.Join(env.dir, p.name+".kubeconfig")
-	must(t, devcluster.WriteKubeconfig(path, p.config))
+	expect.NoError(t, controlplane.WriteKubeconfig(path, p.config))
 	cmd := env.kubectl(t.Context(), "get", "servers", "-n", namespace, "-w")
 	cmd.Env = append(os.Environ(), "KUBECONFIG="+path, "HOME="+env.dir)
 	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	expect.NoError(t, err)
+	expect.NoError(t, cmd.Start())
 	lines := make(chan string, 100)
 	go func() {
 		defer close(lines)
@@ -101,7 +102,7 @@ func TestKubectlGetWatchShowsTheColumnWhenItIsGranted(t *testing.T) {
 			lines <- scanner.Text()
 		}
 	}()
-	expect := func(what string, good func(string) bool) {
+	check := func(what string, good func(string) bool) {
 		t.Helper()
 		for {
 			select {
@@ -117,15 +118,15 @@ func TestKubectlGetWatchShowsTheColumnWhenItIsGranted(t *testing.T) {
 			}
 		}
 	}
-	expect("the server", func(l string) bool { return strings.HasPrefix(l, "web") && !strings.Contains(l, "DOWN") })
+	check("the server", func(l string) bool { return strings.HasPrefix(l, "web") && !strings.Contains(l, "DOWN") })
 	unbind := bind(t, p, statusViewer, namespace)
-	expect("the column", func(l string) bool { return strings.Contains(l, "HOST STATUS") })
-	expect("the host status", func(l string) bool { return strings.HasPrefix(l, "web") && strings.Contains(l, "DOWN") })
+	check("the column", func(l string) bool { return strings.Contains(l, "HOST STATUS") })
+	check("the host status", func(l string) bool { return strings.HasPrefix(l, "web") && strings.Contains(l, "DOWN") })
 	unbind()
-	expect("a table without the column", func(l string) bool {
+	check("a table without the column", func(l string) bool {
 		return strings.HasPrefix(l, "NAME") && !strings.Contains(l, "HOST STATUS")
 	})
-	must(t, cmd.Process.Kill())
+	expect.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 }
 
@@ -141,11 +142,11 @@ func TestAGrantByNameBehavesAsInKubernetes(t *testing.T) {
 			role := &rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace}, Rules: []rbacv1.PolicyRule{{
 				APIGroups: []string{v1alpha1.SchemeGroupVersion.Group}, Resources: []string{subresource}, ResourceNames: []string{"mine"}, Verbs: []string{"get"},
 			}}}
-			must(t, env.admin.Create(t.Context(), role))
-			must(t, env.admin.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace},
+			expect.NoError(t, env.admin.Create(t.Context(), role))
+			expect.NoError(t, env.admin.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace},
 				RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: p.name},
 				Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: p.name}}}))
-			eventually(t, limit, func() error {
+			expect.Eventually(t, limit, func() error {
 				if got := p.server(t, namespace, "mine").Status.HostStatus != nil; got != want {
 					return fmt.Errorf("a get of the server shows host status: %t", got)
 				}
@@ -186,7 +187,7 @@ func TestAThousandNamespacesWithAGrantInHalfOfThem(t *testing.T) {
 			namespace := newNamespace(t)
 			putServer(t, namespace, "web", "host", withHostStatus(computev1alpha1.HostStatusUp))
 			if i%2 == 0 {
-				must(t, env.admin.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace},
+				expect.NoError(t, env.admin.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Name: p.name, Namespace: namespace},
 					RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: statusViewer},
 					Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "Group", Name: group}}}))
 			}
@@ -213,9 +214,9 @@ func TestAThousandNamespacesWithAGrantInHalfOfThem(t *testing.T) {
 		}
 		return nil
 	}
-	eventually(t, limit, func() error { return check(p) }) // kube-apiserver learns of role bindings by a watch.
+	expect.Eventually(t, limit, func() error { return check(p) }) // kube-apiserver learns of role bindings by a watch.
 	begin := time.Now()
-	must(t, check(fresh))
+	expect.NoError(t, check(fresh))
 	t.Logf("a list that asks for %d grants anew took %s", namespaces, time.Since(begin))
 	if took := time.Since(begin); took > 4*time.Second {
 		t.Errorf("a list that asks for %d grants took %s: a client-side limit of 200/s would take 7 s", namespaces, took)
@@ -232,7 +233,7 @@ func TestAnInformerFollowsThroughRestartsAndBrokenConnections(t *testing.T) {
 			bind(t, p, viewer, namespace)
 			bind(t, p, statusViewer, namespace)
 			c, err := dynamic.NewForConfig(p.config)
-			must(t, err)
+			expect.NoError(t, err)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(c, 0, namespace, nil)
@@ -253,22 +254,22 @@ func TestAnInformerFollowsThroughRestartsAndBrokenConnections(t *testing.T) {
 					return nil
 				}
 			}
-			eventually(t, limit, has("UP"))
+			expect.Eventually(t, limit, has("UP"))
 			set := func(status computev1alpha1.HostStatus) {
 				update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, status) })
 			}
 			set(computev1alpha1.HostStatusDown)
-			eventually(t, limit, has("DOWN"))
+			expect.Eventually(t, limit, has("DOWN"))
 			env.balancer.drop()
 			set(computev1alpha1.HostStatusMaintenance)
 			// A client-go reflector waits for up to 30 s between attempts.
-			eventually(t, 2*time.Minute, has("MAINTENANCE"))
+			expect.Eventually(t, 2*time.Minute, has("MAINTENANCE"))
 			// A new process has no history, so the informer's place is gone: 410.
 			restart(t, env.replicas[0])
 			set(computev1alpha1.HostStatusUnknown)
-			eventually(t, 2*time.Minute, has("UNKNOWN"))
-			must(t, env.admin.Delete(t.Context(), s))
-			eventually(t, limit, func() error {
+			expect.Eventually(t, 2*time.Minute, has("UNKNOWN"))
+			expect.NoError(t, env.admin.Delete(t.Context(), s))
+			expect.Eventually(t, limit, func() error {
 				if n := len(informer.GetStore().ListKeys()); n != 0 {
 					return fmt.Errorf("%d servers in the store", n)
 				}
@@ -332,7 +333,7 @@ func TestAChunkIsAsOldAsItsListEvenAfterARestart(t *testing.T) {
 	first := p.list(t, namespace, "limit=2")
 	before := servers[3].ResourceVersion
 	update(t, servers[3], func(s *computev1alpha1.Server) { s.Status.State = "SHUTOFF" })
-	must(t, env.admin.Delete(t.Context(), servers[2]))
+	expect.NoError(t, env.admin.Delete(t.Context(), servers[2]))
 	// A process that was not there then has none of these versions.
 	restart(t, env.replicas[0])
 	rest := p.list(t, namespace, "limit=2&continue="+first.Continue)
@@ -346,12 +347,12 @@ func TestKubectlWaitsForAHostStatusAndSaysWhatAUserMayDo(t *testing.T) {
 	s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
 	p := newPerson(t)
 	bind(t, p, viewer, namespace)
-	must(t, p.may(t, namespace, "status", false))
-	must(t, p.may(t, namespace, "", true))
+	expect.NoError(t, p.may(t, namespace, "status", false))
+	expect.NoError(t, p.may(t, namespace, "", true))
 	bind(t, p, statusViewer, namespace)
-	must(t, p.may(t, namespace, "status", true))
+	expect.NoError(t, p.may(t, namespace, "status", true))
 	// The verdict before may hold for 2 s more.
-	eventually(t, limit, func() error {
+	expect.Eventually(t, limit, func() error {
 		if p.server(t, namespace, "web").Status.HostStatus == nil {
 			return fmt.Errorf("no host status")
 		}
@@ -366,12 +367,12 @@ func TestKubectlWaitsForAHostStatusAndSaysWhatAUserMayDo(t *testing.T) {
 		done <- err
 	}()
 	update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, computev1alpha1.HostStatusDown) })
-	must(t, <-done)
+	expect.NoError(t, <-done)
 }
 
 func TestTwoReplicasAnswerAlikeAndAWatchOnOneFollowsAListOnTheOther(t *testing.T) {
 	second, err := env.newReplica("tenant-apiserver-1")
-	must(t, err)
+	expect.NoError(t, err)
 	t.Cleanup(func() {
 		env.balancer.use(env.replicas[0])
 		second.Stop()
@@ -390,7 +391,7 @@ func TestTwoReplicasAnswerAlikeAndAWatchOnOneFollowsAListOnTheOther(t *testing.T
 	on := func(r *replica) {
 		env.balancer.use(r)
 		env.balancer.drop()
-		eventually(t, limit, func() error {
+		expect.Eventually(t, limit, func() error {
 			if a, err := p.try(t.Context(), pathOf(namespace, "web"), ""); err != nil || a.code != http.StatusOK {
 				return fmt.Errorf("%d %w", a.code, err)
 			}
@@ -440,8 +441,8 @@ func TestANamespaceWithServersCanBeDeleted(t *testing.T) {
 	namespace := newNamespace(t)
 	putServer(t, namespace, "web", "host-1")
 	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
-	must(t, env.admin.Delete(t.Context(), object))
-	eventually(t, 30*time.Second, func() error {
+	expect.NoError(t, env.admin.Delete(t.Context(), object))
+	expect.Eventually(t, 30*time.Second, func() error {
 		if err := env.admin.Get(t.Context(), client.ObjectKeyFromObject(object), object); err == nil {
 			return fmt.Errorf("the namespace is still there: %v", object.Status.Conditions)
 		}
@@ -458,13 +459,13 @@ func TestClosedWatchesKeepNoGoroutine(t *testing.T) {
 	bind(t, p, viewer, namespace)
 	bind(t, p, statusViewer, namespace)
 	admin, err := env.cluster.AdminConfig()
-	must(t, err)
+	expect.NoError(t, err)
 	goroutines := func() int {
 		code, metrics := askReplica(t, admin, "/metrics")
 		for line := range strings.Lines(metrics) {
 			if value, ok := strings.CutPrefix(line, "go_goroutines "); ok {
 				n, err := strconv.Atoi(strings.TrimSpace(value))
-				must(t, err)
+				expect.NoError(t, err)
 				return n
 			}
 		}
@@ -487,7 +488,7 @@ func TestClosedWatchesKeepNoGoroutine(t *testing.T) {
 		}
 	}
 	after := 0
-	eventually(t, 15*time.Second, func() error {
+	expect.Eventually(t, 15*time.Second, func() error {
 		if after = goroutines(); after > before+slack {
 			return fmt.Errorf("%d goroutines, before %d watches came and went %d", after, watches, before)
 		}

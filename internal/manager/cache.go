@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"net/http"
+	"unique"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// staticMapper knows the kinds that the controllers use. Without discovery the
+// process starts also while the API server is away, and is warm when it is back.
+func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion})
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
+	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	return mapper, nil
+}
+
+// stripServer keeps what the controllers read of a Server: fleets have many. What
+// many of them have in common is kept once.
+func stripServer(obj any) (any, error) {
+	s, ok := obj.(*v1alpha1.Server)
+	if !ok {
+		return obj, nil
+	}
+	s.TypeMeta = metav1.TypeMeta{}
+	s.ObjectMeta = metav1.ObjectMeta{
+		Name:              s.Name,
+		Namespace:         shared(s.Namespace),
+		ResourceVersion:   s.ResourceVersion,
+		Generation:        s.Generation,
+		CreationTimestamp: s.CreationTimestamp,
+		DeletionTimestamp: s.DeletionTimestamp,
+	}
+	s.Spec = v1alpha1.ServerSpec{Host: shared(s.Spec.Host)}
+	s.Status.State, s.Status.TaskState, s.Status.PowerState, s.Status.Networks = "", "", "", nil
+	if s.Status.HostStatus != nil {
+		*s.Status.HostStatus = shared(*s.Status.HostStatus)
+	}
+	s.Status.HostStatusReason = shared(s.Status.HostStatusReason)
+	s.Status.HostReporting = shared(s.Status.HostReporting)
+	return s, nil
+}
+
+// shared returns an equal string that all who ask for it have in common.
+func shared[T ~string](s T) T { return unique.Make(s).Value() }

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"hoststatus.dev/hoststatus/internal/heartbeat"
+)
+
+// addProbes makes the process ready once it knows what there is, and alive
+// while the monitor's loop turns. Neither depends on the API server being there:
+// a restart would not bring it back.
+func addProbes(mgr ctrl.Manager, monitor *heartbeat.Monitor) error {
+	err := mgr.AddHealthzCheck("heartbeat-loop", func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), livenessTimeout)
+		defer cancel()
+		return monitor.Alive(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("adding the liveness probe: %w", err)
+	}
+	err = mgr.AddReadyzCheck("heartbeats", func(*http.Request) error {
+		if !monitor.Synced() {
+			return errors.New("the Leases have not been listed yet")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("adding the readiness probe: %w", err)
+	}
+	err = mgr.AddReadyzCheck("caches", func(r *http.Request) error {
+		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
+		defer cancel()
+		if !mgr.GetCache().WaitForCacheSync(ctx) {
+			return errors.New("ComputeServices and Servers have not been listed yet")
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("adding the readiness probe: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,463 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package controlplane starts and stops a local control plane: a real etcd,
+// kube-apiserver and kube-controller-manager on loopback. `make run`, the
+// integration tests and the benchmarks all use it.
+package controlplane
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+)
+
+const (
+	startTimeout = 2 * time.Minute
+	// controllers are those without which a cluster does not behave like one: no
+	// namespace would end, no role would aggregate, no owner would take its own
+	// with it.
+	controllers = "namespace-controller,clusterrole-aggregation-controller,garbage-collector-controller,resourcequota-controller,serviceaccount-controller"
+	// podControllers make pods.
+	podControllers = ",deployment-controller,replicaset-controller"
+)
+
+// Options say how to start a Cluster. The zero value is good for tests.
+type Options struct {
+	// Dir holds data, certificates and logs. Empty means a temporary folder that
+	// Stop removes.
+	Dir string
+	// Log takes progress, for a person. Nil means nowhere.
+	Log io.Writer
+	// Fsync lets etcd wait for the disk on each write, as in production. Without
+	// it a power failure could lose data, which no test here looks at.
+	Fsync bool
+	// Newest runs the newest Kubernetes that hoststatus is claimed to work with, by its
+	// kube-apiserver, rather than the oldest.
+	Newest bool
+	// Pods lets controllers make pods of Deployments, and kube-scheduler place them on
+	// Nodes. Nothing runs them.
+	Pods bool
+	// APIServerArgs are added to kube-apiserver's own.
+	APIServerArgs []string
+}
+
+// Cluster is a running control plane.
+type Cluster struct {
+	// Dir holds data, certificates and logs.
+	Dir string
+	// URL of the API server.
+	URL string
+
+	Etcd, APIServer, ControllerManager *Process
+	// Scheduler is nil unless Options.Pods asked for it.
+	Scheduler *Process
+
+	binaries  *Binaries
+	temporary bool
+	clientCA  *authority
+	serverCA  *authority
+	// etcdURL is where etcd serves whoever has etcdClient, which is this user alone.
+	etcdURL    string
+	etcdClient *tls.Config
+}
+
+// Start starts a control plane and waits until it is ready.
+func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
+	log := options.Log
+	if log == nil {
+		log = io.Discard
+	}
+	c := &Cluster{Dir: options.Dir}
+	if c.binaries, err = EnsureBinaries(ctx, log); err != nil {
+		return nil, err
+	}
+	if options.Newest {
+		if c.binaries, err = c.binaries.withNewest(ctx, log); err != nil {
+			return nil, err
+		}
+	}
+	if options.Pods {
+		if err := c.binaries.withScheduler(ctx, log); err != nil {
+			return nil, err
+		}
+	}
+	if c.Dir == "" {
+		if c.Dir, err = os.MkdirTemp("", "hoststatus-controlplane-"); err != nil {
+			return nil, fmt.Errorf("making a temporary folder: %w", err)
+		}
+		c.temporary = true
+	}
+	defer func() {
+		if err != nil {
+			c.Stop()
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if err := c.writePKI(); err != nil {
+		return nil, err
+	}
+	if err := c.startEtcd(ctx, options.Fsync); err != nil {
+		return nil, err
+	}
+	if err := c.startAPIServer(ctx, options.APIServerArgs); err != nil {
+		return nil, err
+	}
+	if err := c.startControllerManager(ctx, options.Pods); err != nil {
+		return nil, err
+	}
+	if options.Pods {
+		if err := c.startScheduler(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Stop ends every process of the control plane.
+func (c *Cluster) Stop() {
+	for _, p := range []*Process{c.Scheduler, c.ControllerManager, c.APIServer, c.Etcd} {
+		if p != nil {
+			p.Stop()
+		}
+	}
+	if c.temporary {
+		_ = os.RemoveAll(c.Dir)
+	}
+}
+
+// Kubectl returns the path of kubectl.
+func (c *Cluster) Kubectl() string { return c.binaries.Path(binKubectl) }
+
+// AdminConfig returns a client configuration that may do everything.
+func (c *Cluster) AdminConfig() (*rest.Config, error) {
+	return c.ConfigFor("hoststatus-admin", "system:masters")
+}
+
+// ConfigFor returns a client configuration for a user in groups, by a client
+// certificate. It has no client-side limit of requests.
+func (c *Cluster) ConfigFor(user string, groups ...string) (*rest.Config, error) {
+	pair, err := c.clientCA.client(user, groups...)
+	if err != nil {
+		return nil, err
+	}
+	return &rest.Config{
+		Host:            c.URL,
+		TLSClientConfig: rest.TLSClientConfig{CAData: c.serverCA.pem, CertData: pair.cert, KeyData: pair.key},
+		QPS:             -1,
+	}, nil
+}
+
+// WriteKubeconfig writes a client configuration of ConfigFor to path.
+func WriteKubeconfig(path string, config *rest.Config) error {
+	const name = "hoststatus-dev"
+	kubeconfig := clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{name: {Server: config.Host, CertificateAuthorityData: config.CAData}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{name: {ClientCertificateData: config.CertData, ClientKeyData: config.KeyData, Token: config.BearerToken}},
+		Contexts:       map[string]*clientcmdapi.Context{name: {Cluster: name, AuthInfo: name}},
+		CurrentContext: name,
+	}
+	if err := clientcmd.WriteToFile(kubeconfig, path); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}
+
+func (c *Cluster) path(name string) string { return filepath.Join(c.Dir, name) }
+
+func (c *Cluster) process(name string, args ...string) *Process {
+	return NewProcess(name, c.binaries.Path(name), c.path(name+".log"), os.Environ(), args...)
+}
+
+// writePKI makes all certificates, among them those of the front proxy, by which
+// an aggregated API server knows that a request comes through kube-apiserver.
+func (c *Cluster) writePKI() (err error) {
+	if err := PrivateFolder(c.Dir); err != nil {
+		return fmt.Errorf("making the cluster's folder: %w", err)
+	}
+	if c.serverCA, err = newAuthority("hoststatus-dev-server-ca"); err != nil {
+		return err
+	}
+	if c.clientCA, err = newAuthority("hoststatus-dev-client-ca"); err != nil {
+		return err
+	}
+	frontProxyCA, err := newAuthority("hoststatus-dev-front-proxy-ca")
+	if err != nil {
+		return err
+	}
+	for name, ca := range map[string]*authority{"server-ca": c.serverCA, "client-ca": c.clientCA, "front-proxy-ca": frontProxyCA} {
+		if err := os.WriteFile(c.path(name+".crt"), ca.pem, 0o644); err != nil {
+			return fmt.Errorf("writing a certificate: %w", err)
+		}
+	}
+	serving, err := c.serverCA.server("kubernetes", "kubernetes.default", "kubernetes.default.svc")
+	if err != nil {
+		return err
+	}
+	if err := serving.write(c.Dir, "apiserver"); err != nil {
+		return err
+	}
+	frontProxy, err := frontProxyCA.client("front-proxy-client")
+	if err != nil {
+		return err
+	}
+	if err := frontProxy.write(c.Dir, "front-proxy-client"); err != nil {
+		return err
+	}
+	if err := c.writeEtcdPKI(); err != nil {
+		return err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return fmt.Errorf("making the key for service accounts: %w", err)
+	}
+	encoded, err := encodeKey(key)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.path("service-accounts.key"), encoded, 0o600); err != nil {
+		return fmt.Errorf("writing the key for service accounts: %w", err)
+	}
+	return nil
+}
+
+// writeEtcdPKI makes the certificates without which nobody reads or writes etcd, which
+// has every Secret of the cluster and listens where every user of this machine may call.
+func (c *Cluster) writeEtcdPKI() error {
+	ca, err := newAuthority("hoststatus-dev-etcd-ca")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.path("etcd-ca.crt"), ca.pem, 0o644); err != nil {
+		return fmt.Errorf("writing a certificate: %w", err)
+	}
+	// etcd calls itself, with the certificate that it serves with.
+	serving, err := ca.peer("etcd")
+	if err != nil {
+		return err
+	}
+	if err := serving.write(c.Dir, "etcd"); err != nil {
+		return err
+	}
+	client, err := ca.client("kube-apiserver")
+	if err != nil {
+		return err
+	}
+	if err := client.write(c.Dir, "apiserver-etcd-client"); err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(client.cert, client.key)
+	if err != nil {
+		return fmt.Errorf("reading the client certificate for etcd: %w", err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	c.etcdClient = &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: pool, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+func (c *Cluster) startEtcd(ctx context.Context, fsync bool) error {
+	ports, err := FreePorts(2)
+	if err != nil {
+		return err
+	}
+	client, peer := "https://127.0.0.1:"+ports[0], "https://127.0.0.1:"+ports[1]
+	args := []string{
+		"--data-dir=" + c.path("etcd"),
+		"--listen-client-urls=" + client, "--advertise-client-urls=" + client,
+		"--listen-peer-urls=" + peer, "--initial-advertise-peer-urls=" + peer,
+		"--initial-cluster=default=" + peer,
+		"--client-cert-auth", "--trusted-ca-file=" + c.path("etcd-ca.crt"),
+		"--cert-file=" + c.path("etcd.crt"), "--key-file=" + c.path("etcd.key"),
+		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + c.path("etcd-ca.crt"),
+		"--peer-cert-file=" + c.path("etcd.crt"), "--peer-key-file=" + c.path("etcd.key"),
+		"--log-level=warn",
+	}
+	if !fsync {
+		args = append(args, "--unsafe-no-fsync")
+	}
+	c.Etcd = c.process(binEtcd, args...)
+	if err := c.Etcd.Start(); err != nil {
+		return err
+	}
+	c.etcdURL = client
+	transport := &http.Transport{TLSClientConfig: c.etcdClient}
+	defer transport.CloseIdleConnections()
+	return c.Etcd.wait(ctx, func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, client+"/health", nil)
+		if err != nil {
+			return err
+		}
+		response, err := (&http.Client{Transport: transport}).Do(request)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("health: %s", response.Status)
+		}
+		return nil
+	})
+}
+
+func (c *Cluster) startAPIServer(ctx context.Context, extra []string) error {
+	ports, err := FreePorts(1)
+	if err != nil {
+		return err
+	}
+	args := append([]string{
+		"--etcd-servers=" + c.etcdURL, "--etcd-cafile=" + c.path("etcd-ca.crt"),
+		"--etcd-certfile=" + c.path("apiserver-etcd-client.crt"), "--etcd-keyfile=" + c.path("apiserver-etcd-client.key"),
+		"--bind-address=127.0.0.1", "--secure-port=" + ports[0], "--advertise-address=127.0.0.1",
+		"--endpoint-reconciler-type=none",
+		// Of loopback: a Service that nobody serves refuses at once, and no request
+		// for one leaves this machine.
+		"--service-cluster-ip-range=127.96.0.0/16",
+		"--authorization-mode=RBAC",
+		"--tls-cert-file=" + c.path("apiserver.crt"), "--tls-private-key-file=" + c.path("apiserver.key"),
+		"--client-ca-file=" + c.path("client-ca.crt"),
+		"--service-account-issuer=https://kubernetes.default.svc",
+		"--service-account-signing-key-file=" + c.path("service-accounts.key"),
+		"--service-account-key-file=" + c.path("service-accounts.key"),
+		"--requestheader-client-ca-file=" + c.path("front-proxy-ca.crt"),
+		"--requestheader-allowed-names=front-proxy-client",
+		"--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group",
+		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + c.path("front-proxy-client.crt"),
+		"--proxy-client-key-file=" + c.path("front-proxy-client.key"),
+	}, extra...)
+	c.APIServer = c.process(binAPIServer, args...)
+	c.URL = "https://127.0.0.1:" + ports[0]
+	if err := c.APIServer.Start(); err != nil {
+		return err
+	}
+	return c.WaitReady(ctx)
+}
+
+// WaitReady waits until the API server is ready to serve, for example after it
+// was started again.
+func (c *Cluster) WaitReady(ctx context.Context) error {
+	config, err := c.AdminConfig()
+	if err != nil {
+		return err
+	}
+	config.Timeout = 5 * time.Second
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return fmt.Errorf("making a client: %w", err)
+	}
+	return c.APIServer.wait(ctx, func(ctx context.Context) error {
+		return client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+	})
+}
+
+func (c *Cluster) startControllerManager(ctx context.Context, pods bool) error {
+	// With the rights that it has in a cluster, and a service account for each controller.
+	config, err := c.ConfigFor("system:kube-controller-manager")
+	if err != nil {
+		return err
+	}
+	kubeconfig := c.path("controller-manager.kubeconfig")
+	if err := WriteKubeconfig(kubeconfig, config); err != nil {
+		return err
+	}
+	ports, err := FreePorts(1)
+	if err != nil {
+		return err
+	}
+	which := controllers
+	if pods {
+		which += podControllers
+	}
+	c.ControllerManager = c.process(binControllerManager,
+		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
+		"--bind-address=127.0.0.1", "--secure-port="+ports[0], "--cert-dir="+c.path("controller-manager"),
+		"--leader-elect=false", "--use-service-account-credentials",
+		"--controllers="+which,
+		"--service-account-private-key-file="+c.path("service-accounts.key"),
+		"--root-ca-file="+c.path("server-ca.crt"),
+	)
+	if err := c.ControllerManager.Start(); err != nil {
+		return err
+	}
+	return c.ControllerManager.wait(ctx, listens(ports[0]))
+}
+
+func (c *Cluster) startScheduler(ctx context.Context) error {
+	config, err := c.ConfigFor("system:kube-scheduler", "system:masters")
+	if err != nil {
+		return err
+	}
+	kubeconfig := c.path("scheduler.kubeconfig")
+	if err := WriteKubeconfig(kubeconfig, config); err != nil {
+		return err
+	}
+	ports, err := FreePorts(1)
+	if err != nil {
+		return err
+	}
+	c.Scheduler = c.process(binScheduler,
+		"--kubeconfig="+kubeconfig, "--authentication-kubeconfig="+kubeconfig, "--authorization-kubeconfig="+kubeconfig,
+		"--bind-address=127.0.0.1", "--secure-port="+ports[0], "--cert-dir="+c.path("scheduler"),
+		"--leader-elect=false",
+	)
+	if err := c.Scheduler.Start(); err != nil {
+		return err
+	}
+	return c.Scheduler.wait(ctx, listens(ports[0]))
+}
+
+// listens checks that somebody listens on a port of loopback.
+func listens(port string) func(context.Context) error {
+	return func(context.Context) error {
+		connection, err := net.DialTimeout("tcp", net.JoinHostPort("127.0.0.1", port), time.Second)
+		if err != nil {
+			return err
+		}
+		return connection.Close()
+	}
+}
+
+// PrivateFolder makes a folder that only this user may look into, also if it is there
+// already and was not: it will hold keys, and logs with what they open.
+func PrivateFolder(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
+}
+
+// FreePorts returns n ports of loopback that nobody listens on.
+func FreePorts(n int) ([]string, error) {
+	var ports []string
+	for range n {
+		// Held until all are found, so that they differ.
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, fmt.Errorf("finding a free port: %w", err)
+		}
+		defer func() { _ = listener.Close() }()
+		_, port, err := net.SplitHostPort(listener.Addr().String())
+		if err != nil {
+			return nil, fmt.Errorf("finding a free port: %w", err)
+		}
+		ports = append(ports, port)
+	}
+	return ports, nil
+}
