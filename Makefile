@@ -52,8 +52,17 @@ chart: bin/helm ## Check the Helm chart, and render it into bin/hoststatus.yaml.
 	bin/helm template hoststatus charts/hoststatus --namespace hoststatus-system --set image.registry=registry.invalid/hoststatus >bin/hoststatus.yaml
 
 .PHONY: test
-test: ## Run the whole test suite.
-	@hack/test.sh
+test: ## Run the whole test suite, or some of it (SUITES="unit leaks").
+	@$(GO) run ./hack/suites $(SUITES)
+	@$(if $(SUITES),,$(MAKE) --no-print-directory bench-short)
+
+.PHONY: test-unit
+test-unit: ## Run the tests that need no control plane.
+	@$(GO) run ./hack/suites unit
+
+.PHONY: test-e2e
+test-e2e: ## Run all tests that need the local control plane.
+	@$(GO) run ./hack/suites end-to-end
 
 .PHONY: chaos
 chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and judge what was said.

@@ -14,7 +14,7 @@ step() { # name command...
 
 formatted() {
   local files
-  files=$(gofmt -l api cmd controllers hack internal test webhook)
+  files=$(git ls-files -co --exclude-standard '*.go' | xargs gofmt -l)
   if [ -n "$files" ]; then
     echo "not formatted; run gofmt -w on: $files"
     return 1
@@ -30,10 +30,35 @@ licensed() {
   fi
 }
 
+# Every module of the repository: this one, and those of the tools.
+modules() { git ls-files '*go.mod' | xargs -n 1 dirname; }
+
 tidy() {
   local module
-  for module in . hack/controlplane-newest hack/tools hack/vulndb hack/packaging hack/controlplane hack/lua hack/plot hack/prometheus-operator hack/dashboard; do
+  for module in $(modules); do
     (cd "$module" && go mod tidy -diff) || { echo "run go mod tidy in $module"; return 1; }
+  done
+}
+
+# Modules without packages of their own pin what is built from others.
+with_packages() {
+  local module
+  for module in $(modules); do
+    if (cd "$module" && [ -n "$(go list ./... 2>/dev/null)" ]); then echo "$module"; fi
+  done
+}
+
+vet() {
+  local module
+  for module in $(with_packages); do
+    (cd "$module" && go vet ./...) || { echo "of the module in $module"; return 1; }
+  done
+}
+
+lint() {
+  local module
+  for module in $(with_packages); do
+    (cd "$module" && "$OLDPWD/bin/golangci-lint" run --config "$OLDPWD/.golangci.yml" ./...) || { echo "of the module in $module"; return 1; }
   done
 }
 
@@ -58,8 +83,8 @@ generated() {
 
 step "format" formatted
 step "licence headers" licensed
-step "go vet" go vet ./...
-step "lint" bin/golangci-lint run ./...
+step "go vet" vet
+step "lint" lint
 step "modules are tidy" tidy
 step "known vulnerabilities" hack/vulncheck.sh
 step "chart" bin/helm lint --strict --quiet --set image.registry=registry.invalid/hoststatus charts/hoststatus

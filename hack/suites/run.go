@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// atOnce is how many suites run at a time, of those that run beside others.
+const atOnce = 2
+
+// prepare makes what the suites need and what is slow to make: on a new machine the
+// control plane takes ten minutes.
+func prepare(ctx context.Context, chosen []suite) error {
+	if slices.ContainsFunc(chosen, func(s suite) bool { return s.controlPlane }) {
+		fmt.Println("== the local control plane")
+		if err := command(ctx, "go", "run", "./hack/ensure-controlplane").Run(); err != nil {
+			return fmt.Errorf("making the local control plane: %w", err)
+		}
+	}
+	if slices.ContainsFunc(chosen, func(s suite) bool { return s.prometheus }) {
+		fmt.Println("== Prometheus")
+		ensure := command(ctx, "hack/ensure-prometheus.sh")
+		ensure.Stdout = nil
+		folder, err := ensure.Output()
+		switch {
+		case err == nil:
+			return os.Setenv("PROMETHEUS_ASSETS", strings.TrimSpace(string(folder)))
+		case os.Getenv("CI") == "true":
+			return errors.New("without Prometheus the alerts are not tested, which CI does not accept")
+		default:
+			fmt.Println("!! SKIPPED: without Prometheus neither the alerts nor the dashboard are tested")
+		}
+	}
+	return nil
+}
+
+// command is one that ends with ctx, after a moment in which it ends what it started.
+func command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = time.Minute
+	return cmd
+}
+
+// result is what came of a suite.
+type result struct {
+	suite     suite
+	tally     tally
+	took, cpu time.Duration
+	err       error
+}
+
+// runAll runs suites in their order, those that may run beside others atOnce at a time.
+func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite) result) []result {
+	results := make([]result, len(chosen))
+	for first := 0; first < len(chosen) && ctx.Err() == nil; {
+		// Those that run beside others stand together.
+		last := first + 1
+		for chosen[first].beside && last < len(chosen) && chosen[last].beside {
+			last++
+		}
+		var running sync.WaitGroup
+		places := make(chan struct{}, atOnce)
+		for i := first; i < last; i++ {
+			places <- struct{}{}
+			running.Go(func() {
+				defer func() { <-places }()
+				results[i] = run(ctx, chosen[i])
+			})
+		}
+		running.Wait()
+		first = last
+	}
+	return results
+}
+
+// runSuite runs one, and prints its packages as `go test` does, and what fails in full.
+func runSuite(ctx context.Context, s suite) result {
+	begin := time.Now()
+	r := result{suite: s}
+	packages, err := s.list(ctx)
+	if err != nil {
+		r.err = err
+		return r
+	}
+	fmt.Printf("== %s\n", s.name)
+	args := []string{"test", "-json", "-timeout", s.timeout.String(), "-p", "2"}
+	cmd := command(ctx, "go", append(args, packages...)...)
+	cmd.Env = os.Environ()
+	if s.race {
+		if hasRaceDetector() {
+			// In GOFLAGS it is on in the binaries, too, that the tests build.
+			cmd.Env = append(cmd.Env, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -race"))
+		} else {
+			fmt.Println("   without the race detector: there is no C compiler")
+		}
+	}
+	out, in := io.Pipe()
+	cmd.Stdout = in
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.tally = read(out, os.Stdout)
+	}()
+	r.err = cmd.Run()
+	_ = in.Close()
+	<-done
+	r.took = time.Since(begin)
+	if cmd.ProcessState != nil {
+		r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	}
+	return r
+}
+
+// list returns the packages of s.
+func (s suite) list(ctx context.Context) ([]string, error) {
+	if len(s.but) == 0 {
+		return s.packages, nil
+	}
+	list := command(ctx, "go", append([]string{"list"}, s.packages...)...)
+	list.Stdout = nil
+	out, err := list.Output()
+	if err != nil {
+		return nil, fmt.Errorf("listing packages: %w", err)
+	}
+	return slices.DeleteFunc(strings.Fields(string(out)), func(p string) bool {
+		return slices.ContainsFunc(s.but, func(but string) bool { return strings.Contains(p, but) })
+	}), nil
+}
+
+// hasRaceDetector reports whether this machine can build with it: it needs a C compiler.
+var hasRaceDetector = sync.OnceValue(func() bool {
+	out, err := exec.Command("go", "env", "CGO_ENABLED", "CC").Output()
+	fields := strings.Fields(string(out))
+	if err != nil || len(fields) < 2 || fields[0] != "1" {
+		return false
+	}
+	_, err = exec.LookPath(fields[1])
+	return err == nil
+})

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func TestThePackageOfEachTestIsInASuite(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "../../test/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range strings.Fields(string(out)) {
+		path := "." + strings.TrimPrefix(p, "hoststatus.dev/hoststatus")
+		if !slices.ContainsFunc(suites, func(s suite) bool {
+			return slices.ContainsFunc(s.packages, func(pattern string) bool {
+				prefix, all := strings.CutSuffix(pattern, "/...")
+				return pattern == path || all && prefix != "." && (path == prefix || strings.HasPrefix(path, prefix+"/"))
+			})
+		}) {
+			t.Errorf("%s is in no suite", path)
+		}
+	}
+}
+
+func TestSuitesAreChosenByName(t *testing.T) {
+	for given, want := range map[string]int{"": len(suites), "unit": 1, "leaks unit": 2, endToEnd: len(suites) - 3} {
+		chosen, err := choose(strings.Fields(given))
+		if err != nil || len(chosen) != want {
+			t.Errorf("%q: %d suites, %v, want %d", given, len(chosen), err, want)
+		}
+	}
+	if _, err := choose([]string{"unti"}); err == nil || !strings.Contains(err.Error(), `"unti"`) || !strings.Contains(err.Error(), "unit") {
+		t.Errorf("a name that does not exist: %v", err)
+	}
+}
+
+func TestOnlyThoseThatDoNotLookAtTimeRunBesideAnother(t *testing.T) {
+	var mu sync.Mutex
+	running := map[string]bool{}
+	most := 0
+	results := runAll(t.Context(), suites, func(_ context.Context, s suite) result {
+		mu.Lock()
+		running[s.name] = true
+		if !s.beside && len(running) > 1 {
+			t.Errorf("%s runs beside another: %v", s.name, running)
+		}
+		most = max(most, len(running))
+		mu.Unlock()
+		runtime.Gosched()
+		mu.Lock()
+		delete(running, s.name)
+		mu.Unlock()
+		return result{suite: s}
+	})
+	if most > atOnce {
+		t.Errorf("%d ran at once", most)
+	}
+	for i, r := range results {
+		if r.suite.name != suites[i].name {
+			t.Errorf("result %d is of %q, want %q", i, r.suite.name, suites[i].name)
+		}
+	}
+}
+
+func TestWhatFailsIsPrintedAndTheRestCounted(t *testing.T) {
+	events, err := os.ReadFile("testdata/events.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	got := read(strings.NewReader(string(events)), &out)
+	if got.passed != 1 || got.failed != 1 || got.skipped != 1 || got.slow[0].name != "TestFails" {
+		t.Errorf("tally: %+v", got)
+	}
+	for _, want := range []string{"for this reason", "of a subtest", "no terminal here", "ok  \tgood", "FAIL\tbad", "a compiler's complaint"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not printed:\n%s", want, out.String())
+		}
+	}
+	if strings.Contains(out.String(), "nobody needs this") {
+		t.Errorf("what passes is printed:\n%s", out.String())
+	}
+	results := table([]result{{suite: suites[0], tally: got, took: time.Minute, err: errors.New("exit status 1")}}, time.Minute)
+	for _, want := range []string{"unit", "FAIL: exit status 1", "TestFails 2", "1 passed, 1 failed, 1 skipped\n"} {
+		if !strings.Contains(results, want) {
+			t.Errorf("%q is not in the table:\n%s", want, results)
+		}
+	}
+}
