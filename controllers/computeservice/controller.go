@@ -27,6 +27,7 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/internal/retry"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
 )
 
@@ -51,14 +52,14 @@ type Reconciler struct {
 	client    client.Client
 	monitor   Monitor
 	clock     clock.PassiveClock
-	conflicts statuspatch.Limiter
+	conflicts retry.Limiter
 	// nodeOf may be nil: see OfNodes.
 	nodeOf func(*v1alpha1.ComputeService) types.UID
 }
 
 // NewReconciler returns a Reconciler.
 func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: statuspatch.RetryLimiter()}
+	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: retry.NewLimiter()}
 }
 
 // OfNodes lets the Leases of other Nodes than nodeOf returns say nothing of a host.
@@ -84,7 +85,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 }
 
 func options() controller.Options {
-	return controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true), RateLimiter: statuspatch.RetryLimiter()}
+	return controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true), RateLimiter: retry.NewLimiter()}
 }
 
 // Reconcile writes the status of one ComputeService, if it is not right.
@@ -108,7 +109,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 		r.conflicts.Forget(request)
 		return result, nil
 	}
-	err := statuspatch.Apply(ctx, r.client, service, fieldsOf(&before), fieldsOf(&after))
+	err := statuspatch.Patch(ctx, r.client, service, fieldsOf(&before), fieldsOf(&after))
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: r.conflicts.When(request)}, nil
 	}

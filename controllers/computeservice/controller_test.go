@@ -33,7 +33,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
-	"hoststatus.dev/hoststatus/internal/statuspatch"
+	"hoststatus.dev/hoststatus/internal/retry"
 )
 
 // fakeMonitor says what it is told to say, and notes what it is told.
@@ -223,7 +223,7 @@ func TestReconcileDecidesAgainAfterAConflict(t *testing.T) {
 	w.monitor.version = func(string) string { return stale.ResourceVersion } // Both the cache and the monitor are behind.
 	result, err := w.reconciler.Reconcile(t.Context(), stale)
 	w.monitor.version = now
-	if err != nil || result.RequeueAfter != statuspatch.ConflictDelay {
+	if err != nil || result.RequeueAfter != retry.ConflictDelay {
 		t.Errorf("error %v, result %+v", err, result)
 	}
 	w.want(ptr.To(v1alpha1.HostStatusUp), 2)
@@ -238,7 +238,7 @@ func TestReconcileAndErrorsOfTheAPIServer(t *testing.T) {
 		delay  time.Duration
 		failed bool
 	}{
-		"conflict is no error and is tried again soon": {apierrors.NewConflict(resource, "host-a", errors.New("changed")), statuspatch.ConflictDelay, false},
+		"conflict is no error and is tried again soon": {apierrors.NewConflict(resource, "host-a", errors.New("changed")), retry.ConflictDelay, false},
 		"not found is no error":                        {apierrors.NewNotFound(resource, "host-a"), 0, false},
 		"another error is returned":                    {apierrors.NewInternalError(errors.New("etcd is away")), 0, true},
 	} {

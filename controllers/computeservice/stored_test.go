@@ -32,7 +32,7 @@ func TestWhatIsStoredIsWhatWasDecided(t *testing.T) {
 		before := stored.Status
 		var decided v1alpha1.ComputeServiceStatus
 		fill.Fill(&decided)
-		if err := statuspatch.Apply(t.Context(), w.Client, stored, fieldsOf(&before), fieldsOf(&decided)); err != nil {
+		if err := statuspatch.Patch(t.Context(), w.Client, stored, fieldsOf(&before), fieldsOf(&decided)); err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(decided, w.read("host-a").Status, cmpopts.EquateEmpty()); diff != "" {

@@ -30,7 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/statuspatch"
+	"hoststatus.dev/hoststatus/internal/retry"
 )
 
 // Its rights are in config/node-mirror, and not generated: who does not use the mirror
@@ -90,7 +90,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Named("nodemirror").
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
-			RateLimiter:             statuspatch.RetryLimiterUpTo(longestRetry),
+			RateLimiter:             retry.NewLimiterUpTo(longestRetry),
 			// By default the manager would end if the Nodes cannot be listed.
 			CacheSyncTimeout: math.MaxInt64,
 		}).
@@ -133,7 +133,7 @@ func (r *Reconciler) selects(node *corev1.Node) bool {
 
 // notLeading is the result where this process may have a successor, or renews its
 // Lease in a moment.
-var notLeading = reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}
+var notLeading = reconcile.Result{RequeueAfter: retry.ConflictDelay}
 
 // Reconcile brings the ComputeService of one name in line with the Node of that name.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
@@ -175,7 +175,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 func (r *Reconciler) outcome(ctx context.Context, name string, err error) (reconcile.Result, error) {
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
-		return reconcile.Result{RequeueAfter: statuspatch.ConflictDelay}, nil
+		return reconcile.Result{RequeueAfter: retry.ConflictDelay}, nil
 	case apierrors.IsInvalid(err):
 		// The API server will not have it until something changes, and that wakes us.
 		r.say(ctx, name, "The Node cannot have a ComputeService: "+err.Error())

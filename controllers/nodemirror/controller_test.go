@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/statuspatch"
+	"hoststatus.dev/hoststatus/internal/retry"
 )
 
 // nodeCache has one Node, or none.
@@ -87,7 +87,7 @@ func TestOnlyALeaderMirrors(t *testing.T) {
 					t.Fatal(err)
 				}
 				if !leads {
-					if len(c.writes) > 0 || result.RequeueAfter != statuspatch.ConflictDelay {
+					if len(c.writes) > 0 || result.RequeueAfter != retry.ConflictDelay {
 						t.Errorf("without leadership: wrote %q, comes again after %s", c.writes, result.RequeueAfter)
 					}
 				} else if diff := cmp.Diff(test.leader, c.writes); diff != "" {

@@ -22,6 +22,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/internal/retry"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
 )
 
@@ -36,12 +37,12 @@ const workers = 16
 type Reconciler struct {
 	client    client.Client
 	clock     clock.PassiveClock
-	conflicts statuspatch.Limiter
+	conflicts retry.Limiter
 }
 
 // NewReconciler returns a Reconciler. The client should read from a cache.
 func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, clock: clk, conflicts: statuspatch.RetryLimiter()}
+	return &Reconciler{client: c, clock: clk, conflicts: retry.NewLimiter()}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -61,7 +62,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 }
 
 func options() controller.Options {
-	return controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true), RateLimiter: statuspatch.RetryLimiter()}
+	return controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true), RateLimiter: retry.NewLimiter()}
 }
 
 // Reconcile writes the host fields of one Server, if they are not right.
@@ -82,7 +83,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 		r.conflicts.Forget(request)
 		return reconcile.Result{}, nil
 	}
-	err = statuspatch.Apply(ctx, r.client, server, storedFields(&before), fields)
+	err = statuspatch.Patch(ctx, r.client, server, storedFields(&before), fields)
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: r.conflicts.When(request)}, nil
 	}

@@ -27,7 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/statuspatch"
+	"hoststatus.dev/hoststatus/internal/retry"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -284,7 +284,7 @@ func TestReconcileDecidesAgainAfterAConflict(t *testing.T) {
 		t.Fatal(err)
 	}
 	result, err := w.reconciler.Reconcile(t.Context(), stale)
-	if err != nil || result.RequeueAfter != statuspatch.ConflictDelay {
+	if err != nil || result.RequeueAfter != retry.ConflictDelay {
 		t.Errorf("error %v, result %+v", err, result)
 	}
 	if got := w.read().Status; got.HostStatus != nil {
@@ -303,7 +303,7 @@ func TestReconcileAndErrorsOfTheAPIServer(t *testing.T) {
 		delay  time.Duration
 		failed bool
 	}{
-		"conflict is no error and is tried again soon": {apierrors.NewConflict(resource, "vm", errors.New("changed")), statuspatch.ConflictDelay, false},
+		"conflict is no error and is tried again soon": {apierrors.NewConflict(resource, "vm", errors.New("changed")), retry.ConflictDelay, false},
 		"not found is no error":                        {apierrors.NewNotFound(resource, "vm"), 0, false},
 		"another error is returned":                    {apierrors.NewInternalError(errors.New("etcd is away")), 0, true},
 	} {

@@ -51,7 +51,7 @@ func TestWhatIsStoredIsWhatWasDecided(t *testing.T) {
 		var other v1alpha1.ServerStatus
 		fill.Fill(&other)
 		decided := storedFields(&other)
-		if err := statuspatch.Apply(t.Context(), w.Client, w.read(), storedFields(&before.Status), decided); err != nil {
+		if err := statuspatch.Patch(t.Context(), w.Client, w.read(), storedFields(&before.Status), decided); err != nil {
 			t.Fatal(err)
 		}
 		want := other

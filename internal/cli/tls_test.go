@@ -51,7 +51,7 @@ func TestTLSOptions(t *testing.T) {
 			if len(errs) > 0 {
 				return
 			}
-			config := &tls.Config{} //nolint:gosec // what is looked at
+			config := &tls.Config{} // what is looked at
 			o.Apply(config)
 			if config.MinVersion != c.min {
 				t.Errorf("version %x, want %x", config.MinVersion, c.min)

@@ -29,7 +29,7 @@ import (
 const (
 	webhookConfiguration = "hoststatus-webhook"
 	webhookService       = "hoststatus-webhook"
-	webhookSecret        = "hoststatus-webhook-tls" //nolint:gosec // a name
+	webhookSecret        = "hoststatus-webhook-tls" // a name
 )
 
 // webhookServing is how the webhook is served: by which server, and with which
@@ -46,7 +46,7 @@ func newWebhookServing(restConfig *rest.Config, options *Options, log logr.Logge
 	if options.WebhookBindAddress == "0" {
 		return nil, nil
 	}
-	w, config := &webhookServing{}, &tls.Config{} //nolint:gosec // its oldest version is a flag
+	w, config := &webhookServing{}, &tls.Config{} // its oldest version is a flag
 	options.TLS.Apply(config)
 	var err error
 	if options.WebhookCertDir != "" {

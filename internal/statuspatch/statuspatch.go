@@ -8,41 +8,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-const (
-	// FieldOwner is the field manager under which the controllers write.
-	FieldOwner = "hoststatus-manager"
-	// ConflictDelay is how long to wait before deciding again after a Conflict, at first:
-	// the cache has to catch up with the write that came in between. If its watch brings
-	// nothing, that takes longer, and RetryLimiter says how long.
-	ConflictDelay = 20 * time.Millisecond
-)
+// FieldOwner is the field manager under which the controllers write.
+const FieldOwner = "hoststatus-manager"
 
-// Limiter is what controllers wait between tries.
-type Limiter = workqueue.TypedRateLimiter[reconcile.Request]
-
-// RetryLimiter is between tries of a write that failed. By default controller-runtime
-// waits for up to 1000 s: after an outage of some minutes, a host would keep a wrong
-// status for as long again. A second is enough to spare an API server that refuses,
-// whose priority and fairness is the limit for the rest.
-func RetryLimiter() Limiter {
-	return RetryLimiterUpTo(time.Second)
-}
-
-// RetryLimiterUpTo is one whose longest wait is longest, for writes that nobody waits
-// for.
-func RetryLimiterUpTo(longest time.Duration) Limiter {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](ConflictDelay, longest)
-}
-
-// Apply makes the fields of a status that a controller owns, which are those of T, what
+// Patch makes the fields of a status that a controller owns, which are those of T, what
 // was decided, provided that obj has not changed since stored was read from it: otherwise
 // the API server answers Conflict, and the caller decides again.
 //
@@ -51,7 +25,7 @@ func RetryLimiterUpTo(longest time.Duration) Limiter {
 // mentioned stays, at every depth, so that whatever is not decided is written as null: the
 // fields of T, which marshal to null when they are absent, and all that is in stored
 // within them.
-func Apply[T any](ctx context.Context, c client.Client, obj client.Object, stored, decided T) error {
+func Patch[T any](ctx context.Context, c client.Client, obj client.Object, stored, decided T) error {
 	status, err := merge(stored, decided)
 	if err != nil {
 		return fmt.Errorf("encoding the status of %s: %w", obj.GetName(), err)

@@ -14,7 +14,7 @@ import (
 )
 
 // certSecret holds the serving certificate that the replicas share.
-const certSecret = "hoststatus-tenant-apiserver-tls" //nolint:gosec // a name
+const certSecret = "hoststatus-tenant-apiserver-tls" // a name
 
 // ownCert is the certificate that the server makes for itself, as the generic API
 // server takes it.

@@ -238,7 +238,7 @@ func (f *feed) trim() {
 		}
 	}
 	f.start = f.history[n-1].rv
-	f.sequence += uint64(n) //nolint:gosec // n is a length
+	f.sequence += uint64(n) // n is a length
 	f.history = slices.Clone(f.history[n:])
 	f.hush(f.margin())
 }
@@ -333,7 +333,7 @@ func (f *feed) open(rv uint64) (cursor, error) {
 		return cursor{}, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", rv, f.start))
 	}
 	i := sort.Search(len(f.history), func(i int) bool { return f.history[i].rv > rv })
-	return cursor{epoch: f.epoch, next: f.sequence + uint64(i)}, nil //nolint:gosec // i is an index
+	return cursor{epoch: f.epoch, next: f.sequence + uint64(i)}, nil // i is an index
 }
 
 // read is what a watcher gets of the feed at its place.

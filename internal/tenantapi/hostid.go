@@ -23,7 +23,7 @@ func hostID(key []byte, namespace, host string) string {
 	}
 	mac := hmac.New(sha256.New, key)
 	for _, part := range []string{namespace, host} {
-		mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part)))) //nolint:gosec // both are at most 253 bytes long
+		mac.Write(binary.BigEndian.AppendUint32(nil, uint32(len(part)))) // both are at most 253 bytes long
 		mac.Write([]byte(part))
 	}
 	return hex.EncodeToString(mac.Sum(nil))

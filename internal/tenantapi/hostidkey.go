@@ -16,7 +16,7 @@ import (
 
 const (
 	// hostIDSecret holds the key of the host ids, under hostIDKeyName.
-	hostIDSecret  = "hoststatus-tenant-apiserver-hostid" //nolint:gosec // a name
+	hostIDSecret  = "hoststatus-tenant-apiserver-hostid" // a name
 	hostIDKeyName = "key"
 )
 

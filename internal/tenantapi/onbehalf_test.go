@@ -49,7 +49,7 @@ func (s *troubled) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 
 func newTroubled(code int, reason metav1.StatusReason, causes ...metav1.StatusCause) *troubled {
 	s := &troubled{answers: make(chan struct{}), code: code, status: metav1.Status{
-		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: int32(code), Reason: reason, //nolint:gosec // an HTTP code
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure, Code: int32(code), Reason: reason, // an HTTP code
 		Message: "not now", Details: &metav1.StatusDetails{RetryAfterSeconds: 1, Causes: causes},
 	}}
 	return s

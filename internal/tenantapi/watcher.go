@@ -92,9 +92,9 @@ func (w *watcher) run(ctx context.Context) {
 	w.turn.end()
 	// Watches that began together should not ask together. All ask a little early, so
 	// that a watch that keeps up never has to ask between two events.
-	recheck := w.clock.NewTicker(recheckInterval*19/20 - time.Duration(rand.Int64N(int64(recheckInterval/10)))) //nolint:gosec // no secret
+	recheck := w.clock.NewTicker(recheckInterval*19/20 - time.Duration(rand.Int64N(int64(recheckInterval/10)))) // no secret
 	defer recheck.Stop()
-	bookmark := w.clock.NewTicker(bookmarkInterval - time.Duration(rand.Int64N(int64(bookmarkInterval/10)))) //nolint:gosec // no secret
+	bookmark := w.clock.NewTicker(bookmarkInterval - time.Duration(rand.Int64N(int64(bookmarkInterval/10)))) // no secret
 	defer bookmark.Stop()
 	for {
 		r, ok := w.catchUp(ctx)

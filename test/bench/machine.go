@@ -100,7 +100,7 @@ func heapOf(pprof string) (float64, error) {
 }
 
 func fetch(url string) (string, error) {
-	response, err := http.Get(url) //nolint:noctx // the process answers or has ended
+	response, err := http.Get(url) // the process answers or has ended
 	if err != nil {
 		return "", fmt.Errorf("asking %s: %w", url, err)
 	}

@@ -134,7 +134,7 @@ func asTenant(ctx context.Context, w *world, running *sync.WaitGroup, clients in
 func webhookFlood(ctx context.Context, w *world, running *sync.WaitGroup) error {
 	c := &caller{
 		base:      "https://127.0.0.1:" + w.fleet.WebhookPort,
-		transport: withoutHTTP2(&tls.Config{InsecureSkipVerify: true}), //nolint:gosec // an attacker does not care who answers
+		transport: withoutHTTP2(&tls.Config{InsecureSkipVerify: true}), // an attacker does not care who answers
 	}
 	const path = "/protect-computeservices"
 	c.overAndOver(ctx, running, 60, func() (*http.Request, error) {

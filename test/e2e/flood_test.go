@@ -30,7 +30,7 @@ func connectToWebhook(t *testing.T, from string) (net.Conn, error) {
 	t.Helper()
 	dialer := &tls.Dialer{
 		NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}},
-		Config:    &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // an attacker does not care
+		Config:    &tls.Config{InsecureSkipVerify: true}, // an attacker does not care
 	}
 	conn, err := dialer.DialContext(t.Context(), "tcp", "127.0.0.1:"+system.WebhookPort)
 	if err == nil {
@@ -42,7 +42,7 @@ func connectToWebhook(t *testing.T, from string) (net.Conn, error) {
 // postToWebhook posts a body to the fleet's webhook, and returns how it is answered.
 func postToWebhook(t *testing.T, contentType string, body []byte) string {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // an attacker does not care
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // an attacker does not care
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://127.0.0.1:"+system.WebhookPort+"/warn-computeservices", bytes.NewReader(body))
 	expect.NoError(t, err)

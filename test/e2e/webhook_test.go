@@ -33,7 +33,7 @@ import (
 
 const (
 	webhookName   = "hoststatus-webhook"
-	webhookSecret = "hoststatus-webhook-tls" //nolint:gosec // a name
+	webhookSecret = "hoststatus-webhook-tls" // a name
 )
 
 // person is a client that notes what it is warned of.
@@ -425,7 +425,7 @@ func TestACertificateThatIsSpoiledIsMadeAnew(t *testing.T) {
 	webhookAnswers(t)
 	secrets := kube.CoreV1().Secrets("hoststatus-system")
 	serial := func() string {
-		connection, err := tls.Dial("tcp", "127.0.0.1:"+system.WebhookPort, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // to look at it
+		connection, err := tls.Dial("tcp", "127.0.0.1:"+system.WebhookPort, &tls.Config{InsecureSkipVerify: true}) // to look at it
 		expect.NoError(t, err)
 		defer func() { _ = connection.Close() }()
 		return connection.ConnectionState().PeerCertificates[0].SerialNumber.String()
@@ -546,7 +546,7 @@ func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
 	expect.NoError(t, p.Start())
 	t.Cleanup(p.Stop)
 	name := func() string {
-		connection, err := tls.Dial("tcp", "127.0.0.1:"+ports[1], &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // to look at it
+		connection, err := tls.Dial("tcp", "127.0.0.1:"+ports[1], &tls.Config{InsecureSkipVerify: true}) // to look at it
 		if err != nil {
 			return err.Error()
 		}

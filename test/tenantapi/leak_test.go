@@ -257,7 +257,7 @@ func TestAWatchOfOneNamespaceTellsNothingOfAnother(t *testing.T) {
 // askReplica asks a replica itself, past kube-apiserver; config nil is nobody.
 func askReplica(t *testing.T, config *rest.Config, path string) (int, string) {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // loopback, in a test
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // loopback, in a test
 	if config != nil {
 		pair, err := tls.X509KeyPair(config.CertData, config.KeyData)
 		expect.NoError(t, err)
@@ -366,7 +366,7 @@ func restart(t testing.TB, r *replica) {
 
 func waitReady(t testing.TB, r *replica) {
 	t.Helper()
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // loopback, in a test
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // loopback, in a test
 	defer transport.CloseIdleConnections()
 	expect.Eventually(t, 30*time.Second, func() error {
 		response, err := (&http.Client{Transport: transport, Timeout: time.Second}).Get("https://" + r.address + "/readyz")

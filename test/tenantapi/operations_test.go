@@ -241,8 +241,8 @@ func TestAServerIsNotReadyBeforeItKnowsTheFrontProxy(t *testing.T) {
 	expect.NoError(t, err)
 	pair, err := tls.X509KeyPair(admin.CertData, admin.KeyData)
 	expect.NoError(t, err)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}                                   //nolint:gosec // loopback, in a test
-	with := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}} //nolint:gosec // loopback, in a test
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}                                   // loopback, in a test
+	with := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}} // loopback, in a test
 	defer transport.CloseIdleConnections()
 	defer with.CloseIdleConnections()
 	probe := func(rt http.RoundTripper, path string) (int, string, error) {
