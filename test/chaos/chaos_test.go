@@ -245,14 +245,14 @@ func (w *world) judgeServers(changes []change, sight judge.Sight, rate float64, 
 		for _, key := range w.seen.byHost[c.host.name] {
 			server := judge.Host{Statuses: w.seen.servers[key].statuses}
 			if value := server.At(due); value != c.status.Value {
-				followed := "never so in this record"
+				followed, at := "never so in this record", time.Time{}
 				for _, s := range server.Statuses {
 					if s.At.After(due) && s.Value == c.status.Value {
-						followed = fmt.Sprintf("so after %v", s.At.Sub(c.status.At))
+						followed, at = fmt.Sprintf("so after %v", s.At.Sub(c.status.At)), s.At
 						break
 					}
 				}
-				findings = append(findings, judge.Finding{Kind: judge.LateServer, At: due, What: fmt.Sprintf(
+				findings = append(findings, judge.Finding{Kind: sight.OfLateServer(c.status.At, due, at), At: due, What: fmt.Sprintf(
 					"%s is %q at %s, %v after its host became %s, and %s", key, value, due.Format(time.TimeOnly), due.Sub(c.status.At), c.status.Value, followed)})
 			}
 		}

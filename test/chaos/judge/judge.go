@@ -126,8 +126,9 @@ const (
 	FalseState
 	// LateServer: a Server that does not follow its host in time.
 	LateServer
-	// LateAsAll: declared UNKNOWN later than it should be, but no later than what a
-	// bare client's verdict took longer than usual then. No fault of the managers.
+	// LateAsAll: declared UNKNOWN, or a Server written, later than it should be, but no
+	// later than what a bare client's verdict took longer than usual then. No fault of the
+	// managers.
 	LateAsAll
 )
 
@@ -317,8 +318,12 @@ func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {
 // bareExcess returns how much longer than usual a bare client's verdict took at most,
 // in the time that ends at t: as much as the managers have for a verdict. What it had
 // waited before that does not count.
-func (s Sight) bareExcess(t time.Time) (longest time.Duration) {
-	begin := t.Add(-Grace - proofAndVerdict*s.Latency)
+func (s Sight) bareExcess(t time.Time) time.Duration {
+	return s.excess(t.Add(-Grace-proofAndVerdict*s.Latency), t)
+}
+
+// excess is bareExcess for the time from begin to t.
+func (s Sight) excess(begin, t time.Time) (longest time.Duration) {
 	usual := median(s.Bare)
 	for _, b := range s.Bare {
 		if b.To.After(begin) && b.From.Before(t) {
@@ -403,6 +408,15 @@ func LastWrite(changes []Change, i int, rate float64, blind []Span) time.Time {
 		busyUntil = stretched(later(busyUntil, c.At), time.Duration(float64(c.Writes)/rate*float64(time.Second)), blind)
 	}
 	return stretched(busyUntil, Grace, blind)
+}
+
+// OfLateServer returns what it is that a Server which had to follow the change of its host
+// at changed by due has done so at followed only; never if that is zero.
+func (s Sight) OfLateServer(changed, due, followed time.Time) Kind {
+	if !followed.IsZero() && !followed.After(due.Add(s.excess(changed, due))) {
+		return LateAsAll
+	}
+	return LateServer
 }
 
 // stretched returns when d of sighted time have passed since t.

@@ -244,3 +244,26 @@ func TestLastWrite(t *testing.T) {
 		})
 	}
 }
+
+func TestALateServerIsMeasuredByABareClientOfTheSameMoment(t *testing.T) {
+	quick := Sight{Bare: []Span{span(1, 1.1), span(9, 9.1), span(20, 20.1), span(30, 30.1)}}
+	slow := Sight{Bare: []Span{span(1, 1.1), span(9.5, 11.6), span(20, 20.1), span(30, 30.1)}}
+	for name, c := range map[string]struct {
+		sight    Sight
+		followed time.Time
+		want     Kind
+	}{
+		"late, and a bare client is quick":                     {quick, at(12), LateServer},
+		"as late as a bare client":                             {slow, at(12), LateAsAll},
+		"later than a bare client":                             {slow, at(14), LateServer},
+		"never, and a bare client is slow":                     {slow, time.Time{}, LateServer},
+		"late, and a bare client was slow before or after it":  {Sight{Bare: []Span{span(1, 6), span(20, 20.1), span(21, 21.1), span(30, 36)}}, at(12), LateServer},
+		"late, and there is no bare client to compare it with": {Sight{}, at(12), LateServer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.sight.OfLateServer(at(10), at(11), c.followed); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
+	}
+}
