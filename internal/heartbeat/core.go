@@ -171,6 +171,9 @@ type namespace struct {
 	blind    bool
 	blindEnd time.Duration
 	checkAt  time.Duration
+	// doubted is how long the last blind time was, if the canary that ended it may have
+	// waited in the watch, so that it is not certain when it ended; else 0.
+	doubted time.Duration
 	// blindTime adds up the blind spells that have ended; skewed counts the hosts
 	// whose clock is far from ours.
 	blindTime time.Duration
@@ -411,8 +414,8 @@ func (c *core) echoed(now time.Duration, namespace string, canary token) {
 		return
 	}
 	w.seen = canary
-	c.sighted(now, w)
 	sentAt, ours := w.settle(canary)
+	c.sighted(now, w, sentAt, ours)
 	if ours && c.hooks.echo != nil {
 		c.hooks.echo(namespace, now-sentAt)
 	}
@@ -427,21 +430,40 @@ func (c *core) echoed(now time.Duration, namespace string, canary token) {
 // sooner than when half its D has been sighted.
 //
 // A pause of this process is such a stretch too: a verdict needs an echo, and
-// the first one after the pause comes here before it proves anything.
-func (c *core) sighted(now time.Duration, w *namespace) {
+// the first one after the pause comes here before it proves anything. But that one may
+// have been written during the pause and have waited, and so may one of another process
+// or one that took long after any blind time: nothing was seen until the next one comes.
+func (c *core) sighted(now time.Duration, w *namespace, sentAt time.Duration, ours bool) {
 	gap := now - w.lastEcho
-	if gap > w.blindAfter(c.defaultDuration) && !sabotagedSight() {
-		for _, s := range w.deadlines.items {
-			if gap <= s.duration/blindPerDuration {
-				continue
-			}
-			s.deadline += now - max(w.lastEcho, s.from)
-			s.deadline = max(s.deadline, now+s.duration/2)
+	switch blindAfter := w.blindAfter(c.defaultDuration); {
+	case sabotagedSight():
+	case gap > blindAfter:
+		c.moveDeadlines(now, w, gap)
+		w.doubted = 0
+		if !ours || now-sentAt > blindAfter {
+			w.doubted = gap
 		}
-		w.deadlines.restore()
-		w.blindEnd = now
+	case w.doubted > 0:
+		c.moveDeadlines(now, w, w.doubted)
+		if ours || gap >= w.canaryInterval(c.defaultDuration)/2 {
+			w.doubted = 0 // Those that have waited come together.
+		}
 	}
 	c.endBlindness(now, w)
+}
+
+// moveDeadlines moves those of the hosts for whose D a blind time is one that took so
+// long, by what has passed since the last echo.
+func (c *core) moveDeadlines(now time.Duration, w *namespace, took time.Duration) {
+	for _, s := range w.deadlines.items {
+		if took <= s.duration/blindPerDuration {
+			continue
+		}
+		s.deadline += now - max(w.lastEcho, s.from)
+		s.deadline = max(s.deadline, now+s.duration/2)
+	}
+	w.deadlines.restore()
+	w.blindEnd = now
 }
 
 func (c *core) endBlindness(now time.Duration, w *namespace) {

@@ -578,6 +578,39 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.want("alive", Reports)
 		s.want("silent", Expired)
 	})
+	rule(t, "a canary that has waited while a standby was paused does not show it anything", func(t *testing.T) {
+		const d = 4 * time.Second
+		s := unsyncedSim(t)
+		s.list()
+		s.track(d, NoWord, "a")
+		h := s.host("a", d/3)
+		foreign := func() { s.canary = s.core.newToken(s.wall()); s.core.echoed(s.now, space, s.canary) }
+		for range 100 { // The leader's canaries.
+			s.run(400 * time.Millisecond)
+			foreign()
+		}
+		h.alive = false
+		s.paused = true
+		s.run(20 * time.Second)
+		s.paused = false
+		foreign() // Both were written in the middle of the pause.
+		foreign()
+		s.run(d/4 - 350*time.Millisecond)
+		s.core.lead(s.now)
+		took := s.now
+		within(t, "verdict after the first canary of its own", s.until("a", Expired, time.Hour)-took, d-d/10, d+d/10)
+	})
+	rule(t, "canaries that come slowly after a blind time do not put off verdicts for ever", func(t *testing.T) {
+		s := newSim(t)
+		s.track(4*time.Second, NoWord, "a")
+		s.host("a", time.Second).alive = false
+		s.run(time.Second)
+		s.watchStalled = true
+		s.run(10 * time.Second)
+		s.resume()
+		s.watchDelay = 2 * time.Second // Each canary is old when it comes.
+		s.until("a", Expired, 20*time.Second)
+	})
 	rule(t, "a standby that sees no canary opens its watches again, over and over", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()
