@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -61,10 +63,28 @@ func hostByCertificate(t *testing.T, name string) someone {
 }
 
 // hostByPod is the agent of a host, known by the token of a pod that is bound to
-// the node of that name.
+// the node of that name. It may report on servers, as one with a driver may.
 func hostByPod(t *testing.T, name string) someone {
 	t.Helper()
 	const namespace, account = "hoststatus-system", "hoststatus-agent"
+	_, err := kube.RbacV1().ClusterRoleBindings().Create(t.Context(), &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: "agents-with-a-driver"},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "hoststatus-agent"},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
+	}, metav1.CreateOptions{})
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		t.Fatal(err)
+	}
+	expect.Eventually(t, 10*time.Second, func() error {
+		review, err := kube.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User:               "system:serviceaccount:" + namespace + ":" + account,
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: v1alpha1.SchemeGroupVersion.Group, Resource: "servers", Subresource: "status", Verb: "patch", Namespace: "team-a"},
+		}}, metav1.CreateOptions{})
+		if err == nil && !review.Status.Allowed {
+			err = errors.New("the binding is not in force yet")
+		}
+		return err
+	})
 	pod, err := kube.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "agent-"},
 		Spec: corev1.PodSpec{

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/spf13/pflag"
+	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -202,6 +203,8 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"tenantAPI: {extraVolumes: [{name: certificate}]}":                                  "tenantAPI.extraVolumes: certificate is the chart's own",
 		"agent: {extraVolumeMounts: [{name: a, mountPath: /a}]}":                            `agent.extraVolumeMounts: there is no "a" among agent.extraVolumes`,
 		"agent: {extraEnv: [{name: NODE_NAME, value: a}]}":                                  "agent.extraEnv: NODE_NAME is the chart's own",
+		"agent: {driver: fake}":                                                             "agent.driver: fake needs the file that it reads: add --fake-driver-file=PATH to agent.extraArgs",
+		"agent: {extraArgs: [--driver=fake]}":                                               `agent.extraArgs: "--driver=fake": set agent.driver instead`,
 		// The schema's words.
 		"securityContext: {runAsUser: 0}":                                       "at '/securityContext/runAsUser': minimum",
 		"networkPolicy: {webhookFrom: [{ipBlock: {cidr: a}, podSelector: {}}]}": "at '/networkPolicy/webhookFrom/0'",
@@ -389,6 +392,31 @@ func TestTheUserCanBeLeftToTheCluster(t *testing.T) {
 		}
 		if pods != 4 {
 			t.Errorf("%d pods, not 4", pods)
+		}
+	}
+}
+
+func TestAgentsMayReportOnServersOnlyWithADriver(t *testing.T) {
+	const pods = "ServiceAccount/hoststatus-agent"
+	for values, want := range map[string][]string{
+		"agent: {enabled: true}": {"Group/system:hoststatus:hosts"},
+		"agent: {enabled: true, driver: fake, extraArgs: [--fake-driver-file=/etc/servers.yaml]}": {"Group/system:hoststatus:hosts", pods},
+	} {
+		out, err := render(t, values, whole)
+		expect.NoError(t, err)
+		var got []string
+		for _, obj := range objects(t, out) {
+			if obj.GetKind() != "ClusterRoleBinding" || obj.GetName() != "hoststatus-agent" {
+				continue
+			}
+			subjects, _, _ := unstructured.NestedSlice(obj.Object, "subjects")
+			for _, subject := range subjects {
+				s, _ := subject.(map[string]any)
+				got = append(got, fmt.Sprintf("%s/%s", s["kind"], s["name"]))
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: who may report on servers (-want +got):\n%s", values, diff)
 		}
 	}
 }

@@ -26,153 +26,38 @@ func main() {
 	}
 }
 
-// template is a template of the chart: files of config/, where edits stand, if a
-// condition holds.
+// template is a template of the chart that is made from config/. The file templatesFile
+// has all of them, and says what the fields mean.
 type template struct {
-	name  string
-	files []string
-	// begin and end stand around it all.
-	begin, end string
-	edits      []edit
+	Name  string   `yaml:"name"`
+	Files []string `yaml:"files"`
+	When  string   `yaml:"when"`
+	Begin string   `yaml:"begin"`
+	End   string   `yaml:"end"`
+	Edits []edit   `yaml:"edits"`
 }
 
-// edit replaces old, which must be there as often as times says: what config/ says
-// otherwise one day must not be lost here.
 type edit struct {
-	old, new string
-	times    int
+	Old   string `yaml:"old"`
+	New   string `yaml:"new"`
+	Times int    `yaml:"times"`
 }
 
-func when(condition string) (begin, end string) {
-	return "{{- if " + condition + " }}\n", "{{- end }}\n"
-}
+const templatesFile = "from-config.yaml"
 
-// annotated gives the service account of a component the annotations that the values
-// name.
-func annotated(name, component string) edit {
-	const account = "kind: ServiceAccount\nmetadata:\n  name: %s\n  namespace: {{ .Release.Namespace }}\n"
-	old := fmt.Sprintf(account, name)
-	return edit{old, old + "  {{- with .Values." + component + ".serviceAccountAnnotations }}\n  annotations:\n    {{- toYaml . | nindent 4 }}\n  {{- end }}\n", 1}
-}
-
-func templates() []template {
-	crds := template{
-		name:  "crds",
-		files: []string{"crd/compute.hoststatus.dev_computeservices.yaml", "crd/compute.hoststatus.dev_servers.yaml"},
-		edits: []edit{{"  annotations:\n    controller-gen", "  annotations:\n    {{- if .Values.crds.keep }}\n    helm.sh/resource-policy: keep\n    {{- end }}\n    controller-gen", 2}},
+func readTemplates(chart string) ([]template, error) {
+	file, err := os.Open(filepath.Join(chart, templatesFile))
+	if err != nil {
+		return nil, fmt.Errorf("reading which templates there are: %w", err)
 	}
-	crds.begin, crds.end = when(".Values.crds.install")
-
-	people := template{
-		name:  "roles",
-		files: []string{"rbac/people.yaml", "rbac/fleet.yaml", "rbac/tenants.yaml"},
-		edits: []edit{{
-			"  labels:\n    rbac.authorization.k8s.io/aggregate-to-view: \"true\"\n",
-			"  {{- if .Values.rbac.aggregate }}\n  labels:\n    rbac.authorization.k8s.io/aggregate-to-view: \"true\"\n  {{- end }}\n", 1,
-		}},
+	defer func() { _ = file.Close() }()
+	decoder := yaml.NewDecoder(file)
+	decoder.KnownFields(true)
+	var templates []template
+	if err := decoder.Decode(&templates); err != nil {
+		return nil, fmt.Errorf("%s: %w", templatesFile, err)
 	}
-
-	more := template{
-		name:  "more-lease-namespaces",
-		files: []string{"node-leases/role.yaml", "node-leases/tenant-apiserver.yaml"},
-		begin: "{{- range without (include \"hoststatus.leaseNamespaces\" $ | fromJsonArray) \"hoststatus-leases\" }}\n---\n", end: "{{- end }}\n",
-		edits: []edit{
-			{"namespace: kube-node-lease", "namespace: {{ . }}", 4},
-			{"{{ .Release.Namespace }}", "{{ $.Release.Namespace }}", 2},
-		},
-	}
-
-	mirror := template{name: "node-mirror-rbac", files: []string{"node-mirror/rbac.yaml"}}
-	mirror.begin, mirror.end = when(".Values.nodeMirror.enabled")
-
-	flow := template{
-		name:  "flowcontrol",
-		files: []string{"flowcontrol/flowcontrol.yaml"},
-		edits: []edit{
-			{"namespaces: [hoststatus-leases, kube-node-lease]", `namespaces: {{ append .Values.leaseNamespaces "kube-node-lease" | uniq | toJson }}`, 1},
-			{"namespaces: [{{ .Release.Namespace }}, hoststatus-leases]", `namespaces: {{ list .Release.Namespace .Values.manager.formerLeaderElectionNamespace | compact | uniq | toJson }}`, 1},
-		},
-	}
-	flow.begin, flow.end = when(".Values.flowControl.enabled")
-	tenantFlow := template{name: "tenant-apiserver-flowcontrol", files: []string{"flowcontrol/tenant-apiserver.yaml"}}
-	tenantFlow.begin, tenantFlow.end = when("and .Values.flowControl.enabled .Values.tenantAPI.enabled")
-
-	webhook := template{
-		name:  "webhook",
-		files: []string{"webhook/service.yaml", "webhook/webhook.yaml"},
-		edits: []edit{{
-			"  name: hoststatus-webhook\nwebhooks:\n",
-			"  name: hoststatus-webhook\n  {{- if .Values.certificates.certManager }}\n  annotations:\n    cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/hoststatus-webhook\n  {{- end }}\nwebhooks:\n", 1,
-		}},
-	}
-	webhook.begin, webhook.end = when(".Values.webhook.enabled")
-	webhookRBAC := template{name: "webhook-rbac", files: []string{"webhook/rbac.yaml"}}
-	webhookRBAC.begin, webhookRBAC.end = when("and .Values.webhook.enabled (not .Values.certificates.certManager)")
-
-	const own, end = "{{- if not .Values.certificates.certManager }}\n", "{{- end }}\n"
-	const (
-		apiServices = "- apiGroups: [apiregistration.k8s.io]\n  resources: [apiservices]\n  resourceNames: [v1alpha1.tenant.hoststatus.dev]\n  verbs: [get, list, watch, patch]\n"
-		certificate = "- apiGroups: [\"\"]\n  resources: [secrets]\n  resourceNames: [hoststatus-tenant-apiserver-tls]\n  verbs: [get, update]\n"
-	)
-	tenant := template{
-		name:  "tenant-apiserver-api",
-		files: []string{"tenant-apiserver/rbac.yaml", "tenant-apiserver/service.yaml", "tenant-apiserver/apiservice.yaml"},
-		edits: []edit{
-			{apiServices, own + apiServices + end, 1},
-			{certificate, own + certificate + end, 1},
-			annotated("hoststatus-tenant-apiserver", "tenantAPI"),
-			{"groupPriorityMinimum: 1001", "groupPriorityMinimum: {{ .Values.tenantAPI.groupPriority }}", 1},
-			{
-				"  name: v1alpha1.tenant.hoststatus.dev\nspec:\n",
-				"  name: v1alpha1.tenant.hoststatus.dev\n  {{- if .Values.certificates.certManager }}\n  annotations:\n    cert-manager.io/inject-ca-from: {{ .Release.Namespace }}/hoststatus-tenant-apiserver\n  {{- end }}\nspec:\n", 1,
-			},
-		},
-	}
-	tenant.begin, tenant.end = when(".Values.tenantAPI.enabled")
-
-	scraping := template{name: "metrics-service", files: []string{"prometheus/service.yaml", "prometheus/rbac.yaml"}}
-	scraping.begin, scraping.end = when("or .Values.metrics.service.enabled .Values.metrics.serviceMonitor.enabled")
-
-	const (
-		labelled = "  labels:\n    app.kubernetes.io/name: hoststatus\n"
-		monitor  = "apiVersion: monitoring.coreos.com/v1\nkind: ServiceMonitor\nmetadata:\n  name: hoststatus-tenant-apiserver\n"
-		rules    = "  - name: hoststatus.tenant-api\n"
-	)
-	found := func(value string) string {
-		return "  labels:\n    {{- include \"hoststatus.found\" .Values.metrics." + value + ".labels | nindent 4 }}\n"
-	}
-	const withTenantAPI = "{{- if .Values.tenantAPI.enabled }}\n"
-	// In both the tenant API's part is the last.
-	monitors := template{
-		name:  "servicemonitors",
-		files: []string{"prometheus/servicemonitors.yaml"},
-		edits: []edit{
-			{labelled, found("serviceMonitor"), 2},
-			{"interval: 15s", "interval: {{ .Values.metrics.serviceMonitor.interval }}", 2},
-			{"name: hoststatus-tenant-apiserver-tls", `name: hoststatus-tenant-apiserver-{{ .Values.certificates.certManager | ternary "cert" "tls" }}`, 1},
-			{"---\n" + monitor, withTenantAPI + "---\n" + monitor, 1},
-		},
-	}
-	monitors.begin, monitors.end = when(".Values.metrics.serviceMonitor.enabled")
-	monitors.end = end + monitors.end
-	alerts := template{
-		name:  "prometheusrule",
-		files: []string{"prometheus/prometheusrule.yaml"},
-		edits: []edit{
-			{labelled, found("prometheusRule"), 1},
-			{rules, "  " + withTenantAPI + rules, 1},
-		},
-	}
-	alerts.begin, alerts.end = when(".Values.metrics.prometheusRule.enabled")
-	alerts.end = end + alerts.end
-
-	return []template{
-		scraping, monitors, alerts,
-		crds, people, more, mirror, flow, tenantFlow, webhook, webhookRBAC, tenant,
-		{name: "manager-rbac", files: []string{"rbac/role.yaml", "rbac/manager.yaml"}, edits: []edit{annotated("hoststatus-manager", "manager")}},
-		{name: "agent-rbac", files: []string{"rbac/agent.yaml"}, edits: []edit{annotated("hoststatus-agent", "agent")}},
-		{name: "admission", files: []string{"admission/leases.yaml", "admission/reasons.yaml", "admission/reports.yaml", "admission/accounts.yaml"}},
-	}
+	return templates, nil
 }
 
 const generated = "{{- /* Generated from config/ by hack/generate.sh: change it there. */ -}}\n"
@@ -188,13 +73,17 @@ func run(root string) error {
 			return fmt.Errorf("making a folder: %w", err)
 		}
 	}
-	for _, t := range templates() {
+	templates, err := readTemplates(chart)
+	if err != nil {
+		return err
+	}
+	for _, t := range templates {
 		content, err := t.render(filepath.Join(root, "config"))
 		if err != nil {
-			return fmt.Errorf("template %s: %w", t.name, err)
+			return fmt.Errorf("%s: %s: %w", templatesFile, t.Name, err)
 		}
-		if err := os.WriteFile(filepath.Join(folder, t.name+".yaml"), []byte(content), 0o644); err != nil {
-			return fmt.Errorf("writing template %s: %w", t.name, err)
+		if err := os.WriteFile(filepath.Join(folder, t.Name+".yaml"), []byte(content), 0o644); err != nil {
+			return fmt.Errorf("writing template %s: %w", t.Name, err)
 		}
 	}
 	const board = "dashboard.json"
@@ -210,7 +99,7 @@ func run(root string) error {
 
 func (t template) render(config string) (string, error) {
 	var parts []string
-	for _, name := range t.files {
+	for _, name := range t.Files {
 		content, err := os.ReadFile(filepath.Join(config, name))
 		if err != nil {
 			return "", err
@@ -221,13 +110,17 @@ func (t template) render(config string) (string, error) {
 	// Alerts have templates of their own, which helm is not to fill in.
 	text = strings.ReplaceAll(text, "{{", `{{ "{{" }}`)
 	text = strings.ReplaceAll(text, "hoststatus-system", "{{ .Release.Namespace }}")
-	for _, e := range t.edits {
-		if n := strings.Count(text, e.old); n != e.times {
-			return "", fmt.Errorf("has %d times, not %d times:\n%s", n, e.times, e.old)
+	for _, e := range t.Edits {
+		if n := strings.Count(text, e.Old); n != e.Times {
+			return "", fmt.Errorf("has %d times, not %d times:\n%s", n, e.Times, e.Old)
 		}
-		text = strings.ReplaceAll(text, e.old, e.new)
+		text = strings.ReplaceAll(text, e.Old, e.New)
 	}
-	return generated + t.begin + text + t.end, nil
+	text = t.Begin + text + t.End
+	if t.When != "" {
+		text = "{{- if " + t.When + " }}\n" + text + "{{- end }}\n"
+	}
+	return generated + text, nil
 }
 
 const beginValues, endValues = "<!-- values: generated from values.yaml by hack/generate.sh -->\n", "<!-- end of values -->\n"
