@@ -51,14 +51,14 @@ func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
 //   - a ComputeService whose status would give its Servers other fields, for
 //     each Server on it.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, byHost *ByHost) error {
-	spread := newSpread(r.clock, mgr.Elected())
-	context.AfterFunc(ctx, propagation.Provide(spread.collect))
+	tracker := newTracker(r.clock, mgr.Elected())
+	context.AfterFunc(ctx, propagation.Provide(tracker.collect))
 	return builder.ControllerManagedBy(mgr).
 		Named("server").
 		WithOptions(options()).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(anyChange)).
-		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: byHost.Keys, spread: spread}).
-		Complete(spread.measure(reconcile.AsReconciler(r.client, r)))
+		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: byHost.Keys, tracker: tracker}).
+		Complete(tracker.measure(reconcile.AsReconciler(r.client, r)))
 }
 
 func options() controller.Options {

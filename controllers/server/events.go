@@ -32,7 +32,7 @@ var anyChange = predicate.ResourceVersionChangedPredicate{}
 // fanOut wakes the Servers on a ComputeService.
 type fanOut struct {
 	serversOn serversOn
-	spread    *spread
+	tracker   *tracker
 }
 
 // serversOn returns the keys, namespace/name, of the Servers on a host.
@@ -83,7 +83,7 @@ func (f *fanOut) wake(ctx context.Context, host string, priority int, queue requ
 	for _, key := range keys {
 		namespace, name, _ := strings.Cut(key, "/")
 		request := reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}
-		f.spread.begin(host, request)
+		f.tracker.begin(host, request)
 		if pq, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
 			pq.AddWithOpts(priorityqueue.AddOpts{Priority: &priority}, request)
 		} else {

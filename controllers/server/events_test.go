@@ -69,7 +69,7 @@ func TestFanOut(t *testing.T) {
 				serverOn("host-a", as("one", "vm")), serverOn("host-a", as("two", "vm")),
 				serverOn("host-b", as("one", "other-host")), serverOn("", as("one", "no-host")))
 			queue := &fakeQueue{woken: map[string]int{}}
-			c.happens(&fanOut{w.serversOn, leadingSpread()}, queue)
+			c.happens(&fanOut{w.serversOn, leadingTracker()}, queue)
 			if diff := cmp.Diff(c.want, queue.woken); diff != "" {
 				t.Errorf("woken, at which priority (-want +got):\n%s", diff)
 			}
@@ -78,7 +78,7 @@ func TestFanOut(t *testing.T) {
 	t.Run("a queue without priorities will do", func(t *testing.T) {
 		w := newWorld(t, serverOn("host-a", as("one", "vm")), serverOn("host-a", as("two", "vm")))
 		queue := &plainQueue{woken: map[string]int{}}
-		update(before, service("host-a", down))(&fanOut{w.serversOn, leadingSpread()}, queue)
+		update(before, service("host-a", down))(&fanOut{w.serversOn, leadingTracker()}, queue)
 		if diff := cmp.Diff(onHostA(0), queue.woken); diff != "" {
 			t.Errorf("woken (-want +got):\n%s", diff)
 		}
@@ -121,7 +121,7 @@ func TestAChangeOfAHostReachesItsServers(t *testing.T) {
 	w := newWorld(t, after, service("host-b", up),
 		serverOn("host-a", as("one", "vm"), settled(up)), serverOn("host-a", as("two", "vm"), settled(up)), serverOn("host-b", settled(up)))
 	queue := &fakeQueue{woken: map[string]int{}}
-	update(before, after)(&fanOut{w.serversOn, leadingSpread()}, queue)
+	update(before, after)(&fanOut{w.serversOn, leadingTracker()}, queue)
 	for key := range queue.woken {
 		namespace, name, _ := strings.Cut(key, "/")
 		request := reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: name}}

@@ -37,9 +37,9 @@ var (
 	})
 )
 
-// spread measures how changes of hosts reach their Servers. It holds only what is on
+// tracker measures how changes of hosts reach their Servers. It holds only what is on
 // its way.
-type spread struct {
+type tracker struct {
 	clock clock.PassiveClock
 	// elected is closed once this process leads. Before that nothing is written here,
 	// and so nothing is on its way.
@@ -47,7 +47,7 @@ type spread struct {
 
 	mu      sync.Mutex
 	waiting map[reconcile.Request]change
-	hosts   map[string]*hostSpread
+	hosts   map[string]*hostPropagation
 }
 
 // change is one that a Server waits for: the first if there are several.
@@ -56,16 +56,16 @@ type change struct {
 	since time.Time
 }
 
-type hostSpread struct {
+type hostPropagation struct {
 	since   time.Time
 	waiting int
 }
 
-func newSpread(clk clock.PassiveClock, elected <-chan struct{}) *spread {
-	return &spread{clock: clk, elected: elected, waiting: map[reconcile.Request]change{}, hosts: map[string]*hostSpread{}}
+func newTracker(clk clock.PassiveClock, elected <-chan struct{}) *tracker {
+	return &tracker{clock: clk, elected: elected, waiting: map[reconcile.Request]change{}, hosts: map[string]*hostPropagation{}}
 }
 
-func (s *spread) leads() bool {
+func (s *tracker) leads() bool {
 	select {
 	case <-s.elected:
 		return true
@@ -75,7 +75,7 @@ func (s *spread) leads() bool {
 }
 
 // begin takes that server has to say something new of host.
-func (s *spread) begin(host string, server reconcile.Request) {
+func (s *tracker) begin(host string, server reconcile.Request) {
 	if !s.leads() {
 		return
 	}
@@ -93,7 +93,7 @@ func (s *spread) begin(host string, server reconcile.Request) {
 	s.waiting[server] = change{host, since}
 	h := s.hosts[host]
 	if h == nil {
-		h = &hostSpread{since: since}
+		h = &hostPropagation{since: since}
 		s.hosts[host] = h
 	}
 	if since.Before(h.since) {
@@ -103,7 +103,7 @@ func (s *spread) begin(host string, server reconcile.Request) {
 }
 
 // done takes that server says what there is to say, or is gone.
-func (s *spread) done(server reconcile.Request) {
+func (s *tracker) done(server reconcile.Request) {
 	now := s.clock.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *spread) done(server reconcile.Request) {
 }
 
 // leave forgets server, and returns its host if it was the last one to wait for.
-func (s *spread) leave(c change, server reconcile.Request) *hostSpread {
+func (s *tracker) leave(c change, server reconcile.Request) *hostPropagation {
 	delete(s.waiting, server)
 	if len(s.waiting) == 0 {
 		s.waiting = map[reconcile.Request]change{} // A map keeps the room that it once took.
@@ -132,7 +132,7 @@ func (s *spread) leave(c change, server reconcile.Request) *hostSpread {
 }
 
 // measure tells s of each Server that next has dealt with.
-func (s *spread) measure(next reconcile.Reconciler) reconcile.Reconciler {
+func (s *tracker) measure(next reconcile.Reconciler) reconcile.Reconciler {
 	return reconcile.Func(func(ctx context.Context, server reconcile.Request) (reconcile.Result, error) {
 		result, err := next.Reconcile(ctx, server)
 		if err == nil && result.IsZero() {
@@ -142,7 +142,7 @@ func (s *spread) measure(next reconcile.Reconciler) reconcile.Reconciler {
 	})
 }
 
-func (s *spread) collect(metrics chan<- prometheus.Metric) {
+func (s *tracker) collect(metrics chan<- prometheus.Metric) {
 	if !s.leads() {
 		return
 	}

@@ -16,11 +16,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 )
 
-// leadingSpread is one of a manager that leads.
-func leadingSpread() *spread {
+// leadingTracker is one of a manager that leads.
+func leadingTracker() *tracker {
 	elected := make(chan struct{})
 	close(elected)
-	return newSpread(clocktesting.NewFakePassiveClock(now), elected)
+	return newTracker(clocktesting.NewFakePassiveClock(now), elected)
 }
 
 func request(name string) reconcile.Request {
@@ -43,7 +43,7 @@ func samplesOf(t *testing.T, histogram *prometheus.HistogramVec) samples {
 }
 
 // gaugesOf returns what a scrape finds, in the order of sending.
-func gaugesOf(t *testing.T, s *spread) []float64 {
+func gaugesOf(t *testing.T, s *tracker) []float64 {
 	t.Helper()
 	sent := make(chan prometheus.Metric, 10)
 	s.collect(sent)
@@ -61,7 +61,7 @@ func gaugesOf(t *testing.T, s *spread) []float64 {
 
 func TestPropagationIsMeasuredToEachServerAndToTheLast(t *testing.T) {
 	clk := clocktesting.NewFakePassiveClock(now)
-	s := leadingSpread()
+	s := leadingTracker()
 	s.clock = clk
 	one, all := samplesOf(t, toServer), samplesOf(t, toAllServers)
 	answer := func(result reconcile.Result, err error) reconcile.Reconciler {
@@ -109,7 +109,7 @@ func TestPropagationIsMeasuredToEachServerAndToTheLast(t *testing.T) {
 }
 
 func TestAStandbyMeasuresNothing(t *testing.T) {
-	s := newSpread(clocktesting.NewFakePassiveClock(now), make(chan struct{}))
+	s := newTracker(clocktesting.NewFakePassiveClock(now), make(chan struct{}))
 	s.begin("host-a", request("x"))
 	if got := gaugesOf(t, s); len(got) > 0 || len(s.waiting) > 0 {
 		t.Errorf("sent %v, waits for %v", got, s.waiting)

@@ -93,7 +93,7 @@ func newHistory(seed uint64) *history {
 		queue: map[reconcile.Request]bool{},
 	}
 	h.reconciler = NewReconciler(historyClient{h: h}, h.clock)
-	h.fanOut = &fanOut{serversOn: h.serversOn, spread: leadingSpread()}
+	h.fanOut = &fanOut{serversOn: h.serversOn, tracker: leadingTracker()}
 	return h
 }
 

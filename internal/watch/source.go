@@ -5,7 +5,12 @@
 // A reflector of client-go waits longer after each failure, up to a minute, and
 // lists everything again after a stream that broke. That spares an API server that
 // thousands of clients watch. A handful of managers may be back at once, and has
-// to be: what they do not see they cannot tell anybody.
+// to be: what they do not see they cannot report.
+//
+// The first half of this goes once shared informers take a backoff of their own, which is
+// proposed in github.com/kubernetes/kubernetes/pull/137572 (for issue 136943): a reflector
+// takes one already, which Backoff is for. What stays is what begins a watch again with all
+// objects below an informer.
 package watch
 
 import (
@@ -57,8 +62,8 @@ type Source struct {
 	inner    cache.ListerWatcherWithContext
 	into     Cache
 	silence  time.Duration
-	listing  trouble
-	watching trouble
+	listing  outage
+	watching outage
 
 	mu   sync.Mutex
 	open map[*stream]struct{}
@@ -74,8 +79,8 @@ func New(inner cache.ListerWatcher) *Source {
 	return &Source{
 		inner:    cache.ToListerWatcherWithContext(inner),
 		silence:  silence,
-		listing:  trouble{values: []any{"verb", "list"}},
-		watching: trouble{values: []any{"verb", "watch"}},
+		listing:  outage{values: []any{"verb", "list"}},
+		watching: outage{values: []any{"verb", "watch"}},
 		open:     map[*stream]struct{}{},
 	}
 }
@@ -138,12 +143,12 @@ func (s *Source) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 }
 
 // try repeats do until the API server answers, or ctx ends. What fails meanwhile is
-// told to trouble.
-func try(ctx context.Context, trouble *trouble, do func() error) error {
+// noted in outage.
+func try(ctx context.Context, outage *outage, do func() error) error {
 	delay := backoff
 	for {
 		err := do()
-		trouble.failed(ctx, err)
+		outage.failed(ctx, err)
 		if err == nil || isAnswer(err) {
 			return err
 		}
@@ -191,7 +196,7 @@ type stream struct {
 	// unheard is for how long watches have been open since the last event, with the
 	// pauses between them, and without what it took to open them.
 	unheard time.Duration
-	// present are the keys that a watch which begins anew has shown, nil if none does.
+	// present are the keys that a watch which begins again has shown, nil if none does.
 	present map[string]struct{}
 	// refused is since when the API server has answered such a watch with errors only.
 	refused time.Time
@@ -245,7 +250,7 @@ func (w *stream) run(ctx context.Context) {
 			w.unheard += pause
 		}
 		err := w.reopen(ctx)
-		if err != nil && w.anew(err) {
+		if err != nil && w.restarts(err) {
 			err = w.reopen(ctx)
 		}
 		if err != nil {
@@ -266,9 +271,9 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 	if w.due() {
 		return true
 	}
-	trouble := &w.source.watching
+	outage := &w.source.watching
 	var lasts <-chan time.Time
-	if trouble.lasts() {
+	if outage.lasts() {
 		// That the watch was opened does not say yet that it brings something. That it
 		// stays open says that there is nothing to bring.
 		timer := time.NewTimer(patience)
@@ -287,11 +292,11 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 		case <-ctx.Done():
 			return false
 		case <-lasts:
-			trouble.works(ctx)
+			outage.works(ctx)
 		case <-quiet:
 			left := w.source.silence - time.Since(heard)
 			if left <= 0 {
-				klog.FromContext(ctx).Info("A watch brings nothing, not even a bookmark; opening it again", trouble.values...)
+				klog.FromContext(ctx).Info("A watch brings nothing, not even a bookmark; opening it again", outage.values...)
 				return true
 			}
 			timer.Reset(left)
@@ -301,12 +306,12 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 			}
 			if event.Type == watch.Error {
 				err := apierrors.FromObject(event.Object)
-				trouble.failed(ctx, err)
+				outage.failed(ctx, err)
 				if w.present != nil && w.refused.IsZero() {
 					w.refused = time.Now()
 				}
-				if w.present != nil || !isAnswer(err) || w.anew(err) {
-					return true // The stream broke, or can begin anew.
+				if w.present != nil || !isAnswer(err) || w.restarts(err) {
+					return true // The stream broke, or can begin again.
 				}
 				w.send(ctx, event)
 				return false
@@ -320,7 +325,7 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 				}
 			}
 			if w.present != nil && isWhole(event) {
-				if !w.bury(ctx) {
+				if !w.deleteAbsent(ctx) {
 					status := apierrors.NewResourceExpired("the cache does not take in what it is sent").Status()
 					w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
 					return false
@@ -331,8 +336,8 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 			// First, since who takes the event may change the object.
 			w.note(event)
 			w.remember(event)
-			if w.resumable() && trouble.lasts() {
-				trouble.works(ctx)
+			if w.resumable() && outage.lasts() {
+				outage.works(ctx)
 			}
 			if !w.send(ctx, event) {
 				return false
@@ -352,7 +357,7 @@ func (w *stream) note(event watch.Event) {
 	}
 	if initial := ptr.Deref(w.options.SendInitialEvents, false); initial {
 		if !isWhole(event) {
-			return // Until all are there, whoever began has to begin anew.
+			return // Until all are there, whoever began has to begin again.
 		}
 		w.options.SendInitialEvents, w.options.ResourceVersionMatch = nil, ""
 		w.source.mu.Lock()

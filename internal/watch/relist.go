@@ -31,7 +31,7 @@ const (
 )
 
 // Into tells s where its objects end up. With that, a watch that the API server
-// cannot continue begins anew by itself: kube-apiserver says so (410 Gone) of nearly
+// cannot continue begins again by itself: kube-apiserver says so (410 Gone) of nearly
 // every watch after it has restarted, and an informer waits for up to 30 s then. s has
 // to be the only source of c. It returns s.
 func (s *Source) Into(c Cache) *Source {
@@ -39,10 +39,10 @@ func (s *Source) Into(c Cache) *Source {
 	return s
 }
 
-// anew says whether the next watch can begin with all objects, since err says that it
+// restarts reports whether the next watch can begin with all objects, since err says that it
 // cannot go on from where it stands. Of those, what has not changed will not be passed on
 // again, and what is gone will be passed on as deleted.
-func (w *stream) anew(err error) bool {
+func (w *stream) restarts(err error) bool {
 	if w.source.into == nil || !w.resumable() || !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		return false
 	}
@@ -76,9 +76,9 @@ func (w *stream) replay(event watch.Event) (news bool) {
 	return err != nil || !exists || versionOf(have) != versionOf(event.Object)
 }
 
-// bury passes on as deleted what the cache has and a beginning has not shown. It fails
+// deleteAbsent passes on as deleted what the cache has and a beginning has not shown. It fails
 // if the cache does not take in what it was sent before.
-func (w *stream) bury(ctx context.Context) bool {
+func (w *stream) deleteAbsent(ctx context.Context) bool {
 	if !w.source.settles(ctx, w.last.in) {
 		return false
 	}

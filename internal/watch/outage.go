@@ -18,8 +18,8 @@ const (
 	longestPause = 10 * time.Minute
 )
 
-// trouble tells people of errors that repeat, once for each text.
-type trouble struct {
+// outage logs errors that repeat, once for each text.
+type outage struct {
 	// values are keys and values for the log: of what it is.
 	values []any
 
@@ -33,7 +33,7 @@ type trouble struct {
 }
 
 // failed takes that err came instead of what was asked for.
-func (t *trouble) failed(ctx context.Context, err error) {
+func (t *outage) failed(ctx context.Context, err error) {
 	if err == nil || ctx.Err() != nil {
 		return
 	}
@@ -52,7 +52,7 @@ func (t *trouble) failed(ctx context.Context, err error) {
 }
 
 // works takes that what was asked for came.
-func (t *trouble) works(ctx context.Context) {
+func (t *outage) works(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.said) > 0 {
@@ -62,7 +62,7 @@ func (t *trouble) works(ctx context.Context) {
 }
 
 // lasts says whether something fails.
-func (t *trouble) lasts() bool {
+func (t *outage) lasts() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return !t.since.IsZero()

@@ -129,7 +129,7 @@ func TestAWatchThatCannotBeContinuedBeginsAnew(t *testing.T) {
 			}
 			last := s.asked[len(s.asked)-1]
 			if !ptr.Deref(last.SendInitialEvents, false) || last.ResourceVersionMatch != metav1.ResourceVersionMatchNotOlderThan || last.ResourceVersion != "" {
-				t.Errorf("began anew with %v", last)
+				t.Errorf("began again with %v", last)
 			}
 			w.Stop()
 		})
@@ -161,7 +161,7 @@ func TestAWatchThatHasBegunAnewGoesOnFromThere(t *testing.T) {
 
 // What the cache has not taken in yet when all are shown, and is not among them, must go.
 func TestWhatIsGoneIsLookedForOnceTheCacheHasTakenInAll(t *testing.T) {
-	// brief has come, is gone when the watch begins anew, and is not in the cache yet.
+	// brief has come, is gone when the watch begins again, and is not in the cache yet.
 	brief := func(t *testing.T) (stored, watch.Interface, watch.Event) {
 		t.Helper()
 		first, second := fake(), fake()
@@ -236,7 +236,7 @@ func TestARenewalEndsOnceTheCacheHasWhatThereIsNow(t *testing.T) {
 		}
 		<-done
 	})
-	t.Run("of one that begins anew already, which it does again", func(t *testing.T) {
+	t.Run("of one that begins again already, which it does again", func(t *testing.T) {
 		first, second, third := fake(), fake(), fake()
 		into, source, w := open(t, options, first, second, third)
 		first.Error(statusOf(errGone))
