@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Looks for known vulnerabilities that our code can reach, by govulncheck, in the
-# database that hack/vulndb pins: a check of the same tree always says the same. For what
+# database that hack/deps/vulndb pins: a check of the same tree always says the same. For what
 # has become known since: GOVULNDB=https://vuln.go.dev.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,14 +9,14 @@ cd "$(dirname "$0")/.."
 # indexed writes the pinned database as govulncheck reads it, once, and prints its folder.
 indexed() {
   local module version dir
-  module=$(cd hack/vulndb && go mod download && go list -m -f '{{.Dir}}' golang.org/x/vulndb)
+  module=$(cd hack/deps/vulndb && go mod download && go list -m -f '{{.Dir}}' golang.org/x/vulndb)
   version=${module##*@}
   dir=${XDG_CACHE_HOME:-$HOME/.cache}/hoststatus/vulndb-$version
   if [ ! -e "$dir/index/modules.json" ]; then
     mkdir -p "$(dirname "$dir")"
     local partial
     partial=$(mktemp -d "$dir.XXXXXX")
-    (cd hack/vulndb && go tool indexdb -vulns "$module/data/osv" -out "$partial") >&2
+    (cd hack/deps/vulndb && go tool indexdb -vulns "$module/data/osv" -out "$partial") >&2
     # Who comes second keeps what the first has made.
     mv -T "$partial" "$dir" 2>/dev/null || rm -rf "$partial"
   fi

@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/kubernetes"
 
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
@@ -32,14 +33,7 @@ type cluster struct {
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
-	return newClusterOf(t, false)
-}
-
-// newClusterOf is a cluster of the oldest Kubernetes that is claimed to work, or of the
-// newest.
-func newClusterOf(t *testing.T, newest bool) *cluster {
-	t.Helper()
-	return newClusterWith(t, controlplane.Options{Newest: newest})
+	return newClusterWith(t, controlplane.Options{})
 }
 
 func newClusterWith(t *testing.T, options controlplane.Options) *cluster {
@@ -156,13 +150,13 @@ func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
 }
 
 // What is claimed is what these tests run on: Chart.yaml names the oldest Kubernetes, and
-// the page about installing both.
+// the page about installing all of them.
 func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 	page, err := os.ReadFile(sources(t, "docs", "install.md"))
 	expect.NoError(t, err)
-	for name, newest := range map[string]bool{"oldest": false, "newest": true} {
-		t.Run(name, func(t *testing.T) {
-			c := newClusterOf(t, newest)
+	for _, release := range []controlplane.Release{controlplane.Oldest, controlplane.Main, controlplane.Newest} {
+		t.Run(string(release), func(t *testing.T) {
+			c := newClusterWith(t, controlplane.Options{Kubernetes: release})
 			config, err := c.AdminConfig()
 			expect.NoError(t, err)
 			kube, err := kubernetes.NewForConfig(config)
@@ -171,7 +165,7 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 			expect.NoError(t, err)
 			var claim struct{ KubeVersion string }
 			decode(t, sources(t, "charts", "hoststatus", "Chart.yaml"), &claim)
-			if want := fmt.Sprintf(">=%s.%s.0-0", server.Major, server.Minor); !newest && claim.KubeVersion != want {
+			if want := fmt.Sprintf(">=%s.%s.0-0", server.Major, server.Minor); release == controlplane.Oldest && claim.KubeVersion != want {
 				t.Errorf("Chart.yaml claims Kubernetes %q, and what was tested is %s: %q", claim.KubeVersion, server.GitVersion, want)
 			}
 			if want := server.Major + "." + server.Minor; !strings.Contains(string(page), want) {
@@ -189,17 +183,28 @@ func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
 		c.must(t, "create", "namespace", name)
 	}
 	c.must(t, "create", "serviceaccount", "hoststatus-test", "--namespace="+namespace)
+	// What helm does in a cluster of this version.
+	rendered := func(args ...string) []*unstructured.Unstructured {
+		return chart(t, append(args, "--kube-version="+version)...)
+	}
+	install, withCertManager := "install", kustomization(t, "webhook-cert-manager")
+	if utilversion.MustParseGeneric(version).LessThan(utilversion.MustParseGeneric("1.36.0")) {
+		install = "before-1.36"
+		withCertManager = slices.DeleteFunc(withCertManager, func(obj *unstructured.Unstructured) bool {
+			return strings.HasPrefix(obj.GetKind(), "MutatingAdmissionPolicy")
+		})
+	}
 	for name, all := range map[string][]*unstructured.Unstructured{
-		"chart": chart(t),
-		"chart with everything": chart(t, "--set=agent.enabled=true,nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true,certificates.certManager=true",
+		"chart": rendered(),
+		"chart with everything": rendered("--set=agent.enabled=true,nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true,certificates.certManager=true",
 			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/28",
 			"--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m30s",
 			"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus,metrics.dashboard.enabled=true,metrics.dashboard.labels.team=a",
 			"--set=tenantAPI.visibleLabelPrefixes={example.com},manager.extraArgs={--default-lease-duration=30s},manager.podAnnotations.a=b,agent.maxUnavailable=1"),
-		"chart with nothing that can be left out": chart(t, "--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
-		"chart with metrics of no tenant API":     chart(t, "--set=tenantAPI.enabled=false,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true"),
-		"kustomize":                               kustomization(t, "install", "agent", "node-mirror", "prometheus"),
-		"kustomize with cert-manager":             kustomization(t, "webhook-cert-manager"),
+		"chart with nothing that can be left out": rendered("--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
+		"chart with metrics of no tenant API":     rendered("--set=tenantAPI.enabled=false,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true"),
+		"kustomize":                               kustomization(t, install, "agent", "node-mirror", "prometheus"),
+		"kustomize with cert-manager":             withCertManager,
 	} {
 		t.Run(name, func(t *testing.T) {
 			var list unstructured.UnstructuredList

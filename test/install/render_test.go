@@ -31,6 +31,7 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 		folders []string
 	}{
 		{"by default", nil, []string{"install"}},
+		{"on Kubernetes before 1.36", []string{"--kube-version=1.33.0"}, []string{"before-1.36"}},
 		{"with agents", []string{"--set=agent.enabled=true"}, []string{"install", "agent"}},
 		{"with what Prometheus and Grafana look for", valuesFromDocs(t, "install.md", "upgrade"), []string{"install", "prometheus"}},
 	} {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -127,7 +128,8 @@ func (h *byHelm) Process(f *fleet.Fleet, c fleet.Command) (*controlplane.Process
 
 // What the chart installs passes the story of `make demo`: the shipped command lines
 // in the shipped images' surroundings, with the rights of the shipped roles. It is the
-// story's run on the newest Kubernetes: test/e2e has it on the oldest.
+// story's run on the newest Kubernetes: test/e2e has it on the main one, and
+// TestTheAPIServerIsUpgraded on the oldest.
 func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short leaves out what needs a control plane")
@@ -137,7 +139,7 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	expect.NoError(t, err)
 	installation := &byHelm{chart: sources(t, "charts", "hoststatus")}
 	f, err := fleet.Start(t.Context(), fleet.Options{
-		Dir: filepath.Join(scratch, "story"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: installation, Newest: true,
+		Dir: filepath.Join(scratch, "story"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(), Installation: installation, Kubernetes: controlplane.Newest,
 	})
 	expect.NoError(t, err)
 	defer f.Stop()
@@ -152,6 +154,54 @@ func TestTheStoryHoldsForWhatTheChartInstalls(t *testing.T) {
 	t.Run("a selected Node gets a ComputeService", func(t *testing.T) { testMirror(t, f, installation.kube) })
 	t.Run("helm test passes", func(t *testing.T) { testHelmTest(t, f, installation.kube, standby) })
 	t.Run("nothing but JSON is in the logs", func(t *testing.T) { testLogs(t, f) })
+	if code := fleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
+		t.Error("a process has crashed")
+	}
+}
+
+// A control plane is upgraded release by release under an installation that runs. No
+// status changes by that, and whoever falls silent afterwards is noticed.
+func TestTheAPIServerIsUpgradedUnderARunningInstallation(t *testing.T) {
+	if testing.Short() {
+		t.Skip("-short leaves out what needs a control plane")
+	}
+	_, err := binaries()
+	expect.NoError(t, err)
+	f, err := fleet.Start(t.Context(), fleet.Options{
+		Dir: filepath.Join(scratch, "upgraded"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: t.Output(),
+		Installation: &byHelm{chart: sources(t, "charts", "hoststatus")}, Kubernetes: controlplane.Oldest,
+	})
+	expect.NoError(t, err)
+	defer f.Stop()
+	if err := f.Story(t.Context(), t.Output()); err != nil {
+		t.Errorf("on the oldest: %v", err)
+	}
+	expect.NoError(t, f.WaitFor(t.Context(), patience, fleet.All(v1alpha1.HostStatusUp)))
+	transitions := func() map[string]string {
+		var services v1alpha1.ComputeServiceList
+		expect.NoError(t, f.Client.List(t.Context(), &services))
+		since := map[string]string{}
+		for _, s := range services.Items {
+			since[s.Name] = fmt.Sprint(fleet.Show(s.Status.HostStatus), s.Status.HostStatusTransitionTime)
+		}
+		return since
+	}
+	before := transitions()
+	for _, release := range []controlplane.Release{controlplane.Main, controlplane.Newest} {
+		expect.NoError(t, f.Cluster.ReplaceAPIServer(t.Context(), release, t.Output()))
+		expect.NoError(t, f.WaitForTenantAPI(t.Context()))
+		// Who leads has renewed its Lease, and has seen heartbeats, when it acts again.
+		f.Agents["compute-3"].Kill()
+		expect.NoError(t, f.WaitFor(t.Context(), patience, fleet.All(v1alpha1.HostStatusUnknown, "compute-3")))
+		expect.NoError(t, f.StartAgent("compute-3"))
+		expect.NoError(t, f.WaitFor(t.Context(), patience, fleet.All(v1alpha1.HostStatusUp)))
+		after := transitions()
+		delete(after, "compute-3")
+		delete(before, "compute-3")
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("what the upgrade to %s changed (-before +after):\n%s", release, diff)
+		}
+	}
 	if code := fleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
 	}

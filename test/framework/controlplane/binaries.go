@@ -25,7 +25,7 @@ const (
 	binScheduler         = "kube-scheduler"
 )
 
-// packages are the main packages of the control plane, in hack/controlplane.
+// packages are the main packages of the control plane, in hack/deps/controlplane.
 var packages = map[string]string{
 	binEtcd:              "go.etcd.io/etcd/server/v3",
 	binAPIServer:         "k8s.io/kubernetes/cmd/kube-apiserver",
@@ -38,11 +38,17 @@ var packages = map[string]string{
 // is built only where pods are to be placed.
 var buildOrder = []string{binEtcd, binKubectl, binControllerManager, binAPIServer}
 
-// The modules that pin the programs, in hack/.
+// Release is a release of Kubernetes, by the module in hack/deps that pins it.
+type Release string
+
+// The releases that hoststatus is claimed to work with. Of Oldest and Newest there is the
+// kube-apiserver alone, beside Main's other programs: it is what accepts what is installed
+// and serves it.
 const (
-	moduleControlPlane = "controlplane"
-	// moduleNewest has a kube-apiserver alone.
-	moduleNewest = "controlplane-newest"
+	// Main is the release that everything is tested on.
+	Main   Release = "controlplane"
+	Oldest Release = "controlplane-oldest"
+	Newest Release = "controlplane-newest"
 )
 
 // Binaries finds the programs of the control plane: in the folder that
@@ -56,34 +62,37 @@ func EnsureBinaries(ctx context.Context, log io.Writer) (*Binaries, error) {
 	if assets := os.Getenv("KUBEBUILDER_ASSETS"); assets != "" {
 		prefer = []string{assets}
 	}
-	return ensure(ctx, moduleControlPlane, prefer, buildOrder, log)
+	return ensure(ctx, Main, prefer, buildOrder, log)
 }
 
-// withNewest makes the newest kube-apiserver that is claimed to work available, in
-// place of b's. Whatever KUBEBUILDER_ASSETS has is older, or unknown.
-func (b *Binaries) withNewest(ctx context.Context, log io.Writer) (*Binaries, error) {
-	newest, err := ensure(ctx, moduleNewest, nil, []string{binAPIServer}, log)
+// with makes the kube-apiserver of a release available, in place of b's. Which release
+// KUBEBUILDER_ASSETS has is unknown.
+func (b *Binaries) with(ctx context.Context, release Release, log io.Writer) (*Binaries, error) {
+	if release == "" || release == Main {
+		return b, nil
+	}
+	other, err := ensure(ctx, release, nil, []string{binAPIServer}, log)
 	if err != nil {
 		return nil, err
 	}
-	newest.dirs = append(newest.dirs, b.dirs...)
-	return newest, nil
+	other.dirs = append(other.dirs, b.dirs...)
+	return other, nil
 }
 
 // withScheduler makes kube-scheduler available, too.
 func (b *Binaries) withScheduler(ctx context.Context, log io.Writer) error {
-	_, err := ensure(ctx, moduleControlPlane, b.dirs, []string{binScheduler}, log)
+	_, err := ensure(ctx, Main, b.dirs, []string{binScheduler}, log)
 	return err
 }
 
 // ensure builds those of the programs called names that neither the folders in
 // prefer have nor the cache.
-func ensure(ctx context.Context, name string, prefer, names []string, log io.Writer) (*Binaries, error) {
+func ensure(ctx context.Context, release Release, prefer, names []string, log io.Writer) (*Binaries, error) {
 	root, err := RepositoryRoot()
 	if err != nil {
 		return nil, err
 	}
-	module := filepath.Join(root, "hack", name)
+	module := filepath.Join(root, "hack", "deps", string(release))
 	versions, err := pinnedVersions(filepath.Join(module, "go.mod"))
 	if err != nil {
 		return nil, err
@@ -92,7 +101,7 @@ func ensure(ctx context.Context, name string, prefer, names []string, log io.Wri
 	if err != nil {
 		return nil, fmt.Errorf("finding the cache directory (set HOME or XDG_CACHE_HOME): %w", err)
 	}
-	dir := filepath.Join(cacheDir, "hoststatus", fmt.Sprintf("%s-%s-%s-%s", name, versions, runtime.GOOS, runtime.GOARCH))
+	dir := filepath.Join(cacheDir, "hoststatus", fmt.Sprintf("%s-%s-%s-%s", release, versions, runtime.GOOS, runtime.GOARCH))
 	b := &Binaries{dirs: append(prefer, dir)}
 	if len(b.missing(names)) == 0 {
 		return b, nil
@@ -201,7 +210,7 @@ func Versions() (kubernetes, etcd string) {
 	if err != nil {
 		return "", ""
 	}
-	v, err := pinnedVersions(filepath.Join(root, "hack", moduleControlPlane, "go.mod"))
+	v, err := pinnedVersions(filepath.Join(root, "hack", "deps", string(Main), "go.mod"))
 	if err != nil {
 		return "", ""
 	}
@@ -247,12 +256,12 @@ func RepositoryRoot() (string, error) {
 		return "", fmt.Errorf("finding the working directory: %w", err)
 	}
 	for {
-		if _, err := os.Stat(filepath.Join(dir, "hack", "controlplane", "go.mod")); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, "hack", "deps", "controlplane", "go.mod")); err == nil {
 			return dir, nil
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir {
-			return "", errors.New("hack/controlplane/go.mod is in no folder above the working directory; run this inside the repository")
+			return "", errors.New("hack/deps/controlplane/go.mod is in no folder above the working directory; run this inside the repository")
 		}
 		dir = parent
 	}

@@ -46,9 +46,8 @@ type Options struct {
 	// Fsync lets etcd wait for the disk on each write, as in production. Without
 	// it a power failure could lose data, which no test here looks at.
 	Fsync bool
-	// Newest runs the newest Kubernetes that hoststatus is claimed to work with, by its
-	// kube-apiserver, rather than the oldest.
-	Newest bool
+	// Kubernetes is the release of kube-apiserver. Empty means Main.
+	Kubernetes Release
 	// Pods lets controllers make pods of Deployments, and kube-scheduler place them on
 	// Nodes. Nothing runs them.
 	Pods bool
@@ -86,10 +85,8 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 	if c.binaries, err = EnsureBinaries(ctx, log); err != nil {
 		return nil, err
 	}
-	if options.Newest {
-		if c.binaries, err = c.binaries.withNewest(ctx, log); err != nil {
-			return nil, err
-		}
+	if c.binaries, err = c.binaries.with(ctx, options.Kubernetes, log); err != nil {
+		return nil, err
 	}
 	if options.Pods {
 		if err := c.binaries.withScheduler(ctx, log); err != nil {
@@ -344,6 +341,21 @@ func (c *Cluster) startAPIServer(ctx context.Context, extra []string) error {
 	}, extra...)
 	c.APIServer = c.process(binAPIServer, args...)
 	c.URL = "https://127.0.0.1:" + ports[0]
+	if err := c.APIServer.Start(); err != nil {
+		return err
+	}
+	return c.WaitReady(ctx)
+}
+
+// ReplaceAPIServer stops the API server and starts that of another release in its place, at
+// the same address on the same data, as an upgrade of a control plane does.
+func (c *Cluster) ReplaceAPIServer(ctx context.Context, release Release, log io.Writer) error {
+	binaries, err := c.binaries.with(ctx, release, log)
+	if err != nil {
+		return err
+	}
+	c.APIServer.Stop()
+	c.APIServer.path = binaries.Path(binAPIServer)
 	if err := c.APIServer.Start(); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 // MonitoringCRDs makes the CRDs ServiceMonitor and PrometheusRule from the types of the
-// Prometheus operator that hack/prometheus-operator pins, in dir, and returns their
+// Prometheus operator that hack/deps/prometheus-operator pins, in dir, and returns their
 // files. Tests check against them what is shipped for the operator.
 func MonitoringCRDs(ctx context.Context, dir string) ([]string, error) {
 	root, err := RepositoryRoot()
@@ -24,7 +24,7 @@ func MonitoringCRDs(ctx context.Context, dir string) ([]string, error) {
 	build.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false")
 	generate := exec.CommandContext(ctx, generator, "crd:crdVersions=v1,maxDescLen=0",
 		"paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1", "output:crd:artifacts:config="+filepath.Join(dir, "crds"))
-	generate.Dir = filepath.Join(root, "hack", "prometheus-operator")
+	generate.Dir = filepath.Join(root, "hack", "deps", "prometheus-operator")
 	for _, cmd := range []*exec.Cmd{build, generate} {
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("making the CRDs of the Prometheus operator: %s: %w\n%s", cmd, err, out)

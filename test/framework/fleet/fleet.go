@@ -48,8 +48,8 @@ type Options struct {
 	LeaseDuration, RenewInterval time.Duration
 	// Fsync lets etcd wait for the disk on each write, as in production.
 	Fsync bool
-	// Newest runs the newest Kubernetes that is claimed to work, rather than the oldest.
-	Newest bool
+	// Kubernetes is the release of kube-apiserver. Empty means controlplane.Main.
+	Kubernetes controlplane.Release
 	// Log takes progress, for a person.
 	Log io.Writer
 	// APIServerArgs are added to kube-apiserver's own, ManagerArgs to each manager's.
@@ -170,7 +170,7 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 	}
 	f.say("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
 	if f.Cluster, err = controlplane.Start(ctx, controlplane.Options{
-		Dir: f.path("cluster"), Log: options.Log, Fsync: options.Fsync, Newest: options.Newest, APIServerArgs: options.APIServerArgs,
+		Dir: f.path("cluster"), Log: options.Log, Fsync: options.Fsync, Kubernetes: options.Kubernetes, APIServerArgs: options.APIServerArgs,
 	}); err != nil {
 		return nil, err
 	}

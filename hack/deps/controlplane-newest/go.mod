@@ -1,7 +1,7 @@
-// The newest Kubernetes that is claimed to work, beside hack/controlplane, the oldest:
+// The newest Kubernetes that is claimed to work, beside hack/deps/controlplane:
 // its kube-apiserver alone, since that is what accepts what is installed and serves it.
 // A module of its own, because one cannot have two versions of k8s.io/kubernetes.
-module hoststatus.dev/hoststatus/hack/controlplane-newest
+module hoststatus.dev/hoststatus/hack/deps/controlplane-newest
 
 go 1.26.0
 

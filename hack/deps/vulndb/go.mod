@@ -1,6 +1,6 @@
 // The database of known vulnerabilities, as a module, and what makes an index of it.
 // To look for newer ones: go get golang.org/x/vulndb@latest.
-module hoststatus.dev/hoststatus/hack/vulndb
+module hoststatus.dev/hoststatus/hack/deps/vulndb
 
 go 1.26.0
 

@@ -1,7 +1,7 @@
 // The local control plane: the programs that `make run`, the integration tests
 // and the benchmarks run against, built from their own modules at one version.
 // A module of its own keeps their dependencies out of the operator's go.mod.
-module hoststatus.dev/hoststatus/hack/controlplane
+module hoststatus.dev/hoststatus/hack/deps/controlplane
 
 go 1.26.0
 

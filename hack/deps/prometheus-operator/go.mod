@@ -1,6 +1,6 @@
 // The types of the Prometheus operator, for a test. A module of its own keeps them
 // out of the operator's go.mod.
-module hoststatus.dev/hoststatus/hack/prometheus-operator
+module hoststatus.dev/hoststatus/hack/deps/prometheus-operator
 
 go 1.26.0
 
