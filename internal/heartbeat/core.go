@@ -313,9 +313,6 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 		l.gaps = [2]time.Duration{l.gaps[1], now - l.renewedAt}
 	}
 	l.renewedAt, l.renewed = now, true
-	if sabotagedArrival() {
-		l.renewedAt = now - wall.Sub(seen.RenewTime)
-	}
 	// A renewal that has waited while we were blind looks old, whatever the host's clock.
 	waited := now - w.lastEcho
 	c.compareWithHost(now, w, l, seen.RenewTime.Sub(wall), waited)
@@ -436,7 +433,6 @@ func (c *core) echoed(now time.Duration, namespace string, canary token) {
 func (c *core) sighted(now time.Duration, w *namespace, sentAt time.Duration, ours bool) {
 	gap := now - w.lastEcho
 	switch blindAfter := w.blindAfter(c.defaultDuration); {
-	case sabotagedSight():
 	case gap > blindAfter:
 		c.moveDeadlines(now, w, gap)
 		w.doubted = 0
@@ -514,9 +510,6 @@ func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite,
 	}
 	c.compareClocks(now, wall)
 	for _, w := range c.watches {
-		if w.synced && sabotagedProof() {
-			c.declare(w, now)
-		}
 		if now > w.checkAt {
 			w.checkAt = now + w.blindAfter(c.defaultDuration)
 			if !w.blind {
@@ -658,9 +651,6 @@ func (c *core) newToken(wall time.Time) token {
 
 // track takes a ComputeService as it is now.
 func (c *core) track(now time.Duration, in Subject) {
-	if sabotagedMemory() {
-		in.Memory = NoWord
-	}
 	s := c.subjects[in.Name]
 	if s != nil && s.uid != in.UID {
 		c.forget(in.Name, s.uid)

@@ -231,11 +231,18 @@ var faults = append([]fault{
 	}},
 }, attackers...)
 
-// stallWatches, and the others that have a name, are also what shows that a
-// sabotaged manager is noticed.
+// stallWatches, and the others that have a name, are also what shows that the mutants
+// are noticed.
 func stallWatches(ctx context.Context, w *world, r *rand.Rand) error {
 	defer w.proxy.stall("/")()
 	return letPass(ctx, between(r, 3*time.Second, 15*time.Second))
+}
+
+// holdHeartbeatsBack keeps what the watches of Leases bring in flight, for longer than
+// the shortest D, while everything that is written succeeds.
+func holdHeartbeatsBack(ctx context.Context, w *world, _ *rand.Rand) error {
+	defer w.proxy.stall("/leases")()
+	return letPass(ctx, 2*shortest)
 }
 
 func killBothTwice(ctx context.Context, w *world, _ *rand.Rand) error {

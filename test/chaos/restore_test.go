@@ -31,7 +31,7 @@ func TestARestoreOfEtcdIsSeenWithoutARestart(t *testing.T) {
 		newer = 12_000
 		limit = 5 * time.Minute
 	)
-	ctx, w := t.Context(), testWorld
+	ctx, w := t.Context(), sharedWorld(t)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {

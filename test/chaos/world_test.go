@@ -97,7 +97,7 @@ func newWorld(ctx context.Context, dir string, s size) (_ *world, err error) {
 		return nil, err
 	}
 	for i := range 2 {
-		m, err := w.startManager(ctx, fmt.Sprintf("manager-%d", i), "")
+		m, err := w.startManager(fmt.Sprintf("manager-%d", i), w.managerBinary())
 		if err != nil {
 			return nil, err
 		}
@@ -183,7 +183,7 @@ func (w *world) addHosts(s size) error {
 			return err
 		}
 		const duration = 6 * time.Second
-		agent, err := w.newProcess("agent-"+name, filepath.Join(w.fleet.Dir, "bin", "agent"), config, os.Environ(),
+		agent, err := w.newProcess("agent-"+name, filepath.Join(w.fleet.Dir, "bin", "agent"), config,
 			"--host-name="+name, "--lease-duration="+duration.String(), "--renew-interval="+(duration/4).String())
 		if err != nil {
 			return err
@@ -194,12 +194,12 @@ func (w *world) addHosts(s size) error {
 	return nil
 }
 
-func (w *world) newProcess(name, binary string, config *rest.Config, env []string, args ...string) (*controlplane.Process, error) {
+func (w *world) newProcess(name, binary string, config *rest.Config, args ...string) (*controlplane.Process, error) {
 	kubeconfig := filepath.Join(w.fleet.Dir, name+".kubeconfig")
 	if err := controlplane.WriteKubeconfig(kubeconfig, w.via(config)); err != nil {
 		return nil, err
 	}
-	return controlplane.NewProcess(name, binary, filepath.Join(w.fleet.Dir, name+".log"), env,
+	return controlplane.NewProcess(name, binary, filepath.Join(w.fleet.Dir, name+".log"), os.Environ(),
 		append([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, args...)...), nil
 }
 
@@ -274,7 +274,10 @@ type manager struct {
 	ended   chan struct{}
 }
 
-func (w *world) startManager(ctx context.Context, name, sabotage string) (*manager, error) {
+// managerBinary is the manager as it is shipped.
+func (w *world) managerBinary() string { return filepath.Join(w.fleet.Dir, "bin", "manager") }
+
+func (w *world) startManager(name, binary string) (*manager, error) {
 	config, err := w.fleet.ManagerConfig()
 	if err != nil {
 		return nil, err
@@ -287,14 +290,7 @@ func (w *world) startManager(ctx context.Context, name, sabotage string) (*manag
 		ports[2] = w.fleet.WebhookPort // One of them is asked.
 	}
 	m := &manager{metrics: net.JoinHostPort("127.0.0.1", ports[0]), ending: make(chan struct{}), ended: make(chan struct{})}
-	binary, env := filepath.Join(w.fleet.Dir, "bin", "manager"), os.Environ()
-	if sabotage != "" {
-		if binary, err = sabotagedManager(ctx, w.fleet.Dir); err != nil {
-			return nil, err
-		}
-		env = append(env, "HOSTSTATUS_SABOTAGE="+sabotage)
-	}
-	m.process, err = w.newProcess(name, binary, config, env,
+	m.process, err = w.newProcess(name, binary, config,
 		"--lease-namespaces="+strings.Join(w.namespaces(), ","),
 		"--metrics-bind-address="+m.metrics, "--metrics-secure=false",
 		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]),
