@@ -42,9 +42,9 @@ var mutants = []struct {
 	{
 		mutant: mutant{
 			name: "sight",
-			file: "internal/heartbeat/core.go",
-			old:  "if gap > w.blindAfter(c.defaultDuration) {",
-			new:  "if false {",
+			file: "internal/heartbeat/sight.go",
+			old:  "case gap > blindAfter:",
+			new:  "case false:",
 		},
 		rule:  "only sighted time counts",
 		fault: pauseEtcdThrice,
@@ -53,7 +53,7 @@ var mutants = []struct {
 	{
 		mutant: mutant{
 			name: "proof",
-			file: "internal/heartbeat/core.go",
+			file: "internal/heartbeat/sight.go",
 			old:  "\t\tif now > w.checkAt {",
 			// A deadline that passes is a verdict.
 			new: "\t\tif w.synced {\n\t\t\tc.declare(w, now)\n\t\t}\n\t\tif now > w.checkAt {",
@@ -65,7 +65,7 @@ var mutants = []struct {
 	{
 		mutant: mutant{
 			name: "barrier",
-			file: "internal/heartbeat/core.go",
+			file: "internal/heartbeat/sight.go",
 			old:  "w.pending[i].written = true",
 			// The end of the canary's write counts as its echo, which overtakes the renewals
 			// that the watch has yet to bring.
@@ -78,7 +78,7 @@ var mutants = []struct {
 	{
 		mutant: mutant{
 			name: "memory",
-			file: "internal/heartbeat/core.go",
+			file: "internal/heartbeat/subjects.go",
 			old:  "s := c.subjects[in.Name]",
 			new:  "in.Memory = NoWord\n\ts := c.subjects[in.Name]",
 		},
