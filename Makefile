@@ -69,12 +69,12 @@ chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and judge what was sai
 	$(GO) test ./test/chaos -count=1 -timeout 0 -v -chaos.for=$(FOR) -chaos.seed=$(SEED)
 
 .PHONY: bench
-bench: ## Measure everything, for the better part of an hour, into docs/performance.
+bench: ## Measure everything, for the better part of an hour, into docs/design/performance.
 	$(GO) test -run '^$$' -bench . ./internal/...
 	$(GO) run ./hack/ensure-controlplane
 	$(GO) build -o bin/bench ./test/bench
-	bin/bench -out docs/performance $(BENCH)
-	bin/bench -page docs/performance.md
+	bin/bench -out docs/design/performance $(BENCH)
+	bin/bench -page docs/design/performance.md
 	$(MAKE) bench-pictures
 
 .PHONY: bench-short
@@ -84,8 +84,8 @@ bench-short: ## Measure, within two minutes, the ratios that a change must not s
 	@bin/bench -short
 
 .PHONY: bench-pictures
-bench-pictures: ## Draw the pictures of docs/performance again.
-	cd hack/plot && $(GO) run . ../../docs/performance
+bench-pictures: ## Draw the pictures of docs/design/performance again.
+	cd hack/plot && $(GO) run . ../../docs/design/performance
 
 .PHONY: generate
 generate: ## Write what is generated from the code.

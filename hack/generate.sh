@@ -17,13 +17,13 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 	./api/tenant/v1alpha1 ./api/v1alpha1 \
 	k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
 
-# docs/metrics.md, and in config/prometheus the PrometheusRule.
+# docs/operate/metrics.md, and in config/prometheus the PrometheusRule.
 go run ./hack/observability
 
 # config/prometheus/dashboard.json.
 (cd hack/dashboard && go run . ../..)
 
-# docs/configuration.md: the flags of the binaries.
+# docs/operate/configuration.md: the flags of the binaries.
 go run ./hack/configuration
 
 # What the chart has in common with config/, and the table of its values.

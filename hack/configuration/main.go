@@ -20,7 +20,7 @@ import (
 )
 
 func main() {
-	if err := os.WriteFile("docs/configuration.md", page(), 0o644); err != nil {
+	if err := os.WriteFile("docs/operate/configuration.md", page(), 0o644); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
@@ -29,17 +29,17 @@ func main() {
 const intro = `<!-- Made from the code by make generate. -->
 # Configuration
 
-The binaries are configured by flags. Each checks its own at the start, and names what is wrong with them. A flag of type *strings* takes
-several values with commas between them, or is given several times. A duration is written as 90s, 1m30s or 1h.
+The binaries are configured by flags. Each binary checks its flags when it starts and names the one that is wrong. A flag of type *strings* takes
+several values separated by commas, or can be given several times. A duration is written as 90s, 1m30s or 1h.
 
-The Helm chart sets the flags by its values, which are in [the chart's README](../charts/hoststatus/README.md#values);
-` + "`manager.extraArgs`, `tenantAPI.extraArgs` and `agent.extraArgs`" + ` add those for which it has none.
+The Helm chart sets the flags from its values, which are listed in [the chart's README](../../charts/hoststatus/README.md#values);
+` + "`manager.extraArgs`, `tenantAPI.extraArgs` and `agent.extraArgs`" + ` add flags that have no value of their own.
 `
 
 const auditIntro = `
 ### Its audit log
 
-These flags are those of every Kubernetes API server. Nothing is logged without ` + "`--audit-policy-file`" + `, and ` +
+These flags are the same as for every Kubernetes API server. Nothing is logged without ` + "`--audit-policy-file`" + `, and ` +
 	"`--audit-log-path` or `--audit-webhook-config-file`" + `.
 
 `
@@ -82,7 +82,7 @@ func page() []byte {
 // stand there once, with the verbs.
 func writePlugin(out *bytes.Buffer) {
 	root := kubectlhosts.Command()
-	_, _ = fmt.Fprintf(out, "\n## %s\n\n[kubectl-hosts.md](kubectl-hosts.md) says what the verbs do.\n\n", root.Name())
+	_, _ = fmt.Fprintf(out, "\n## %s\n\n[kubectl-hosts.md](kubectl-hosts.md) describes the verbs.\n\n", root.Name())
 	verbs := &table{verbs: true}
 	for _, verb := range root.Commands() {
 		if !verb.Hidden {

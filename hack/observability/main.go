@@ -32,7 +32,7 @@ func run(root string) error {
 		return err
 	}
 	for path, content := range map[string][]byte{
-		"docs/metrics.md":                       reference(alerts),
+		"docs/operate/metrics.md":               reference(alerts),
 		"config/prometheus/prometheusrule.yaml": rule,
 	} {
 		if err := os.WriteFile(filepath.Join(root, filepath.FromSlash(path)), content, 0o644); err != nil {

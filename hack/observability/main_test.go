@@ -80,14 +80,14 @@ func TestTheReferenceHasEveryMetricThatIsRegistered(t *testing.T) {
 		}
 		return found
 	}
-	page := read(t, "docs/metrics.md")
+	page := read(t, "docs/operate/metrics.md")
 	registered := names(manager.Describe)
 	if len(registered) != len(telemetry.Manager.Metrics()) {
 		t.Errorf("%d metrics of the manager are registered, %d are in the catalogue", len(registered), len(telemetry.Manager.Metrics()))
 	}
 	for _, name := range registered {
 		if !bytes.Contains(page, []byte("| `"+name+"` |")) {
-			t.Errorf("docs/metrics.md does not have %s", name)
+			t.Errorf("docs/operate/metrics.md does not have %s", name)
 		}
 	}
 	families, err := legacyregistry.DefaultGatherer.Gather()
@@ -96,7 +96,7 @@ func TestTheReferenceHasEveryMetricThatIsRegistered(t *testing.T) {
 	}
 	for _, family := range families {
 		if strings.HasPrefix(family.GetName(), "hoststatus_") && !bytes.Contains(page, []byte("| `"+family.GetName()+"` |")) {
-			t.Errorf("docs/metrics.md does not have %s", family.GetName())
+			t.Errorf("docs/operate/metrics.md does not have %s", family.GetName())
 		}
 	}
 }
@@ -275,7 +275,7 @@ func TestEachAlertIsWholeAndHasAPageThatSaysWhatToDo(t *testing.T) {
 		t.Fatal(err)
 	}
 	anchors := map[string]bool{}
-	for _, match := range heading.FindAllStringSubmatch(string(read(t, "docs/troubleshooting.md")), -1) {
+	for _, match := range heading.FindAllStringSubmatch(string(read(t, "docs/operate/troubleshooting.md")), -1) {
 		anchors[strings.ReplaceAll(strings.ToLower(match[1]), " ", "-")] = true
 	}
 	known := knownMetrics(t)
@@ -291,9 +291,9 @@ func TestEachAlertIsWholeAndHasAPageThatSaysWhatToDo(t *testing.T) {
 			if a.Annotations["summary"] == "" || a.Annotations["description"] == "" {
 				t.Errorf("%s does not say what is wrong", a.Alert)
 			}
-			anchor, ok := strings.CutPrefix(a.Annotations["runbook_url"], "https://hoststatus.dev/hoststatus/docs/troubleshooting.md#")
+			anchor, ok := strings.CutPrefix(a.Annotations["runbook_url"], "https://hoststatus.dev/hoststatus/docs/operate/troubleshooting.md#")
 			if !ok || !anchors[anchor] {
-				t.Errorf("%s: docs/troubleshooting.md has nothing at %s", a.Alert, a.Annotations["runbook_url"])
+				t.Errorf("%s: docs/operate/troubleshooting.md has nothing at %s", a.Alert, a.Annotations["runbook_url"])
 			}
 		}
 	}

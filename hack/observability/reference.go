@@ -13,15 +13,15 @@ import (
 const intro = `<!-- Made from the code by make generate. -->
 # Metrics
 
-The manager and the tenant API server serve ` + "`/metrics`" + ` by TLS, to who may get that URL: bind the ClusterRole
-` + "`hoststatus-metrics-reader`" + ` of [config/prometheus](../config/prometheus), which has a service account for it, ServiceMonitors, the
-alerts and a dashboard. [install.md](install.md#metrics-alerts-and-the-dashboard) says how the chart installs the same.
+The manager and the tenant API server serve ` + "`/metrics`" + ` over TLS to callers that have the right to get that URL: bind the ClusterRole
+` + "`hoststatus-metrics-reader`" + ` of [config/prometheus](../../config/prometheus), which also has a service account for it, ServiceMonitors, the
+alerts and a dashboard. [install.md](install.md#metrics-alerts-and-the-dashboard) shows how to install the same with the chart.
 
-No label holds the name of a host, a server or a tenant. So the number of series does not grow with the fleet, and who may read metrics
-does not learn whose host is down. For names there is [a configuration for kube-state-metrics](../config/prometheus/kube-state-metrics.yaml).
+No label holds the name of a host, a server or a tenant. So the number of series does not grow with the fleet, and a reader of the metrics
+does not learn whose host is down. For names there is [a configuration for kube-state-metrics](../../config/prometheus/kube-state-metrics.yaml).
 
-Hosts and servers are counted in the caches when Prometheus asks, so that no event can be missed. Replicas do not contradict each
-other: the column *replicas* says who exports a metric, and how to put several together.
+Hosts and servers are counted in the caches at each scrape, so no event can be missed. Replicas do not contradict each
+other: the column *replicas* shows which replicas export a metric, and how to combine the values of several.
 `
 
 // reference is the page that describes every metric.
@@ -34,7 +34,7 @@ func reference(groups *alertGroups) []byte {
 			_, _ = fmt.Fprintf(&out, "| `%s` | %s | %s | %s%s |\n", m.Name, m.Kind, m.Replicas, m.Help, labels(m.Labels))
 		}
 	}
-	out.WriteString("\n" + others + "\n## Alerts\n\n| alert | severity | for | what it says |\n|---|---|---|---|\n")
+	out.WriteString("\n" + others + "\n## Alerts\n\n| alert | severity | for | summary |\n|---|---|---|---|\n")
 	for _, group := range groups.Groups {
 		for _, a := range group.Rules {
 			_, anchor, _ := strings.Cut(a.Annotations["runbook_url"], "#")

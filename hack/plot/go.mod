@@ -1,4 +1,4 @@
-// Draws the pictures of docs/performance. A module of its own keeps the plotting
+// Draws the pictures of docs/design/performance. A module of its own keeps the plotting
 // library out of the operator's go.mod.
 module hoststatus.dev/hoststatus/hack/plot
 

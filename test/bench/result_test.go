@@ -98,7 +98,7 @@ func TestSizesMeasuredOneByOneAreOneResult(t *testing.T) {
 }
 
 func TestThePageShowsWhatWasMeasured(t *testing.T) {
-	const dir = "../../docs/performance"
+	const dir = "../../docs/design/performance"
 	page, err := os.ReadFile(dir + ".md")
 	if err != nil {
 		t.Fatal(err)
@@ -108,6 +108,6 @@ func TestThePageShowsWhatWasMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, string(page)); diff != "" {
-		t.Errorf("bin/bench -page docs/performance.md changes it (-want +got):\n%s", diff)
+		t.Errorf("bin/bench -page docs/design/performance.md changes it (-want +got):\n%s", diff)
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
-// ownLease lets the Lease of a host go with its ComputeService, as docs/install.md has it.
+// ownLease lets the Lease of a host go with its ComputeService, as docs/operate/install.md has it.
 func ownLease(t *testing.T, service *v1alpha1.ComputeService) {
 	t.Helper()
 	reference, err := json.Marshal(metav1.OwnerReference{

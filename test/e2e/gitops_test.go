@@ -31,7 +31,7 @@ func TestTheCommandsOfTheGitOpsPageGiveWhatItShows(t *testing.T) {
 	}, metav1.CreateOptions{})
 	expect.NoError(t, err)
 
-	steps, err := system.RunPage(t.Context(), "docs/gitops.md")
+	steps, err := system.RunPage(t.Context(), "docs/operate/gitops.md")
 	expect.NoError(t, err)
 	for _, step := range steps {
 		if diff := cmp.Diff(step.Want, step.Got); diff != "" {

@@ -37,24 +37,28 @@ func TestTheCommandsOfThePagesWork(t *testing.T) {
 		binds []string
 	}{
 		{
-			name: "policy.md",
+			name: "operate/policy.md",
 			want: map[string]string{
 				"kubectl auth can-i get servers.tenant.hoststatus.dev --subresource=status -n team-a --as=ana --as-group=team-a": "yes",
 				"kubectl get servers -n team-a --as=ana": "HOST STATUS",
 			},
 			binds: []string{"support-servers", "support-host-status", "host-status-while-unknown", "vm-platform"},
 		},
-		{name: "webhook.md", want: map[string]string{"kubectl patch computeservice compute-2": "patched"}},
+		{name: "operate/webhook.md", want: map[string]string{"kubectl patch computeservice compute-2": "patched"}},
 		{
-			name: "troubleshooting.md",
+			name: "operate/troubleshooting.md",
 			want: map[string]string{"kubectl get servers.compute -A -o custom-columns": "compute-1", "kubectl get apiservice": "True"},
 		},
 		{
-			name: "faq.md",
+			name: "use/servers.md",
 			skip: []string{"kubectl get servers.tenant.hoststatus.dev -n team-a --watch"},
-			want: map[string]string{"kubectl hosts show compute-1": "UP", "kubectl wait": "condition met"},
+			want: map[string]string{"kubectl wait": "condition met"},
 		},
-		{name: "kubectl-hosts.md", skip: []string{"kubectl hosts"}, binds: []string{"on-call"}},
+		{
+			name: "operate/faq.md",
+			want: map[string]string{"kubectl hosts show compute-1": "UP"},
+		},
+		{name: "operate/kubectl-hosts.md", skip: []string{"kubectl hosts"}, binds: []string{"on-call"}},
 	} {
 		t.Run(page.name, func(t *testing.T) {
 			t.Cleanup(func() {
@@ -68,7 +72,7 @@ func TestTheCommandsOfThePagesWork(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			steps, err := system.RunPage(t.Context(), filepath.Join("docs", page.name), page.skip...)
+			steps, err := system.RunPage(t.Context(), filepath.Join("docs", filepath.FromSlash(page.name)), page.skip...)
 			expect.NoError(t, err)
 			if len(steps) == 0 {
 				t.Error("no command was run")

@@ -166,14 +166,14 @@ func TestTheExclusionsOfArgoCD(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(filepath.Join(root, "docs", "gitops.md"))
+	page, err := os.ReadFile(filepath.Join(root, "docs", "operate", "gitops.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, block, found := strings.Cut(string(page), "```yaml\ndata:\n")
 	block, _, ended := strings.Cut(block, "```")
 	if !found || !ended {
-		t.Fatal("docs/gitops.md has no block of argocd-cm")
+		t.Fatal("docs/operate/gitops.md has no block of argocd-cm")
 	}
 	var config struct {
 		Data map[string]string `json:"data"`

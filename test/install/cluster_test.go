@@ -103,11 +103,11 @@ func (c *cluster) helm(t *testing.T, args ...string) {
 // a chart in place of the repository's. No pod will get ready here, so it does not wait.
 func fromDocs(t *testing.T, page, command, chart string) (args []string) {
 	t.Helper()
-	content, err := os.ReadFile(sources(t, "docs", page))
+	content, err := os.ReadFile(sources(t, "docs", "operate", page))
 	expect.NoError(t, err)
 	_, line, found := strings.Cut(strings.ReplaceAll(string(content), "\n$ ", "\n"), "\nhelm "+command+" ")
 	if !found {
-		t.Fatalf("docs/%s has no helm %s", page, command)
+		t.Fatalf("docs/operate/%s has no helm %s", page, command)
 	}
 	line = strings.ReplaceAll(line, "\\\n", " ")
 	line, _, _ = strings.Cut(line, "\n")
@@ -127,12 +127,12 @@ func fromDocs(t *testing.T, page, command, chart string) (args []string) {
 // begins, as its reader would. Those of helm in them are left to c.helm.
 func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
 	t.Helper()
-	content, err := os.ReadFile(sources(t, "docs", page))
+	content, err := os.ReadFile(sources(t, "docs", "operate", page))
 	expect.NoError(t, err)
 	for _, begin := range begins {
 		_, block, found := strings.Cut(string(content), "```console\n"+begin)
 		if !found {
-			t.Fatalf("docs/%s has no block of commands that begins with %q", page, begin)
+			t.Fatalf("docs/operate/%s has no block of commands that begins with %q", page, begin)
 		}
 		block, _, _ = strings.Cut(begin+block, "```")
 		var script strings.Builder
@@ -152,7 +152,7 @@ func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
 // What is claimed is what these tests run on: Chart.yaml names the oldest Kubernetes, and
 // the page about installing all of them.
 func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
-	page, err := os.ReadFile(sources(t, "docs", "install.md"))
+	page, err := os.ReadFile(sources(t, "docs", "operate", "install.md"))
 	expect.NoError(t, err)
 	for _, release := range []controlplane.Release{controlplane.Oldest, controlplane.Main, controlplane.Newest} {
 		t.Run(string(release), func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestTheAPIServerAcceptsEveryObject(t *testing.T) {
 				t.Errorf("Chart.yaml claims Kubernetes %q, and what was tested is %s: %q", claim.KubeVersion, server.GitVersion, want)
 			}
 			if want := server.Major + "." + server.Minor; !strings.Contains(string(page), want) {
-				t.Errorf("docs/install.md does not name Kubernetes %s", want)
+				t.Errorf("docs/operate/install.md does not name Kubernetes %s", want)
 			}
 			c.acceptsEveryObject(t, server.GitVersion)
 		})

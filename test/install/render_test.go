@@ -64,7 +64,7 @@ func TestTheOverlaysInTheDocsSayWhatTheChartSaysByValues(t *testing.T) {
 			})
 			added := cmpopts.IgnoreSliceElements(func(flag any) bool { return flag == "--lease-namespaces=kube-node-lease" })
 			if diff := cmp.Diff(want, got, asFlagTwice, added); diff != "" {
-				t.Errorf("the chart (-) and the overlay in docs/%s (+) differ:\n%s", test.page, diff)
+				t.Errorf("the chart (-) and the overlay in docs/operate/%s (+) differ:\n%s", test.page, diff)
 			}
 		})
 	}
@@ -73,11 +73,11 @@ func TestTheOverlaysInTheDocsSayWhatTheChartSaysByValues(t *testing.T) {
 // overlayFromDocs renders the kustomization.yaml on a page.
 func overlayFromDocs(t *testing.T, page string) []*unstructured.Unstructured {
 	t.Helper()
-	content, err := os.ReadFile(sources(t, "docs", page))
+	content, err := os.ReadFile(sources(t, "docs", "operate", page))
 	expect.NoError(t, err)
 	_, overlay, found := strings.Cut(string(content), "```yaml\n# kustomization.yaml\n")
 	if !found {
-		t.Fatalf("docs/%s has no kustomization.yaml", page)
+		t.Fatalf("docs/operate/%s has no kustomization.yaml", page)
 	}
 	overlay, _, _ = strings.Cut(overlay, "```")
 	// kustomize wants relative paths, and takes links for what they point to.
@@ -105,7 +105,7 @@ func valuesFromDocs(t *testing.T, page, command string) (values []string) {
 		}
 	}
 	if len(values) == 0 {
-		t.Fatalf("helm %s on docs/%s sets no value", command, page)
+		t.Fatalf("helm %s on docs/operate/%s sets no value", command, page)
 	}
 	return values
 }

@@ -242,7 +242,7 @@ func TestTheDocumentationShowsWhatIsPrinted(t *testing.T) {
 		expect.NoError(t, err)
 		printed += "\n" + strings.ReplaceAll(string(golden), "\n2> ", "\n")
 	}
-	page, err := os.ReadFile(filepath.Join(env.root, "docs", "kubectl-hosts.md"))
+	page, err := os.ReadFile(filepath.Join(env.root, "docs", "operate", "kubectl-hosts.md"))
 	expect.NoError(t, err)
 	steps := 0
 	for block := range strings.SplitSeq(string(page), "```") {

@@ -90,7 +90,7 @@ func TestTheCommandsOfThePageGiveWhatItShows(t *testing.T) {
 	newKubelet(t, "node-1")
 	newNode(t, "node-1")
 	expect.Eventually(t, patience, is("node-1", v1alpha1.HostStatusUp))
-	steps, err := system.RunPage(t.Context(), "docs/nodes-as-hosts.md")
+	steps, err := system.RunPage(t.Context(), "docs/operate/nodes-as-hosts.md")
 	expect.NoError(t, err)
 	for _, step := range steps {
 		if step.Want != step.Got {
