@@ -27,7 +27,7 @@ at their start. Everything that is wrong is named at once.
 {{- $errors = append $errors (printf "image.registry: %q does not begin with the name of a registry, or is no path of one: it looks like registry.example.com/hoststatus, or localhost/hoststatus for images that are loaded into the nodes. Without the registry's name a node asks a public one, where the path may be anybody's" $values.image.registry) -}}
 {{- end -}}
 {{- else if $missing -}}
-{{- $errors = append $errors (printf "image.registry is required: say where your images are, for example --set image.registry=registry.example.com/hoststatus. There are no published ones: see docs/install.md. It is needed for the images %s, unless %s name them whole" (join ", " $missing) (include "hoststatus.validate.places" (list $where $missing))) -}}
+{{- $errors = append $errors (printf "image.registry is required: say where your images are, for example --set image.registry=registry.example.com/hoststatus. There are no published ones: see docs/operate/install.md. It is needed for the images %s, unless %s name them whole" (join ", " $missing) (include "hoststatus.validate.places" (list $where $missing))) -}}
 {{- end -}}
 
 {{- if not (has "hoststatus-leases" ($values.leaseNamespaces | default list)) -}}
