@@ -84,7 +84,7 @@ bench-short: ## Measure, within two minutes, the ratios that a change must not s
 	@bin/bench -short
 
 .PHONY: bench-pictures
-bench-pictures: ## Draw the pictures of docs/design/performance again.
+bench-pictures: ## Draw the pictures of docs/design/performance again, from the last make bench.
 	cd hack/plot && $(GO) run . ../../docs/design/performance
 
 .PHONY: generate

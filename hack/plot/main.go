@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command plot draws the pictures that test/bench has put into the JSON files of a
-// folder, as SVG files beside them.
+// Command plot draws the pictures whose points test/bench has put into the files
+// *.raw.json of a folder, as SVG files beside them.
 package main
 
 import (
@@ -52,9 +52,12 @@ func main() {
 }
 
 func run(dir string) error {
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "*.raw.json"))
 	if err != nil {
 		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("%s has no *.raw.json to draw from: run make bench", dir)
 	}
 	for _, file := range files {
 		content, err := os.ReadFile(file)

@@ -64,7 +64,7 @@ type picture struct {
 	YLabel string   `json:"yLabel"`
 	LogX   bool     `json:"logX,omitempty"`
 	LogY   bool     `json:"logY,omitempty"`
-	Series []series `json:"series"`
+	Series []series `json:"series,omitempty"`
 }
 
 type series struct {
@@ -256,12 +256,24 @@ func (r *result) file() string {
 // noFsync ends the names of results without it.
 const noFsync = "-no-fsync"
 
-// save writes the result as JSON into dir.
+// raw ends the names of results with the points of their pictures, from which hack/plot
+// draws. They are not kept in git: the pages need the figures and the pictures only.
+const raw = ".raw"
+
+// save writes the result as JSON into dir, once for the page and once with all points.
 func (r *result) save(dir string, add bool) error {
 	if add && r.DidNotRun == "" {
-		earlier, err := load(dir, r.file())
+		earlier, err := load(dir, r.file()+raw)
 		if err != nil {
 			return err
+		}
+		if earlier == nil {
+			// A clone has the figures of earlier sizes, but not the points of their pictures.
+			if kept, err := load(dir, r.file()); err != nil {
+				return err
+			} else if kept != nil {
+				return fmt.Errorf("-add: %s has no %s.json to add to: measure all sizes in one run, without -add", dir, r.file()+raw)
+			}
 		}
 		if earlier != nil && earlier.DidNotRun == "" {
 			r.addTo(earlier)
@@ -270,11 +282,23 @@ func (r *result) save(dir string, add bool) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("making the folder of the results: %w", err)
 	}
+	if err := r.write(filepath.Join(dir, r.file()+raw+".json")); err != nil {
+		return err
+	}
+	short := *r
+	short.Pictures = slices.Clone(r.Pictures)
+	for i := range short.Pictures {
+		short.Pictures[i].Series = nil
+	}
+	return short.write(filepath.Join(dir, r.file()+".json"))
+}
+
+func (r *result) write(path string) error {
 	content, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		return fmt.Errorf("encoding the results: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, r.file()+".json"), append(content, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(path, append(content, '\n'), 0o644); err != nil {
 		return fmt.Errorf("writing the results: %w", err)
 	}
 	return nil

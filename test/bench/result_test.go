@@ -4,6 +4,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -84,7 +85,7 @@ func TestSizesMeasuredOneByOneAreOneResult(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := load(dir, "s")
+	got, err := load(dir, "s"+raw)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +95,21 @@ func TestSizesMeasuredOneByOneAreOneResult(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// What is kept in git is what the page is made from.
+	got, err = load(dir, "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want.Pictures[0].Series = nil
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("for the page (-want +got):\n%s", diff)
+	}
+	if err := os.Remove(filepath.Join(dir, "s"+raw+".json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := part(3).save(dir, true); err == nil {
+		t.Error("sizes were added to pictures without points")
 	}
 }
 
