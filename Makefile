@@ -43,8 +43,8 @@ build: ## Build the binaries into bin/.
 	$(GO) build -o bin/ ./cmd/...
 
 .PHONY: image
-image: ## Build the container images (IMAGE_REGISTRY=... IMAGE_TAG=... PLATFORMS=...).
-	@hack/image.sh
+image: ## Build the container images into bin/images (IMAGE_REGISTRY=... IMAGE_TAG=... PLATFORMS=...; PUSH=yes pushes them).
+	@hack/image.sh $(if $(PUSH),--push)
 
 .PHONY: chart
 chart: bin/helm ## Check the Helm chart, and render it into bin/hoststatus.yaml.

@@ -1,28 +1,68 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Builds the container images: see `make image`. IMAGE_REGISTRY stands before their
-# names, by default one that no node asks anybody for, IMAGE_TAG behind; PLATFORMS, such as linux/amd64,linux/arm64, builds for more
-# than this machine, which needs a builder that can, and --push to keep the result.
+# Builds the container images, one for each command in cmd/: see `make image`.
+#
+#   hack/image.sh [--push]
+#       assembles them without a container engine, and writes them to bin/images: OCI
+#       archives for all PLATFORMS, Docker archives and bills of materials for each. The
+#       same sources and the same Go give the same bytes. --push pushes them, too.
+#   CONTAINER_ENGINE=docker hack/image.sh [ARGUMENT...]
+#       builds them by the Dockerfile with docker, podman or buildah, into its store. The
+#       arguments are handed on to its build command.
+#
+# IMAGE_REGISTRY stands before the names, by default localhost/hoststatus, which no node
+# pulls from; IMAGE_TAG behind, by default the release. PLATFORMS is by default
+# linux/amd64,linux/arm64, and with an engine this machine's. IMAGE_OUT is another folder
+# than bin/images, SOURCE_DATE_EPOCH another time than that of the commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-registry=${IMAGE_REGISTRY:-localhost/hoststatus} tag=${IMAGE_TAG:-$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)}
+version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)
+registry=${IMAGE_REGISTRY:-localhost/hoststatus} tag=${IMAGE_TAG:-$version}
+commands=(cmd/*/)
+commands=("${commands[@]%/}") commands=("${commands[@]#cmd/}")
+# Images are built from sources without their repository.
+revision=$(hack/revision.sh)
 
-# A client without an engine that it could speak to is of no use.
-engine=
-for candidate in ${CONTAINER_ENGINE:-docker podman}; do
-  if command -v "$candidate" >/dev/null && "$candidate" info >/dev/null 2>&1; then
-    engine=$candidate
-    break
+if [ -n "${CONTAINER_ENGINE:-}" ]; then
+  # A client without an engine to talk to is of no use.
+  if ! command -v "$CONTAINER_ENGINE" >/dev/null || ! "$CONTAINER_ENGINE" info >/dev/null; then
+    echo "CONTAINER_ENGINE=$CONTAINER_ENGINE: it is not installed, or '$CONTAINER_ENGINE info' fails. Start it, or unset CONTAINER_ENGINE to build the images without an engine." >&2
+    exit 1
+  fi
+  for name in "${commands[@]}"; do
+    "$CONTAINER_ENGINE" build ${PLATFORMS:+--platform="$PLATFORMS"} --target "$name" --tag "$registry/$name:$tag" \
+      --label=org.opencontainers.image.version="$version" \
+      ${revision:+--build-arg=REVISION="$revision" --label=org.opencontainers.image.revision="$revision"} "$@" .
+  done
+  exit
+fi
+
+push=
+case "$*" in
+'') ;;
+--push) push=yes ;;
+*)
+  echo "usage: $0 [--push]; other arguments are for the build command of an engine, which CONTAINER_ENGINE names" >&2
+  exit 2
+  ;;
+esac
+platforms=${PLATFORMS:-linux/amd64,linux/arm64}
+for platform in ${platforms//,/ }; do
+  if ! [[ $platform =~ ^linux/[a-z0-9]+$ ]]; then
+    echo "PLATFORMS: '$platform' is not linux/ARCHITECTURE; write for example PLATFORMS=linux/amd64,linux/arm64" >&2
+    exit 2
   fi
 done
-if [ -z "$engine" ]; then
-  echo "there is no container engine here: neither of '${CONTAINER_ENGINE:-docker podman}' is installed and answers '<engine> info'." >&2
-  echo "Start one, or name it by CONTAINER_ENGINE. What would be in the images is built and tested without one by: go test ./test/install" >&2
-  exit 1
-fi
-# The repository itself is not among what images are built from.
-revision=$(hack/revision.sh)
-for name in manager tenant-apiserver agent kubectl-hosts; do
-  "$engine" build ${PLATFORMS:+--platform="$PLATFORMS"} --target "$name" --tag "$registry/$name:$tag" \
-    ${revision:+--build-arg=REVISION="$revision" --label=org.opencontainers.image.revision="$revision"} "$@" .
+mkdir -p "${IMAGE_OUT:=bin/images}"
+out=$(cd "$IMAGE_OUT" && pwd)
+created=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+# The binaries stay, so that the next build links only what has changed.
+for platform in ${platforms//,/ }; do
+  GOOS=${platform%/*} GOARCH=${platform#*/} REVISION=$revision hack/build-static.sh "$out/static/${platform/\//_}"
 done
+# Images of another command or platform would be taken for new ones.
+rm -f "$out"/*.oci.tar "$out"/*.docker.tar "$out"/*.cdx.json
+cd hack/image
+GOFLAGS=-buildvcs=false go run . --binaries="$out/static" --out="$out" --platforms="$platforms" --registry="$registry" --tag="$tag" \
+  --version="$version" ${revision:+--revision="$revision"} --created="$created" ${push:+--push} "${commands[@]}"
+echo "written to $out: COMMAND.oci.tar, and for each platform COMMAND.OS-ARCHITECTURE.docker.tar and .cdx.json" >&2
