@@ -30,13 +30,24 @@ const (
 	accountFolder = "/var/run/secrets/kubernetes.io/serviceaccount"
 )
 
-// binaries builds the binaries once, as they are in the images.
+// binaries is a folder with the binaries of the images.
 var binaries = sync.OnceValues(func() (string, error) {
-	root, err := root()
+	all, err := images()
 	if err != nil {
 		return "", err
 	}
-	return buildStatic(root)
+	dir := filepath.Join(scratch, "binaries")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	for _, image := range all {
+		for name, file := range image.files {
+			if err := os.Link(file, filepath.Join(dir, name)); err != nil {
+				return "", err
+			}
+		}
+	}
+	return dir, nil
 })
 
 // buildStatic builds the binaries of the sources in root as for images, into a folder
@@ -65,7 +76,7 @@ func createPod(ctx context.Context, kube kubernetes.Interface, name, node string
 }
 
 // runPod makes the process of a pod, as a kubelet and a container engine would: from
-// an image that holds the binary and nothing else, with the arguments and the
+// the files and the entrypoint of its image, with the arguments and the
 // environment of the manifest, a token that is bound to the pod, and no rights on this
 // machine. What a kubelet would not do: flags are added for the place of files and for
 // addresses, because all pods share one network here.
@@ -73,22 +84,27 @@ func createPod(ctx context.Context, kube kubernetes.Interface, name, node string
 // Where the tests do not run as root the image's root folder and user are left out.
 func runPod(ctx context.Context, f *fleet.Fleet, kube kubernetes.Interface, pod *corev1.Pod, files map[string]string, add ...string) (*controlplane.Process, error) {
 	container := pod.Spec.Containers[0]
-	built, err := binaries()
+	all, err := images()
 	if err != nil {
 		return nil, err
 	}
-	// The image's name is that of its only binary.
-	binary := strings.Split(path.Base(container.Image), ":")[0]
-	image := filepath.Join(f.Dir, "pods", pod.Name)
-	if err := os.MkdirAll(image, 0o755); err != nil {
+	image, ok := all[strings.Split(path.Base(container.Image), ":")[0]]
+	if !ok || len(image.Config.Entrypoint) != 1 {
+		return nil, fmt.Errorf("image %s is not built by hack/image.sh, or its entrypoint %v is not its binary alone", container.Image, image.Config.Entrypoint)
+	}
+	binary := image.Config.Entrypoint[0]
+	dir := filepath.Join(f.Dir, "pods", pod.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	program, err := os.ReadFile(filepath.Join(built, binary))
-	if err != nil {
-		return nil, fmt.Errorf("image %s: %w", container.Image, err)
-	}
-	if err := write(image, "/"+binary, program, 0o555); err != nil {
-		return nil, err
+	for name, file := range image.files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return nil, err
+		}
+		if err := write(dir, name, content, 0o555); err != nil {
+			return nil, err
+		}
 	}
 	token, err := kube.CoreV1().ServiceAccounts(pod.Namespace).CreateToken(ctx, pod.Spec.ServiceAccountName, &authenticationv1.TokenRequest{
 		Spec: authenticationv1.TokenRequestSpec{
@@ -109,33 +125,33 @@ func runPod(ctx context.Context, f *fleet.Fleet, kube kubernetes.Interface, pod 
 	}
 	env := []string{"KUBERNETES_SERVICE_HOST=" + host, "KUBERNETES_SERVICE_PORT=" + port}
 	for name, content := range map[string]string{"token": token.Status.Token, "ca.crt": string(admin.CAData), "namespace": pod.Namespace} {
-		if err := write(image, path.Join(accountFolder, name), []byte(content), 0o444); err != nil {
+		if err := write(dir, path.Join(accountFolder, name), []byte(content), 0o444); err != nil {
 			return nil, err
 		}
 	}
 	for name, content := range files {
-		if err := write(image, name, []byte(content), 0o444); err != nil {
+		if err := write(dir, name, []byte(content), 0o444); err != nil {
 			return nil, err
 		}
 	}
 	args, more := arguments(pod, container)
 	args, env = append(args, add...), append(env, more...)
 	if os.Geteuid() == 0 {
-		p := controlplane.NewProcess(pod.Name, "/"+binary, f.LogFile(pod.Name), env, args...)
-		p.Confine(image, nobody)
+		p := controlplane.NewProcess(pod.Name, binary, f.LogFile(pod.Name), env, args...)
+		p.Confine(dir, nobody)
 		return p, nil
 	}
 	admin.CertData, admin.KeyData, admin.BearerToken = nil, nil, token.Status.Token
-	kubeconfig := filepath.Join(image, "kubeconfig")
+	kubeconfig := filepath.Join(dir, "kubeconfig")
 	if err := controlplane.WriteKubeconfig(kubeconfig, admin); err != nil {
 		return nil, err
 	}
 	for i := range args {
 		for name := range files {
-			args[i] = strings.Replace(args[i], "="+name, "="+filepath.Join(image, name), 1)
+			args[i] = strings.Replace(args[i], "="+name, "="+filepath.Join(dir, name), 1)
 		}
 	}
-	return controlplane.NewProcess(pod.Name, filepath.Join(image, binary), f.LogFile(pod.Name), nil, append(args, "--kubeconfig="+kubeconfig)...), nil
+	return controlplane.NewProcess(pod.Name, filepath.Join(dir, binary), f.LogFile(pod.Name), nil, append(args, "--kubeconfig="+kubeconfig)...), nil
 }
 
 // arguments returns the arguments and the environment of a container, with what the
