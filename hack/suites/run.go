@@ -98,6 +98,7 @@ func runSuite(ctx context.Context, s suite) result {
 	fmt.Printf("== %s\n", s.name)
 	args := []string{"test", "-json", "-timeout", s.timeout.String(), "-p", "2"}
 	cmd := command(ctx, "go", append(args, packages...)...)
+	cmd.Dir = s.dir
 	cmd.Env = os.Environ()
 	if s.race {
 		if hasRaceDetector() {

@@ -7,6 +7,8 @@ import "time"
 // suite is some packages that are tested by one `go test`.
 type suite struct {
 	name string
+	// dir is the folder of the module, if it is not this one.
+	dir string
 	// packages are patterns of `go test`; but are those that are left out.
 	packages, but []string
 	// race turns the race detector on, in the tests and in the binaries that they build.
@@ -22,6 +24,7 @@ type suite struct {
 // cores, so two suites at most run at a time.
 var suites = []suite{
 	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 10 * time.Minute},
+	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, timeout: 10 * time.Minute},
 	// On a new machine it builds 0.1, a scheduler and images first.
 	{name: "install", packages: []string{"./test/install"}, race: true, beside: true, controlPlane: true, timeout: 40 * time.Minute},
 	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, race: true, beside: true, controlPlane: true, timeout: 40 * time.Minute},
