@@ -77,7 +77,7 @@ func advisory(inner *admission.Webhook) *admission.Webhook {
 		if response.Result != nil {
 			message = response.Result.Message
 		}
-		logf.FromContext(ctx).Info("Let pass what could not be looked at", "because", message)
+		logf.FromContext(ctx).Info("Admission check failed; allowing the request", "because", message)
 		return admission.Allowed("").WithWarnings(response.Warnings...)
 	})}
 }

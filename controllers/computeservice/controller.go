@@ -140,7 +140,7 @@ func (r *Reconciler) listen(ctx context.Context, queue requests) error {
 func (r *Reconciler) requeueWindows(ctx context.Context, queue requests) {
 	var services v1alpha1.ComputeServiceList
 	if err := r.client.List(ctx, &services, client.UnsafeDisableDeepCopy); err != nil {
-		log.FromContext(ctx).Error(err, "Listing ComputeServices after a step of the wall clock")
+		log.FromContext(ctx).Error(err, "Listing ComputeServices after the wall clock was set failed")
 		return
 	}
 	for i := range services.Items {

@@ -227,7 +227,7 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ComputeService
 	if err != nil {
 		return fmt.Errorf("applying the ComputeService: %w", err)
 	}
-	log.FromContext(ctx).Info("Applied what the Node says", "disabled", fields[disabled] == "true", "forcedDown", fields[forcedDown] == "true")
+	log.FromContext(ctx).Info("Applied the state of a Node", "disabled", fields[disabled] == "true", "forcedDown", fields[forcedDown] == "true")
 	return nil
 }
 

@@ -61,7 +61,7 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 		reporter.onConnectionFailure = drop
 		if err := reporter.Run(ctx); err != nil {
 			health.set(err)
-			log.Error(err, "Driver failed; starting it again", "driver", options.Driver, "in", driverRestartDelay.String())
+			log.Error(err, "Driver failed; restarting it", "driver", options.Driver, "in", driverRestartDelay.String())
 		}
 		select {
 		case <-ctx.Done():

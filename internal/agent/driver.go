@@ -82,12 +82,12 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 			report(vms)
 		case err != nil && err.Error() != complaint:
 			complaint = err.Error()
-			d.Logger.Error(err, "File of the fake driver cannot be used; what it said before stands")
+			d.Logger.Error(err, "The fake driver's file cannot be used; keeping its last content")
 		}
 		if said := strings.Join(odd, "; "); err == nil && said != oddities {
 			oddities = said
 			if said != "" {
-				d.Logger.Info("Not everything in the file of the fake driver can be used; the rest is", "notes", odd)
+				d.Logger.Info("Some entries of the fake driver's file cannot be used; using the others", "notes", odd)
 			}
 		}
 		// Any change in the folder: what is mounted from a ConfigMap changes through

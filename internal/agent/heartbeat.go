@@ -162,7 +162,7 @@ func (h *Heartbeat) report(err error) {
 	}
 	switch {
 	case err != nil && !h.failing:
-		h.Logger.Error(err, "Heartbeat fails; trying again until it works", "every", h.retryDelay().String())
+		h.Logger.Error(err, "Heartbeat failed; retrying", "every", h.retryDelay().String())
 	case err == nil && h.failing:
 		h.Logger.Info("Heartbeat works again")
 	}

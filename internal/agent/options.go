@@ -55,9 +55,9 @@ func NewOptions() *Options {
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.HostName, "host-name", o.HostName, "Name of this host: that of its ComputeService and of its Lease. By default the name that its system has.")
 	fs.StringVar(&o.LeaseNamespace, "lease-namespace", o.LeaseNamespace, "Namespace of the Lease that this host renews.")
-	fs.DurationVar(&o.LeaseDuration, "lease-duration", o.LeaseDuration, "For how long one renewal holds, in whole seconds from 3s to 1h. A ComputeService with spec.leaseDurationSeconds overrides it.")
+	fs.DurationVar(&o.LeaseDuration, "lease-duration", o.LeaseDuration, "How long one renewal is valid, in whole seconds from 3s to 1h. A ComputeService with spec.leaseDurationSeconds overrides it.")
 	fs.DurationVar(&o.RenewInterval, "renew-interval", o.RenewInterval, "Time between two renewals, at most a third of --lease-duration.")
-	fs.StringVar(&o.Driver, "driver", o.Driver, "What knows the servers on this host: none (report heartbeats only) or fake (a file).")
+	fs.StringVar(&o.Driver, "driver", o.Driver, "Driver that knows the servers on this host: none (heartbeats only) or fake (a file).")
 	fs.StringVar(&o.FakeDriverFile, "fake-driver-file", o.FakeDriverFile, "YAML file from which --driver=fake reads the servers on this host; it is read again whenever it changes.")
 }
 

@@ -261,15 +261,15 @@ func (r *Reporter) say(one *record, notes []string, failures int, err error) {
 	if said := strings.Join(notes, "; "); said != one.said {
 		one.said = said
 		if said != "" {
-			log.Info("Not everything that the driver says of a server can be reported", "notes", notes)
+			log.Info("Some of what the driver reports about a server cannot be sent; sending the rest", "notes", notes)
 		}
 	}
 	switch {
 	case err == nil && failures > 0:
-		log.Info("Report is accepted again")
+		log.Info("Report accepted again")
 	case err != nil && failures == 0 && (apierrors.IsNotFound(err) || apierrors.IsForbidden(err)):
-		log.Info("Server is not ours to report on, or not there; trying again until it is", "answer", err.Error())
+		log.Info("Server is not on this host or does not exist; retrying", "answer", err.Error())
 	case err != nil && failures == 0:
-		log.Error(err, "Report failed; trying again until it works")
+		log.Error(err, "Report failed; retrying")
 	}
 }

@@ -41,10 +41,10 @@ type commonFlags struct {
 
 func (c *commonFlags) flagSet(name string, options Options) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
-	fs.StringVar(&c.kubeconfig, "kubeconfig", "", "File that says how to reach the API server. By default $KUBECONFIG, or in a pod its service account.")
+	fs.StringVar(&c.kubeconfig, "kubeconfig", "", "Kubeconfig file with the address and credentials of the API server. By default $KUBECONFIG, or in a pod its service account.")
 	fs.StringVar(&c.logFormat, "log-format", "json", "Format of the log: json or text.")
-	fs.StringVar(&c.logLevel, "log-level", "info", "What is logged: debug, info or error.")
-	fs.BoolVar(&c.version, "version", false, "Say which version this is, and end.")
+	fs.StringVar(&c.logLevel, "log-level", "info", "Log level: debug, info or error.")
+	fs.BoolVar(&c.version, "version", false, "Print the version and exit.")
 	options.AddFlags(fs)
 	return fs
 }

@@ -92,7 +92,7 @@ func NewMonitor(options Options) *Monitor {
 			}
 		},
 		clockStepped: func(by time.Duration) {
-			options.Logger.Info("Wall clock stepped; maintenance windows are evaluated again", "by", by.String())
+			options.Logger.Info("Wall clock was set; evaluating maintenance windows again", "by", by.String())
 			if m.listeners.ClockStepped != nil {
 				m.listeners.ClockStepped()
 			}
@@ -147,10 +147,10 @@ func (m *Monitor) Start(ctx context.Context) error {
 			if elected == nil {
 				if last, ok := told[namespace]; !ok || m.now()-last >= stalledLogInterval {
 					told[namespace] = m.now()
-					m.options.Logger.Info("Watch of the heartbeats delivers nothing although canaries are written; opening it again", "namespace", namespace)
+					m.options.Logger.Info("The heartbeat watch delivers nothing although canaries are written; reopening it", "namespace", namespace)
 				}
 			} else {
-				m.options.Logger.V(1).Info("No canary of a leader is to be seen; opening the watch again, in case it has stalled", "namespace", namespace)
+				m.options.Logger.V(1).Info("No canary from a leader; reopening the watch in case it has stalled", "namespace", namespace)
 			}
 			m.watches[namespace].source.Reopen()
 		}
@@ -290,17 +290,17 @@ func (m *Monitor) reportBlindness(namespace string, blind bool, lasted time.Dura
 		if err := m.refused[namespace]; err != nil {
 			log = log.WithValues("canary", err.Error())
 		}
-		log.Info("Blind: no canary comes back on the watch of the heartbeats; no host is declared silent until one does")
+		log.Info("Blind: canaries do not come back on the heartbeat watch; no host is declared silent until they do")
 		return
 	}
-	log.Info("Sighted again; deadlines were moved by the blind time", "blindFor", lasted.String())
+	log.Info("No longer blind; deadlines were moved by the blind time", "blindFor", lasted.String())
 }
 
 func (m *Monitor) reportSkew(lease types.NamespacedName, skew time.Duration, skewed bool) {
 	log := m.options.Logger.WithValues("Lease", lease.String(), "skew", skew.String())
 	if skewed {
-		log.Info("Clock of a host differs from ours; its heartbeats are judged by their arrival")
+		log.Info("Clock of a host differs from the manager's; its heartbeats are judged by their arrival")
 		return
 	}
-	log.Info("Clock of a host agrees with ours again")
+	log.Info("Clock of a host matches the manager's again")
 }

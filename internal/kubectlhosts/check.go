@@ -43,7 +43,7 @@ func (p *plugin) newCheck() *cobra.Command {
 	o := &checkOptions{}
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check that hoststatus works: a manager judges, and the owners' view answers",
+		Short: "Check that a manager is at work and that the owners' view answers",
 		Long: `Check that hoststatus works in this cluster.
 
 The custom resources can be listed; a manager renews its canary in each lease
@@ -56,7 +56,7 @@ the servers in --namespace. Until all of it is so it looks again, for --timeout.
 	}
 	cmd.Flags().StringSliceVar(&o.leaseNamespaces, "lease-namespaces", []string{v1alpha1.DefaultLeaseNamespace}, "The manager's --lease-namespaces.")
 	cmd.Flags().BoolVar(&o.tenantAPI, "tenant-api", true, "Check the owners' view too.")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "For how long to look again until everything works, at most 10m; 0s looks once, and at the canaries for 5s.")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "How long to retry until everything works, at most 10m; 0s checks once, and watches the canaries for 5s.")
 	return cmd
 }
 

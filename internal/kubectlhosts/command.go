@@ -116,8 +116,8 @@ func newRoot(p *plugin) *cobra.Command {
 	p.config.CacheDir = nil
 	root := &cobra.Command{
 		Use:   "kubectl-hosts",
-		Short: "Read and say how compute hosts are",
-		Long: `Read and say how compute hosts are: which are up, why one is not, and what is on it.
+		Short: "Show and set the status of compute hosts",
+		Long: `Show and set the status of compute hosts: which are up, why one is not, and what is on it.
 
 The hosts are the ComputeServices of hoststatus (computeservices.compute.hoststatus.dev).
 
@@ -157,7 +157,7 @@ manager was last at work, and none is now.`,
 	p.config.AddFlags(root.PersistentFlags())
 	root.PersistentFlags().StringVar(&p.colour, "color", "auto", "Colours in tables: auto (on a terminal, unless $NO_COLOR is set), always or never.")
 	root.SetVersionTemplate("{{.Version}}\n")
-	root.Flags().Bool("version", false, "Say which version this is, and end.")
+	root.Flags().Bool("version", false, "Print the version and exit.")
 	complete(root, "color", "auto", "always", "never")
 	root.AddCommand(p.newList(), p.newShow(), p.newWatch())
 	for _, v := range verbs {

@@ -43,10 +43,10 @@ stays open until it is removed.`,
 			return w.run(cmd, args, c)
 		},
 	}
-	cmd.Flags().StringVar(&o.start, "start", "", "When the host goes into maintenance.")
-	cmd.Flags().StringVar(&o.end, "end", "", "When the maintenance is over; never takes the end away.")
+	cmd.Flags().StringVar(&o.start, "start", "", "Start of the maintenance window.")
+	cmd.Flags().StringVar(&o.end, "end", "", "End of the maintenance window; never removes the end.")
 	cmd.Flags().StringVar(&o.length, "for", "", "How long the window is, instead of --end; for example 90m, 1d or 1d12h.")
-	cmd.Flags().StringVar(&o.reason, "reason", "", "What the maintenance is for, at most 256 letters.")
+	cmd.Flags().StringVar(&o.reason, "reason", "", "Reason for the maintenance, at most 256 characters.")
 	cmd.Flags().BoolVar(&o.clear, "clear", false, "Remove the window.")
 	w.addFlags(cmd)
 	return cmd

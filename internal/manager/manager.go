@@ -176,7 +176,7 @@ func start(ctx context.Context, mgr ctrl.Manager, log logr.Logger) error {
 		select {
 		case err = <-ended:
 		case <-time.After(stopTimeout):
-			log.Info("Not everything has ended in time; stopping all the same", "after", stopTimeout.String())
+			log.Info("Some components did not stop in time; exiting anyway", "after", stopTimeout.String())
 		}
 	}
 	if err != nil {

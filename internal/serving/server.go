@@ -162,7 +162,7 @@ func (s *Server) serve(ctx context.Context, plain net.Listener) error {
 	}
 	s.stopping.Store(true)
 	if s.ShutdownDelay > 0 {
-		s.Logger.Info("Stopping; still serving for a while", "for", s.ShutdownDelay.String())
+		s.Logger.Info("Stopping; serving until the shutdown delay has passed", "for", s.ShutdownDelay.String())
 	}
 	select {
 	case err := <-served:
@@ -183,6 +183,6 @@ type debugLog struct{ log logr.Logger }
 
 // Write implements io.Writer.
 func (d debugLog) Write(line []byte) (int, error) {
-	d.log.V(1).Info("From a connection", "message", strings.TrimSpace(string(line)))
+	d.log.V(1).Info("Connection error", "message", strings.TrimSpace(string(line)))
 	return len(line), nil
 }

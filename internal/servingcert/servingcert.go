@@ -120,7 +120,7 @@ func (c *Cert) Run(ctx context.Context) {
 		if err := c.Ensure(ctx); err != nil && ctx.Err() == nil {
 			next = retryInterval
 			if err.Error() != complaint {
-				c.Logger.Error(err, "Serving certificate cannot be looked after; trying again", "every", retryInterval.String())
+				c.Logger.Error(err, "Keeping the serving certificate up to date failed; retrying", "every", retryInterval.String())
 			}
 			complaint = err.Error()
 		} else {
@@ -216,7 +216,7 @@ func (c *Cert) shared(ctx context.Context) (map[string][]byte, error) {
 		case err != nil:
 			return nil, fmt.Errorf("writing the Secret of the serving certificate: %w", err)
 		default:
-			c.Logger.Info("Made a serving certificate", "names", c.Names)
+			c.Logger.Info("Created a serving certificate", "names", c.Names)
 			return secret.Data, nil
 		}
 	}

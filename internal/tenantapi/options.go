@@ -70,12 +70,12 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 
 func (o *Options) addServingFlags(fs *pflag.FlagSet) {
 	fs.IPVar(&o.BindAddress, "bind-address", o.BindAddress, "Address to serve on.")
-	fs.IntVar(&o.SecurePort, "secure-port", o.SecurePort, "Port to serve on, by TLS.")
+	fs.IntVar(&o.SecurePort, "secure-port", o.SecurePort, "HTTPS port.")
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the server: where its Secrets and its Service are.")
 	fs.StringVar(&o.ServiceName, "service-name", o.ServiceName, "Name of the Service by which the API server reaches it.")
 	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "Folder with "+certFile+" and "+keyFile+", for example of cert-manager. They are read again when they change, and the APIService's caBundle is left to whoever provides them. By default the server makes its own certificate and fills in the caBundle.")
 	o.TLS.AddFlags(fs, "the server")
-	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "For how long requests are still served after the server was told to stop, at most 1m.")
+	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "How long requests are still served after SIGTERM, at most 1m.")
 }
 
 func (o *Options) addViewFlags(fs *pflag.FlagSet) {

@@ -136,7 +136,7 @@ func sharedIdentity(ctx context.Context, config *restclient.Config, client kuber
 		err := wait.PollUntilContextCancel(ctx, retryInterval, true, func(ctx context.Context) (bool, error) {
 			err := do(ctx)
 			if err != nil && (last == nil || last.Error() != err.Error()) {
-				log.Error(err, "Cannot start yet; trying again", "what", what)
+				log.Error(err, "Cannot start yet; retrying", "what", what)
 			}
 			last = err
 			return err == nil, nil

@@ -144,6 +144,6 @@ func (u *upstream) explain(err error, action, name string) error {
 			return apierrors.NewTooManyRequests("the servers cannot be read just now; try again", 1)
 		}
 	}
-	u.log.Error(err, "Custom resources cannot be read", "action", action)
+	u.log.Error(err, "Reading custom resources failed", "action", action)
 	return apierrors.NewServiceUnavailable("the servers cannot be read now; the log of the tenant API server says why")
 }

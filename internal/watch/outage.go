@@ -48,7 +48,7 @@ func (t *outage) failed(ctx context.Context, err error) {
 	}
 	t.said[err.Error()] = true
 	t.next, t.pause = now.Add(t.pause), min(2*t.pause, longestPause)
-	klog.FromContext(ctx).Error(err, "The API server's objects cannot be read, trying again", append(t.values, "for", now.Sub(t.since).Round(time.Second).String())...)
+	klog.FromContext(ctx).Error(err, "Reading from the API server failed; retrying", append(t.values, "for", now.Sub(t.since).Round(time.Second).String())...)
 }
 
 // works takes that what was asked for came.
@@ -56,7 +56,7 @@ func (t *outage) works(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.said) > 0 {
-		klog.FromContext(ctx).Info("The API server's objects can be read again", append(t.values, "after", time.Since(t.since).Round(time.Second).String())...)
+		klog.FromContext(ctx).Info("Reading from the API server works again", append(t.values, "after", time.Since(t.since).Round(time.Second).String())...)
 	}
 	t.since, t.said = time.Time{}, nil
 }

@@ -226,7 +226,7 @@ func (w *stream) run(ctx context.Context) {
 		if w.due() {
 			w.begin()
 		} else if w.lost() {
-			klog.FromContext(ctx).Info("A watch brings nothing from where it stands; beginning with all objects", w.source.watching.values...)
+			klog.FromContext(ctx).Info("A watch delivers nothing from its resourceVersion; starting it again with all objects", w.source.watching.values...)
 			if w.source.into == nil {
 				status := apierrors.NewResourceExpired("the API server brings nothing from there").Status()
 				w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
@@ -296,7 +296,7 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 		case <-quiet:
 			left := w.source.silence - time.Since(heard)
 			if left <= 0 {
-				klog.FromContext(ctx).Info("A watch brings nothing, not even a bookmark; opening it again", outage.values...)
+				klog.FromContext(ctx).Info("A watch delivers nothing, not even bookmarks; reopening it", outage.values...)
 				return true
 			}
 			timer.Reset(left)

@@ -441,9 +441,9 @@ func TestAListThatKeepsOnFailingIsLoggedOnceForEachErrorAndOnceWhenItWorksAgain(
 			(*lines)[i] = seconds.ReplaceAllString((*lines)[i], "s") // How exactly falls to chance.
 		}
 		if diff := cmp.Diff([]string{
-			`"msg"="The API server's objects cannot be read, trying again" "error"="connection errRefused" "kind"="Lease" "verb"="list" "for"="s"`,
-			`"msg"="The API server's objects cannot be read, trying again" "error"="parsing time" "kind"="Lease" "verb"="list" "for"="1ms"`,
-			`"level"=0 "msg"="The API server's objects can be read again" "kind"="Lease" "verb"="list" "after"="2ms"`,
+			`"msg"="Reading from the API server failed; retrying" "error"="connection errRefused" "kind"="Lease" "verb"="list" "for"="s"`,
+			`"msg"="Reading from the API server failed; retrying" "error"="parsing time" "kind"="Lease" "verb"="list" "for"="1ms"`,
+			`"level"=0 "msg"="Reading from the API server works again" "kind"="Lease" "verb"="list" "after"="2ms"`,
 		}, *lines); diff != "" {
 			t.Errorf("logged (-want +got):\n%s", diff)
 		}
