@@ -17,6 +17,11 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 	./api/tenant/v1alpha1 ./api/v1alpha1 \
 	k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
 
+# What follows from the table of host statuses: in config/gitops the health checks, in
+# config/prometheus the configuration of kube-state-metrics, and the colours that the
+# dashboard takes.
+go run ./hack/statuses
+
 # docs/operate/metrics.md, and in config/prometheus the PrometheusRule.
 go run ./hack/observability
 

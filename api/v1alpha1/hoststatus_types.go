@@ -6,13 +6,16 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // HostStatus is what is known of a compute host. The values keep the spelling
 // of Nova's host_status (API microversion 2.16), because consumers compare them.
+// The rank, the colours and the meaning of each value stand in one table, in
+// internal/hoststatus.
 //
 // +kubebuilder:validation:Enum="";UP;DOWN;UNKNOWN;MAINTENANCE;NEEDS_MAINTENANCE
 type HostStatus string
 
 const (
-	// HostStatusNone says that the server is on no host, or on one without a
-	// compute service. It differs from an absent value, which is not derived yet.
+	// HostStatusNone says that the server is on no host, or on none that is known;
+	// hostStatusReason tells which. It differs from an absent value, which is not
+	// derived yet.
 	HostStatusNone HostStatus = ""
 	// HostStatusUp says that the host reports and that nothing is announced for it.
 	HostStatusUp HostStatus = "UP"
@@ -21,11 +24,11 @@ const (
 	HostStatusDown HostStatus = "DOWN"
 	// HostStatusUnknown says that the host does not report in time, or never did.
 	HostStatusUnknown HostStatus = "UNKNOWN"
-	// HostStatusMaintenance says that the host is disabled, by hand or because
-	// its maintenance window is open.
+	// HostStatusMaintenance says that the host is out of service on purpose: it is
+	// disabled by hand, or its maintenance window is open.
 	HostStatusMaintenance HostStatus = "MAINTENANCE"
-	// HostStatusNeedsMaintenance says that the host is up and that a maintenance
-	// window is announced for it.
+	// HostStatusNeedsMaintenance says that the host reports, and maintenance is
+	// announced for it.
 	HostStatusNeedsMaintenance HostStatus = "NEEDS_MAINTENANCE"
 )
 
@@ -102,6 +105,85 @@ const (
 	// MaxLeaseDurationSeconds is the longest duration a heartbeat is judged by.
 	MaxLeaseDurationSeconds = 3600
 )
+
+// HostFields are what a Server carries of its host: one set, which the manager
+// writes and which the owners' view shows whole or not at all. A field that is added
+// here is shown to owners to whom host status is granted.
+type HostFields struct {
+	// hostStatus is the status of the server's host. Absent while it is not
+	// derived yet, and in the owners' view for callers to whom it is not granted.
+	//
+	// UP: the host reports. Nothing to do; do not fail over.
+	//
+	// DOWN: an operator or a fencing tool asserts that the host is off. It is
+	// the only value on which failing over is safe.
+	//
+	// UNKNOWN: the host does not report. It may be off, or only cut off with the
+	// server still running: do not fail over, wait for DOWN.
+	//
+	// MAINTENANCE: the host is out of service on purpose. The server may run,
+	// pause or stop with it; do not fail over.
+	//
+	// NEEDS_MAINTENANCE: the host reports, and maintenance is announced for it.
+	// Prepare, or move away, before the window's startTime; do not fail over.
+	//
+	// "": the server is on no host, or on none that is known; hostStatusReason
+	// tells which.
+	// +optional
+	HostStatus *HostStatus `json:"hostStatus,omitempty"`
+
+	// hostStatusReason is why. No reason names a host.
+	//
+	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
+	//
+	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
+	// platform's people.
+	//
+	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
+	// end.
+	//
+	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
+	// since its servers may still run.
+	//
+	// NeverReported (UNKNOWN): the host has never reported; the platform's
+	// people check its agent and spec.leaseRef of its ComputeService.
+	//
+	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
+	// heartbeats; the platform's people add their namespace to
+	// --lease-namespaces.
+	//
+	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
+	// first report.
+	//
+	// WindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for
+	// it.
+	//
+	// Reporting (UP): all is well.
+	//
+	// NoHost (""): the server is not placed on a host, or shelved; nothing to
+	// do.
+	//
+	// HostNotFound (""): the server's host has no ComputeService; the platform's
+	// people make one, or correct spec.host.
+	// +optional
+	HostStatusReason HostStatusReason `json:"hostStatusReason,omitempty"`
+
+	// hostStatusTransitionTime is when this server's hostStatus last changed. A
+	// move from an UP host to another UP host keeps it.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`
+
+	// hostReporting says whether the host reports, whatever the summary says: a
+	// host that dies in maintenance still reads MAINTENANCE. Absent if the server
+	// is on no known host.
+	// +optional
+	HostReporting HostReporting `json:"hostReporting,omitempty"`
+
+	// maintenanceWindow is the host's window while it is announced or open.
+	// +optional
+	MaintenanceWindow *AnnouncedWindow `json:"maintenanceWindow,omitempty"`
+}
 
 // AnnouncedWindow is a maintenance window as the owner of a server sees it. It
 // carries no reason: that text is the operator's, and may name hosts.

@@ -91,11 +91,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 	if err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(fmt.Errorf("writing host status: %w", err))
 	}
-	if hoststatus.SameStatus(before.HostStatus, want.Status) && before.HostStatusReason == want.Reason {
+	if hoststatus.SameStatus(before.HostStatus, want.HostStatus) && before.HostStatusReason == want.HostStatusReason {
 		return reconcile.Result{}, nil
 	}
 	log.FromContext(ctx).Info("Host status of server changed",
-		"old", ptr.Deref(before.HostStatus, ""), "new", ptr.Deref(want.Status, ""), "reason", want.Reason)
+		"old", ptr.Deref(before.HostStatus, ""), "new", ptr.Deref(want.HostStatus, ""), "reason", want.HostStatusReason)
 	return reconcile.Result{}, nil
 }
 
@@ -115,59 +115,26 @@ func (r *Reconciler) serviceOf(ctx context.Context, server *v1alpha1.Server) (*v
 	return service, nil
 }
 
-// hostFields are the fields that this controller owns. An absent one is written
-// as null, so that it goes.
-type hostFields struct {
-	HostStatus               *v1alpha1.HostStatus      `json:"hostStatus"`
-	HostStatusReason         v1alpha1.HostStatusReason `json:"hostStatusReason"`
-	HostStatusTransitionTime *metav1.Time              `json:"hostStatusTransitionTime"`
-	HostReporting            *v1alpha1.HostReporting   `json:"hostReporting"`
-	MaintenanceWindow        *v1alpha1.AnnouncedWindow `json:"maintenanceWindow"`
-	ObservedGeneration       int64                     `json:"observedGeneration"`
+// owned are the fields of a Server's status that this controller owns.
+type owned struct {
+	v1alpha1.HostFields `json:",inline"`
+	ObservedGeneration  int64 `json:"observedGeneration"`
 }
 
 // storedFields returns the fields that this controller owns as they are.
-func storedFields(s *v1alpha1.ServerStatus) hostFields {
-	fields := hostFields{
-		HostStatus:               s.HostStatus,
-		HostStatusReason:         s.HostStatusReason,
-		HostStatusTransitionTime: s.HostStatusTransitionTime,
-		MaintenanceWindow:        s.MaintenanceWindow,
-		ObservedGeneration:       s.ObservedGeneration,
-	}
-	if s.HostReporting != "" {
-		fields.HostReporting = &s.HostReporting
-	}
-	return fields
+func storedFields(s *v1alpha1.ServerStatus) owned {
+	return owned{s.HostFields, s.ObservedGeneration}
 }
 
-// decide returns the host fields that server should have, and whether they
-// differ from those it has.
-func decide(server *v1alpha1.Server, want hoststatus.HostFields, now time.Time) (fields hostFields, changed bool) {
-	have := hostFieldsOf(server)
-	fields = hostFields{
-		HostStatus:               want.Status,
-		HostStatusReason:         want.Reason,
-		HostStatusTransitionTime: server.Status.HostStatusTransitionTime,
-		MaintenanceWindow:        want.Window,
-		ObservedGeneration:       server.Generation,
-	}
-	if want.Reporting != "" {
-		fields.HostReporting = &want.Reporting
-	}
-	if !hoststatus.SameStatus(have.Status, want.Status) || fields.HostStatusTransitionTime == nil {
-		fields.HostStatusTransitionTime = ptr.To(metav1.NewTime(now.Truncate(time.Second)))
+// decide returns the host fields that server should have, which are want but for the
+// time of the last change, and whether they differ from those it has.
+func decide(server *v1alpha1.Server, want v1alpha1.HostFields, now time.Time) (fields owned, changed bool) {
+	have := server.Status.HostFields
+	want.HostStatusTransitionTime = have.HostStatusTransitionTime
+	if !hoststatus.SameStatus(have.HostStatus, want.HostStatus) || have.HostStatusTransitionTime == nil {
+		want.HostStatusTransitionTime = ptr.To(metav1.NewTime(now.Truncate(time.Second)))
 		changed = true
 	}
-	changed = changed || !have.Equal(want) || server.Status.ObservedGeneration != server.Generation
-	return fields, changed
-}
-
-func hostFieldsOf(server *v1alpha1.Server) hoststatus.HostFields {
-	return hoststatus.HostFields{
-		Status:    server.Status.HostStatus,
-		Reason:    server.Status.HostStatusReason,
-		Reporting: server.Status.HostReporting,
-		Window:    server.Status.MaintenanceWindow,
-	}
+	changed = changed || !hoststatus.SameFields(have, want) || server.Status.ObservedGeneration != server.Generation
+	return owned{want, server.Generation}, changed
 }

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/klog/v2"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -60,7 +61,7 @@ func (f *fanOut) Update(ctx context.Context, e event.UpdateEvent, queue requests
 // Delete wakes the Servers, which now name a host that does not exist.
 func (f *fanOut) Delete(ctx context.Context, e event.DeleteEvent, queue requests) {
 	if service, ok := e.Object.(*v1alpha1.ComputeService); ok {
-		f.wake(ctx, service.Name, priorityOf(service.Status.HostStatus, nil), queue)
+		f.wake(ctx, service.Name, priorityOf(service.Status.HostStatus, ptr.To(v1alpha1.HostStatusNone)), queue)
 	}
 }
 

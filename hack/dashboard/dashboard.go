@@ -3,16 +3,40 @@
 package main
 
 import (
+	_ "embed" // for the table of host statuses
+	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 	"github.com/grafana/grafana-foundation-sdk/go/units"
 )
 
-// The colours of the host statuses, the same in every panel.
-var statusColours = []colour{
-	{"UP", "green"}, {"NEEDS_MAINTENANCE", "yellow"}, {"MAINTENANCE", "blue"}, {"UNKNOWN", "orange"}, {"DOWN", "red"},
-	{"NOT_DERIVED", "gray"}, {"NO_HOST", "light-blue"},
+// statusesFile is the table of host statuses, from the best to the worst, as hack/statuses
+// writes it.
+//
+//go:embed statuses.json
+var statusesFile []byte
+
+// statusColours reads the colours of the host statuses, the same in every panel: all of
+// them, and those that a host has in its status.
+func statusColours() (all, ofHosts []colour, err error) {
+	var statuses []struct {
+		Label   string `json:"label"`
+		Colour  string `json:"colour"`
+		Derived bool   `json:"derived"`
+	}
+	if err := json.Unmarshal(statusesFile, &statuses); err != nil {
+		return nil, nil, fmt.Errorf("reading hack/dashboard/statuses.json, which make generate writes: %w", err)
+	}
+	for _, s := range statuses {
+		all = append(all, colour{s.Label, s.Colour})
+		if s.Derived {
+			ofHosts = append(ofHosts, colour{s.Label, s.Colour})
+		}
+	}
+	return all, ofHosts, nil
 }
 
 func hosts(status string) string { return `max(hoststatus_hosts{host_status="` + status + `"})` }
@@ -26,17 +50,21 @@ func quantile(q, histogram string, by ...string) string {
 // build makes the dashboard in the classic model, which Grafana's sidecar can provision
 // whatever Grafana's version; the library calls it deprecated, for one of newer Grafanas.
 func build() (dashboard.Dashboard, error) {
+	statuses, ofHosts, err := statusColours()
+	if err != nil {
+		return dashboard.Dashboard{}, err
+	}
 	b := dashboard.NewDashboardBuilder("hoststatus").Uid("hoststatus").Tags([]string{"hoststatus", "kubernetes"}).
 		Description("Which hosts report, how soon it is noticed when one does not, and how soon its servers say so.").
 		Editable().Tooltip(dashboard.DashboardCursorSyncCrosshair).Refresh("30s").Time("now-6h", "now").
 		// Empty is what whoever looks has chosen.
 		Timezone("").
 		WithVariable(dashboard.NewDatasourceVariableBuilder("datasource").Label("Prometheus").Type("prometheus"))
-	fleet(b)
+	fleet(b, statuses)
 	speed(b)
 	sight(b)
 	owners(b)
-	names(b)
+	names(b, ofHosts)
 	board, err := b.Build()
 	if err != nil {
 		return board, err
@@ -56,7 +84,7 @@ func build() (dashboard.Dashboard, error) {
 	return board, nil
 }
 
-func fleet(b *dashboard.DashboardBuilder) {
+func fleet(b *dashboard.DashboardBuilder, statuses []colour) {
 	b.WithRow(dashboard.NewRowBuilder("The fleet at a glance"))
 	b.WithPanel(number("Hosts", "sum(max by (host_status) (hoststatus_hosts))", at("blue")))
 	b.WithPanel(number("Up", hosts("UP"), at("green")))
@@ -71,9 +99,9 @@ func fleet(b *dashboard.DashboardBuilder) {
 	b.WithPanel(number("Blind", "max(hoststatus_heartbeat_blind)", at("green"), from(1, "red")).
 		Description("1 while heartbeats cannot be seen, so that no host can be declared silent."))
 	b.WithPanel(coloured(stacked(graph(12, "Hosts by status", units.NoUnit,
-		line("max by (host_status) (hoststatus_hosts)", "{{host_status}}"))), statusColours))
+		line("max by (host_status) (hoststatus_hosts)", "{{host_status}}"))), statuses))
 	b.WithPanel(coloured(stacked(graph(12, "Servers by the host status that they say", units.NoUnit,
-		line("max by (host_status) (hoststatus_servers)", "{{host_status}}"))), statusColours))
+		line("max by (host_status) (hoststatus_servers)", "{{host_status}}"))), statuses))
 	b.WithPanel(graph(12, "Changes of host status", units.NoUnit,
 		line("sum by (from, to) (increase(hoststatus_host_transitions_total[5m])) > 0", "{{from}} to {{to}}")).
 		Description("In the last five minutes."))
@@ -138,12 +166,11 @@ func owners(b *dashboard.DashboardBuilder) {
 // resourcePrefix begins the metrics of kube-state-metrics.yaml.
 const resourcePrefix = "hoststatus_resource_"
 
-func names(b *dashboard.DashboardBuilder) {
+func names(b *dashboard.DashboardBuilder, states []colour) {
 	b.WithRow(dashboard.NewRowBuilder("Who was down when (needs kube-state-metrics with config/prometheus/kube-state-metrics.yaml)"))
-	states := statusColours[:5]
 	parts := make([]string, len(states))
 	for i, s := range states {
-		parts[i] = "(" + resourcePrefix + `computeservice_host_status{host_status="` + s.name + `"} == 1) * ` + string(rune('0'+i))
+		parts[i] = "(" + resourcePrefix + `computeservice_host_status{host_status="` + s.name + `"} == 1) * ` + strconv.Itoa(i)
 	}
 	b.WithPanel(timeline("Hosts", states, line("max by (name) ("+strings.Join(parts, " or ")+")", "{{name}}")).
 		Description("Each host and its status over time."))

@@ -24,13 +24,22 @@ func Label(s *v1alpha1.HostStatus) string {
 	}
 }
 
-// HostLabels are the labels of the statuses that a host can have.
-func HostLabels() []string {
-	return []string{
-		string(v1alpha1.HostStatusUp), string(v1alpha1.HostStatusDown), string(v1alpha1.HostStatusUnknown),
-		string(v1alpha1.HostStatusMaintenance), string(v1alpha1.HostStatusNeedsMaintenance), LabelNotDerived,
-	}
-}
+// HostLabels are the labels of the statuses that a host can have, from the best to the
+// worst.
+func HostLabels() []string { return labels(Row.OfHosts) }
+
+// DerivedLabels are those of HostLabels that a host has in its status.
+func DerivedLabels() []string { return labels(Row.Derived) }
 
 // ServerLabels are the labels of the host statuses that a server can have.
-func ServerLabels() []string { return append(HostLabels(), LabelNone) }
+func ServerLabels() []string { return labels(func(Row) bool { return true }) }
+
+func labels(wanted func(Row) bool) []string {
+	var out []string
+	for row := range Rows() {
+		if wanted(row) {
+			out = append(out, row.Label())
+		}
+	}
+	return out
+}

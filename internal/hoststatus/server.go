@@ -3,30 +3,20 @@
 package hoststatus
 
 import (
-	"slices"
-
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// HostFields are the fields of a Server's status that its host determines,
-// without the time of the last change, which is the server's own.
-type HostFields struct {
-	Status    *v1alpha1.HostStatus
-	Reason    v1alpha1.HostStatusReason
-	Reporting v1alpha1.HostReporting
-	Window    *v1alpha1.AnnouncedWindow
-}
-
 // ForServer returns the host fields of a server whose spec.host is host. service
 // is the ComputeService of that name, or nil if there is none. They depend on
-// the service's status alone, so on nothing that came before.
+// the service's status alone, so on nothing that came before: the time of the last
+// change, which is the server's own, is left out.
 //
 // ok is false while the service's status does not stand for its spec yet: its
 // controller is about to write it, and what was true before holds until then.
-func ForServer(host string, service *v1alpha1.ComputeService) (fields HostFields, ok bool) {
+func ForServer(host string, service *v1alpha1.ComputeService) (fields v1alpha1.HostFields, ok bool) {
 	if host == "" {
 		return noHost(v1alpha1.ReasonNoHost), true
 	}
@@ -34,18 +24,18 @@ func ForServer(host string, service *v1alpha1.ComputeService) (fields HostFields
 		return noHost(v1alpha1.ReasonHostNotFound), true
 	}
 	if service.Status.ObservedGeneration != service.Generation {
-		return HostFields{}, false
+		return v1alpha1.HostFields{}, false
 	}
-	fields = HostFields{
-		Status:    service.Status.HostStatus,
-		Reason:    service.Status.HostStatusReason,
-		Reporting: v1alpha1.HostReportingUnknown,
+	fields = v1alpha1.HostFields{
+		HostStatus:       service.Status.HostStatus,
+		HostStatusReason: service.Status.HostStatusReason,
+		HostReporting:    v1alpha1.HostReportingUnknown,
 	}
 	if c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
-		fields.Reporting = v1alpha1.HostReporting(c.Status)
+		fields.HostReporting = v1alpha1.HostReporting(c.Status)
 	}
 	if w := service.Spec.MaintenanceWindow; w != nil && windowVisible(service.Status.Conditions) {
-		fields.Window = &v1alpha1.AnnouncedWindow{StartTime: w.StartTime, EndTime: w.EndTime}
+		fields.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: w.StartTime, EndTime: w.EndTime}
 	}
 	return fields, true
 }
@@ -58,15 +48,16 @@ func NewsForServers(before, after *v1alpha1.ComputeService) bool {
 		return false
 	}
 	then, ok := ForServer(before.Name, before)
-	return !ok || !now.Equal(then)
+	return !ok || !SameFields(now, then)
 }
 
-// Equal says whether a server with these fields needs no change to have other.
-func (f HostFields) Equal(other HostFields) bool {
-	return SameStatus(f.Status, other.Status) &&
-		f.Reason == other.Reason &&
-		f.Reporting == other.Reporting &&
-		sameWindow(f.Window, other.Window)
+// SameFields compares host fields by value, and their times as instants.
+func SameFields(a, b v1alpha1.HostFields) bool {
+	return SameStatus(a.HostStatus, b.HostStatus) &&
+		a.HostStatusReason == b.HostStatusReason &&
+		a.HostStatusTransitionTime.Equal(b.HostStatusTransitionTime) &&
+		a.HostReporting == b.HostReporting &&
+		sameWindow(a.MaintenanceWindow, b.MaintenanceWindow)
 }
 
 // SameStatus compares two host statuses, of which nil is one: not derived yet.
@@ -77,29 +68,12 @@ func SameStatus(a, b *v1alpha1.HostStatus) bool {
 // Worse says whether the step from one host status to another takes something
 // from the server's owner: such news goes first.
 func Worse(from, to *v1alpha1.HostStatus) bool {
-	return slices.Index(byBadness, value(to)) > slices.Index(byBadness, value(from))
+	return Rank(to) > Rank(from)
 }
 
-// byBadness orders the statuses from the best to the worst for a server's owner.
-var byBadness = []v1alpha1.HostStatus{
-	v1alpha1.HostStatusUp,
-	v1alpha1.HostStatusNone,
-	v1alpha1.HostStatusNeedsMaintenance,
-	v1alpha1.HostStatusMaintenance,
-	v1alpha1.HostStatusUnknown,
-	v1alpha1.HostStatusDown,
-}
-
-func value(s *v1alpha1.HostStatus) v1alpha1.HostStatus {
-	if s == nil {
-		return v1alpha1.HostStatusNone
-	}
-	return *s
-}
-
-func noHost(reason v1alpha1.HostStatusReason) HostFields {
+func noHost(reason v1alpha1.HostStatusReason) v1alpha1.HostFields {
 	none := v1alpha1.HostStatusNone
-	return HostFields{Status: &none, Reason: reason}
+	return v1alpha1.HostFields{HostStatus: &none, HostStatusReason: reason}
 }
 
 func windowVisible(conditions []metav1.Condition) bool {

@@ -63,40 +63,38 @@ func stale(s *v1alpha1.ComputeService) { s.Generation++ }
 
 var windowReasons = []string{"", string(v1alpha1.ReasonWindowAnnounced), string(v1alpha1.ReasonWindowOpen), v1alpha1.WindowOpenReasonClosed}
 
-var everyStatus = []*v1alpha1.HostStatus{
-	nil,
-	ptr.To(v1alpha1.HostStatusNone),
-	ptr.To(v1alpha1.HostStatusUp),
-	ptr.To(v1alpha1.HostStatusDown),
-	ptr.To(v1alpha1.HostStatusUnknown),
-	ptr.To(v1alpha1.HostStatusMaintenance),
-	ptr.To(v1alpha1.HostStatusNeedsMaintenance),
-}
+// everyStatus is what host status can be, absent as well.
+var everyStatus = func() (all []*v1alpha1.HostStatus) {
+	for row := range Rows() {
+		all = append(all, row.Status)
+	}
+	return all
+}()
 
 func TestForServer(t *testing.T) {
 	none, up := ptr.To(v1alpha1.HostStatusNone), ptr.To(v1alpha1.HostStatusUp)
-	upFields := func(window *v1alpha1.AnnouncedWindow) HostFields {
-		return HostFields{Status: up, Reason: v1alpha1.ReasonReporting, Reporting: v1alpha1.HostReportingTrue, Window: window}
+	upFields := func(window *v1alpha1.AnnouncedWindow) v1alpha1.HostFields {
+		return v1alpha1.HostFields{HostStatus: up, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReportingTrue, MaintenanceWindow: window}
 	}
 	start, end := metav1.NewTime(now.Add(time.Hour)), metav1.NewTime(now.Add(2*time.Hour))
 	window := &v1alpha1.AnnouncedWindow{StartTime: start, EndTime: &end}
 	for name, c := range map[string]struct {
 		host    string
 		service *v1alpha1.ComputeService
-		want    HostFields
+		want    v1alpha1.HostFields
 		notYet  bool
 	}{
-		"a server without a host has none":                         {"", nil, HostFields{Status: none, Reason: v1alpha1.ReasonNoHost}, false},
-		"a server without a host has none, whatever else there is": {"", serviceWith(), HostFields{Status: none, Reason: v1alpha1.ReasonNoHost}, false},
-		"a host without a compute service is none":                 {"host-a", nil, HostFields{Status: none, Reason: v1alpha1.ReasonHostNotFound}, false},
-		"a status of an older spec is not passed on":               {"host-a", serviceWith(stale), HostFields{}, true},
-		"a service without any status is not passed on":            {"host-a", &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "host-a", Generation: 1}}, HostFields{}, true},
+		"a server without a host has none":                         {"", nil, v1alpha1.HostFields{HostStatus: none, HostStatusReason: v1alpha1.ReasonNoHost}, false},
+		"a server without a host has none, whatever else there is": {"", serviceWith(), v1alpha1.HostFields{HostStatus: none, HostStatusReason: v1alpha1.ReasonNoHost}, false},
+		"a host without a compute service is none":                 {"host-a", nil, v1alpha1.HostFields{HostStatus: none, HostStatusReason: v1alpha1.ReasonHostNotFound}, false},
+		"a status of an older spec is not passed on":               {"host-a", serviceWith(stale), v1alpha1.HostFields{}, true},
+		"a service without any status is not passed on":            {"host-a", &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "host-a", Generation: 1}}, v1alpha1.HostFields{}, true},
 		"an announced window is shown without its reason":          {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), upFields(window), false},
 		"an open window is shown":                                  {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowOpen")), upFields(window), false},
 		"a window without an end is shown without one":             {"host-a", serviceWith(hasWindow(0, "WindowOpen")), upFields(&v1alpha1.AnnouncedWindow{StartTime: start}), false},
 		"a closed window is not shown":                             {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowClosed")), upFields(nil), false},
 		"a window that nobody has looked at is not shown":          {"host-a", serviceWith(hasWindow(2*time.Hour, "")), upFields(nil), false},
-		"whether the host reports is unknown without condition":    {"host-a", serviceWith(func(s *v1alpha1.ComputeService) { s.Status.Conditions = nil }), HostFields{Status: up, Reason: v1alpha1.ReasonReporting, Reporting: v1alpha1.HostReportingUnknown}, false},
+		"whether the host reports is unknown without condition":    {"host-a", serviceWith(func(s *v1alpha1.ComputeService) { s.Status.Conditions = nil }), v1alpha1.HostFields{HostStatus: up, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReportingUnknown}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := ForServer(c.host, c.service)
@@ -111,7 +109,7 @@ func TestForServer(t *testing.T) {
 	for _, status := range everyStatus {
 		for _, reporting := range []metav1.ConditionStatus{"True", "False", "Unknown"} {
 			t.Run(fmt.Sprintf("%q of a host whose reporting is %s is copied", ptr.Deref(status, "absent"), reporting), func(t *testing.T) {
-				want := HostFields{Status: status, Reason: v1alpha1.ReasonReporting, Reporting: v1alpha1.HostReporting(reporting)}
+				want := v1alpha1.HostFields{HostStatus: status, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReporting(reporting)}
 				got, ok := ForServer("host-a", serviceWith(derived(status), reports(reporting)))
 				if diff := cmp.Diff(want, got); !ok || diff != "" {
 					t.Errorf("ok is %t (-want +got):\n%s", ok, diff)
@@ -194,73 +192,47 @@ func TestNewsForServers(t *testing.T) {
 	}
 }
 
-func TestEqual(t *testing.T) {
-	full := HostFields{
-		Status:    ptr.To(v1alpha1.HostStatusUp),
-		Reason:    v1alpha1.ReasonReporting,
-		Reporting: v1alpha1.HostReportingTrue,
-		Window:    &v1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(now), EndTime: ptr.To(metav1.NewTime(now.Add(time.Hour)))},
+func TestSameFields(t *testing.T) {
+	full := v1alpha1.HostFields{
+		HostStatus:               ptr.To(v1alpha1.HostStatusUp),
+		HostStatusReason:         v1alpha1.ReasonReporting,
+		HostStatusTransitionTime: ptr.To(metav1.NewTime(now)),
+		HostReporting:            v1alpha1.HostReportingTrue,
+		MaintenanceWindow:        &v1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(now), EndTime: ptr.To(metav1.NewTime(now.Add(time.Hour)))},
 	}
 	t.Run("by value, and times as instants", func(t *testing.T) {
 		elsewhere := time.FixedZone("elsewhere", 3600)
-		other := HostFields{
-			Status:    ptr.To(*full.Status),
-			Reason:    full.Reason,
-			Reporting: full.Reporting,
-			Window: &v1alpha1.AnnouncedWindow{
+		other := v1alpha1.HostFields{
+			HostStatus:               ptr.To(*full.HostStatus),
+			HostStatusReason:         full.HostStatusReason,
+			HostStatusTransitionTime: ptr.To(metav1.NewTime(now.In(elsewhere))),
+			HostReporting:            full.HostReporting,
+			MaintenanceWindow: &v1alpha1.AnnouncedWindow{
 				StartTime: metav1.NewTime(now.In(elsewhere)),
 				EndTime:   ptr.To(metav1.NewTime(now.Add(time.Hour).In(elsewhere))),
 			},
 		}
-		if !full.Equal(other) || !other.Equal(full) || !(HostFields{}).Equal(HostFields{}) {
+		if !SameFields(full, other) || !SameFields(other, full) || !SameFields(v1alpha1.HostFields{}, v1alpha1.HostFields{}) {
 			t.Error("not equal")
 		}
 	})
 	t.Run("an end of the window counts", func(t *testing.T) {
 		open := full
-		open.Window = &v1alpha1.AnnouncedWindow{StartTime: full.Window.StartTime}
-		if full.Equal(open) || open.Equal(full) {
+		open.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: full.MaintenanceWindow.StartTime}
+		if SameFields(full, open) || SameFields(open, full) {
 			t.Error("equal")
 		}
 	})
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[HostFields]()) {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[v1alpha1.HostFields]()) {
 		t.Run("without "+f.Name+" it is another", func(t *testing.T) {
 			if reflect.ValueOf(full).FieldByIndex(f.Index).IsZero() {
 				t.Fatal("the test does not know this field")
 			}
 			other := full
 			reflect.ValueOf(&other).Elem().FieldByIndex(f.Index).SetZero()
-			if full.Equal(other) || other.Equal(full) {
+			if SameFields(full, other) || SameFields(other, full) {
 				t.Error("equal")
 			}
 		})
-	}
-}
-
-func TestWorse(t *testing.T) {
-	// From the best to the worst; absent and none are alike, as neither promises anything.
-	ranks := [][]*v1alpha1.HostStatus{
-		{ptr.To(v1alpha1.HostStatusUp)},
-		{ptr.To(v1alpha1.HostStatusNone), nil},
-		{ptr.To(v1alpha1.HostStatusNeedsMaintenance)},
-		{ptr.To(v1alpha1.HostStatusMaintenance)},
-		{ptr.To(v1alpha1.HostStatusUnknown)},
-		{ptr.To(v1alpha1.HostStatusDown)},
-	}
-	ranked := 0
-	for i, froms := range ranks {
-		for _, from := range froms {
-			ranked++
-			for j, tos := range ranks {
-				for _, to := range tos {
-					if got := Worse(from, to); got != (j > i) {
-						t.Errorf("from %q to %q: worse is %t", ptr.Deref(from, "absent"), ptr.Deref(to, "absent"), got)
-					}
-				}
-			}
-		}
-	}
-	if ranked != len(everyStatus) {
-		t.Errorf("%d of %d statuses have a rank", ranked, len(everyStatus))
 	}
 }

@@ -24,11 +24,17 @@ import (
 // statusNone is how --status calls a host that has no status yet.
 const statusNone = "NONE"
 
-// hostStatuses are the values of --status, the most pressing first.
-var hostStatuses = []string{
-	string(v1alpha1.HostStatusDown), string(v1alpha1.HostStatusUnknown), statusNone, string(v1alpha1.HostStatusMaintenance),
-	string(v1alpha1.HostStatusNeedsMaintenance), string(v1alpha1.HostStatusUp),
-}
+// hostStatuses are the values of --status, the most pressing first; statusMeanings are
+// what they mean.
+var hostStatuses, statusMeanings = func() (values, meanings []string) {
+	for row := range hoststatus.WorstFirst() {
+		if row.OfHosts() {
+			values = append(values, statusName(row.Status))
+			meanings = append(meanings, row.Meaning)
+		}
+	}
+	return values, meanings
+}()
 
 type listOptions struct {
 	selector  string
@@ -64,7 +70,11 @@ a terminal, what does not fit is shortened; in a pipe nothing is.`,
 	o.print.AddFlags(cmd)
 	cmd.Flag("output").Usage = "Output format: a table, wide, " + strings.Join(o.print.AllowedFormats(), ", ") + "."
 	complete(cmd, "output", "wide", "json", "yaml", "name")
-	complete(cmd, "status", hostStatuses...)
+	completions := make([]string, len(hostStatuses))
+	for i, status := range hostStatuses {
+		completions[i] = cobra.CompletionWithDesc(status, statusMeanings[i])
+	}
+	complete(cmd, "status", completions...)
 	complete(cmd, "sort", "name", "status", "since")
 	return cmd
 }
@@ -255,11 +265,14 @@ func showWindow(w *v1alpha1.MaintenanceWindow) string {
 	}
 }
 
-func statusWord(s *v1alpha1.ComputeService) string {
-	if s.Status.HostStatus == nil || *s.Status.HostStatus == "" {
+func statusWord(s *v1alpha1.ComputeService) string { return statusName(s.Status.HostStatus) }
+
+// statusName is how --status calls a host status.
+func statusName(status *v1alpha1.HostStatus) string {
+	if status == nil || *status == "" {
 		return statusNone
 	}
-	return string(*s.Status.HostStatus)
+	return string(*status)
 }
 
 // sortHosts orders hosts, which come ordered by name.
@@ -268,8 +281,8 @@ func sortHosts(services []v1alpha1.ComputeService, by string) error {
 	case "name":
 		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return compareNames(a.Name, b.Name) })
 	case "status":
-		rank := func(s v1alpha1.ComputeService) int { return slices.Index(hostStatuses, statusWord(&s)) }
-		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return cmp.Compare(rank(a), rank(b)) })
+		rank := func(s v1alpha1.ComputeService) int { return hoststatus.Rank(s.Status.HostStatus) }
+		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return cmp.Compare(rank(b), rank(a)) })
 	case "since":
 		at := func(s v1alpha1.ComputeService) time.Time {
 			return ptrTime(s.Status.HostStatusTransitionTime)

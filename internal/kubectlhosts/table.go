@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/duration"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
 const (
@@ -34,10 +35,8 @@ func plain(text string) cell { return cell{text: clean(text)} }
 
 // statusCell is a host status in its colour.
 func statusCell(status *v1alpha1.HostStatus) cell {
-	text := clean(showStatus(status))
-	return cell{text, map[string]string{
-		"UP": "32", "DOWN": "31;1", "UNKNOWN": "33;1", "MAINTENANCE": "34", "NEEDS_MAINTENANCE": "36",
-	}[text]}
+	row, _ := hoststatus.RowOf(status)
+	return cell{clean(showStatus(status)), row.Terminal}
 }
 
 func showStatus(status *v1alpha1.HostStatus) string {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -276,10 +277,18 @@ func summary(services []v1alpha1.ComputeService) string {
 		count[statusWord(&services[i])]++
 	}
 	var parts []string
-	for _, status := range hostStatuses {
+	add := func(status string) {
 		if n := count[status]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+			parts = append(parts, fmt.Sprintf("%d %s", n, clean(status)))
+			delete(count, status)
 		}
+	}
+	// What is left over is of a later release than this plugin.
+	for _, status := range hostStatuses {
+		add(status)
+	}
+	for _, status := range slices.Sorted(maps.Keys(count)) {
+		add(status)
 	}
 	return fmt.Sprintf("%s: %s", counted(len(services), "host"), strings.Join(parts, ", "))
 }

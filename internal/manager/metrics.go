@@ -5,6 +5,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -28,7 +29,7 @@ var (
 	hostsDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_hosts", Replicas: telemetry.EachAlike,
 		Help:   "Hosts by host status, as their ComputeServices say.",
-		Labels: []telemetry.Label{{Name: "host_status", Values: "`UP`, `DOWN`, `UNKNOWN`, `MAINTENANCE`, `NEEDS_MAINTENANCE`, and `NOT_DERIVED` for one whose first heartbeat may still come"}},
+		Labels: []telemetry.Label{{Name: "host_status", Values: "`" + strings.Join(hoststatus.DerivedLabels(), "`, `") + "`, and `" + hoststatus.LabelNotDerived + "` for one whose first heartbeat may still come"}},
 	})
 	reportingDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_hosts_reporting", Replicas: telemetry.EachAlike,
@@ -38,7 +39,7 @@ var (
 	serversDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_servers", Replicas: telemetry.EachAlike,
 		Help:   "Servers by the host status that they say.",
-		Labels: []telemetry.Label{{Name: "host_status", Values: "as of `hoststatus_hosts`, and `NO_HOST`"}},
+		Labels: []telemetry.Label{{Name: "host_status", Values: "as of `hoststatus_hosts`, and `" + hoststatus.LabelNone + "`"}},
 	})
 )
 

@@ -22,9 +22,8 @@ const FieldOwner = "hoststatus-manager"
 //
 // It is a merge patch and not a server-side apply, because a field must also go
 // when somebody else has set it, which apply leaves alone. In a merge patch what is not
-// mentioned stays, at every depth, so that whatever is not decided is written as null: the
-// fields of T, which marshal to null when they are absent, and all that is in stored
-// within them.
+// mentioned stays, at every depth, so that whatever is in stored and is not decided is
+// written as null.
 func Patch[T any](ctx context.Context, c client.Client, obj client.Object, stored, decided T) error {
 	status, err := merge(stored, decided)
 	if err != nil {

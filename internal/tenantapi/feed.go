@@ -16,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
 const (
@@ -199,7 +200,7 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 	}
 	c := change{rv: rv, old: old, new: r, base: true, host: true}
 	if old != nil && r != nil {
-		c.base, c.host = !sameBase(old, r), !old.host.equal(r.host)
+		c.base, c.host = !sameBase(old, r), !hoststatus.SameFields(old.host, r.host)
 	}
 	f.show(&c)
 	if r == nil {

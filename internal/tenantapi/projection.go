@@ -27,7 +27,7 @@ const trackingLabel = recommendedLabelPrefix + "instance"
 
 // projector makes of the custom resource what its owner may see. It names what is
 // shown; whatever a later version of the custom resource has is hidden until it is
-// named here.
+// named here, or in the HostFields.
 type projector struct {
 	// hostIDKey is the secret key of the host ids.
 	hostIDKey []byte
@@ -41,7 +41,7 @@ type projector struct {
 // by all callers and never changed.
 type record struct {
 	base  v1alpha1.Server
-	host  hostFields
+	host  computev1alpha1.HostFields
 	rv    uint64
 	known key
 	// shownAt is what it is called by: its own version only if that brought something
@@ -67,15 +67,6 @@ func (r *record) size() int {
 
 // key is what a server is known by.
 type key struct{ namespace, name string }
-
-// hostFields are shown or hidden as one set.
-type hostFields struct {
-	status     *computev1alpha1.HostStatus
-	reason     computev1alpha1.HostStatusReason
-	transition *metav1.Time
-	reporting  computev1alpha1.HostReporting
-	window     *computev1alpha1.AnnouncedWindow
-}
 
 // record projects a Server.
 func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
@@ -105,13 +96,7 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 		Networks:   printableNetworks(in.Status.Networks),
 		HostID:     hostID(p.hostIDKey, in.Namespace, in.Spec.Host),
 	}
-	r.host = hostFields{
-		status:     in.Status.HostStatus,
-		reason:     in.Status.HostStatusReason,
-		transition: in.Status.HostStatusTransitionTime,
-		reporting:  in.Status.HostReporting,
-		window:     in.Status.MaintenanceWindow,
-	}
+	r.host = in.Status.HostFields
 	return r, nil
 }
 
@@ -119,12 +104,8 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 func (r *record) project(g grant) v1alpha1.Server {
 	out := r.base
 	out.ResourceVersion = strconv.FormatUint(r.shownAt[g], 10)
-	if g.shows(r.host.status) {
-		out.Status.HostStatus = r.host.status
-		out.Status.HostStatusReason = r.host.reason
-		out.Status.HostStatusTransitionTime = r.host.transition
-		out.Status.HostReporting = r.host.reporting
-		out.Status.MaintenanceWindow = r.host.window
+	if g.shows(r.host.HostStatus) {
+		out.Status.HostFields = r.host
 	}
 	return out
 }
@@ -158,12 +139,6 @@ func sameBase(a, b *record) bool {
 		slices.Equal(a.base.Finalizers, b.base.Finalizers) &&
 		apiequality.Semantic.DeepEqual(a.base.Labels, b.base.Labels) &&
 		apiequality.Semantic.DeepEqual(a.base.Status, b.base.Status)
-}
-
-func (h hostFields) equal(other hostFields) bool {
-	return apiequality.Semantic.DeepEqual(h.status, other.status) &&
-		h.reason == other.reason && h.transition.Equal(other.transition) && h.reporting == other.reporting &&
-		apiequality.Semantic.DeepEqual(h.window, other.window)
 }
 
 // parseResourceVersion reads a resourceVersion, which is etcd's revision: the API

@@ -20,6 +20,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
 var instant = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -49,13 +50,15 @@ func fullServer() *computev1alpha1.Server {
 		Spec: computev1alpha1.ServerSpec{Host: "secret", ProviderID: "secret"},
 		Status: computev1alpha1.ServerStatus{
 			State: "ACTIVE", TaskState: "image_snapshot", PowerState: "RUNNING",
-			Networks:                 []computev1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}},
-			HostStatus:               ptr.To(computev1alpha1.HostStatusNeedsMaintenance),
-			HostStatusReason:         computev1alpha1.ReasonWindowAnnounced,
-			HostStatusTransitionTime: ptr.To(metav1.NewTime(instant)),
-			HostReporting:            computev1alpha1.HostReportingTrue,
-			MaintenanceWindow:        &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(instant)},
-			ObservedGeneration:       7,
+			Networks: []computev1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}},
+			HostFields: computev1alpha1.HostFields{
+				HostStatus:               ptr.To(computev1alpha1.HostStatusNeedsMaintenance),
+				HostStatusReason:         computev1alpha1.ReasonWindowAnnounced,
+				HostStatusTransitionTime: ptr.To(metav1.NewTime(instant)),
+				HostReporting:            computev1alpha1.HostReportingTrue,
+				MaintenanceWindow:        &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(instant)},
+			},
+			ObservedGeneration: 7,
 		},
 	}
 }
@@ -98,10 +101,8 @@ func TestTheProjectionShowsWhatTheGrantAllowsAndNothingElse(t *testing.T) {
 }
 
 func TestTheHostFieldsAreShownOrHiddenTogetherForEachStatus(t *testing.T) {
-	for _, status := range []*computev1alpha1.HostStatus{
-		nil, ptr.To(computev1alpha1.HostStatusNone), ptr.To(computev1alpha1.HostStatusUp), ptr.To(computev1alpha1.HostStatusDown),
-		ptr.To(computev1alpha1.HostStatusUnknown), ptr.To(computev1alpha1.HostStatusMaintenance), ptr.To(computev1alpha1.HostStatusNeedsMaintenance),
-	} {
+	for row := range hoststatus.Rows() {
+		status := row.Status
 		unknown := status != nil && *status == computev1alpha1.HostStatusUnknown
 		for g, want := range map[grant]bool{grantNone: false, grantUnknown: unknown, grantFull: true} {
 			s := fullServer()
@@ -243,7 +244,7 @@ func TestOnlyVisibleChangesMakeABaseDiffer(t *testing.T) {
 			if got := sameBase(a, b); got != c.base {
 				t.Errorf("same base: %t, want %t", got, c.base)
 			}
-			if got := a.host.equal(b.host); got != c.host {
+			if got := hoststatus.SameFields(a.host, b.host); got != c.host {
 				t.Errorf("same host fields: %t, want %t", got, c.host)
 			}
 			// What the comparison says is what a caller would see.

@@ -65,8 +65,8 @@ func (s selectors) matches(r *record, g grant) bool {
 		return true
 	}
 	visible := fields.Set{fieldName: r.known.name, fieldNamespace: r.known.namespace}
-	if s.onHost && g.shows(r.host.status) && r.host.status != nil {
-		visible[v1alpha1.HostStatusField] = string(*r.host.status)
+	if s.onHost && g.shows(r.host.HostStatus) && r.host.HostStatus != nil {
+		visible[v1alpha1.HostStatusField] = string(*r.host.HostStatus)
 	}
 	return s.fields.Matches(visible)
 }

@@ -122,7 +122,7 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if grantErr != nil && ctx.Err() == nil {
 		s.log.Error(grantErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
 	}
-	shown := granted.shows(r.host.status)
+	shown := granted.shows(r.host.HostStatus)
 	v := &view{Server: r.project(granted), hostShown: shown, hostColumn: shown}
 	if granted == grantUnknown && !shown {
 		// The weaker grant changes nothing in this object, but a table has an empty cell,
@@ -175,7 +175,7 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 			return nil, err
 		}
 		if g := granted.in(r.known.namespace); selected.matches(r, g) {
-			item := view{Server: r.project(g), hostShown: g.shows(r.host.status), hostColumn: granted.column}
+			item := view{Server: r.project(g), hostShown: g.shows(r.host.HostStatus), hostColumn: granted.column}
 			if r.shownAt[g] > place { // The page is older than what is known of it.
 				item.ResourceVersion = page.meta.ResourceVersion
 			}

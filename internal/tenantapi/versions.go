@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
 // A resourceVersion counts every write, so whoever is given a new one knows that
@@ -35,7 +36,7 @@ func (c *change) visible(g grant) bool {
 	if c.old == nil || c.new == nil {
 		return true
 	}
-	before, after := g.shows(c.old.host.status), g.shows(c.new.host.status)
+	before, after := g.shows(c.old.host.HostStatus), g.shows(c.new.host.HostStatus)
 	return c.base || before != after || (after && c.host)
 }
 
@@ -142,7 +143,7 @@ func (f *feed) recognise(r *record, g grant) (known *record, certain bool) {
 	}
 	known = &record{}
 	*known = *r
-	c := change{old: current, new: known, base: !sameBase(current, r), host: !current.host.equal(r.host)}
+	c := change{old: current, new: known, base: !sameBase(current, r), host: !hoststatus.SameFields(current.host, r.host)}
 	for level := range known.shownAt {
 		if !c.visible(grant(level)) {
 			known.shownAt[level] = current.shownAt[level]

@@ -245,7 +245,7 @@ func (w *watcher) tellGrant(ctx context.Context, r *record, old, g grant) bool {
 		return w.send(ctx, watch.Added, r, g, r.shownAt[g])
 	case before && !after:
 		return w.send(ctx, watch.Deleted, r, g, r.shownAt[g])
-	case before && after && old.shows(r.host.status) != g.shows(r.host.status):
+	case before && after && old.shows(r.host.HostStatus) != g.shows(r.host.HostStatus):
 		return w.send(ctx, watch.Modified, r, g, r.shownAt[g])
 	}
 	return true
@@ -319,7 +319,7 @@ func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g 
 	if !w.confirm(ctx) {
 		return false
 	}
-	v := &view{Server: r.project(g), hostShown: g.shows(r.host.status)}
+	v := &view{Server: r.project(g), hostShown: g.shows(r.host.HostStatus)}
 	v.ResourceVersion = strconv.FormatUint(rv, 10)
 	return w.emit(ctx, watch.Event{Type: event, Object: w.columns(v)})
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
@@ -111,11 +113,15 @@ func TestATextThatWasStoredBeforeItWasRefusedIsNoObstacle(t *testing.T) {
 // Owners learn from the cluster what a status allows them to do, and so does everybody
 // else.
 func TestExplainTeachesEachValueAndEachReason(t *testing.T) {
+	statuses := []string{"failing over is safe"}
+	for _, label := range hoststatus.DerivedLabels() {
+		statuses = append(statuses, label+": ")
+	}
 	for _, kind := range []struct{ resource, version string }{
 		{"servers", "tenant.hoststatus.dev/v1alpha1"}, {"servers", "compute.hoststatus.dev/v1alpha1"}, {"computeservices", "compute.hoststatus.dev/v1alpha1"},
 	} {
 		for field, words := range map[string][]string{
-			"hostStatus": {"UP: ", "DOWN: ", "UNKNOWN: ", "MAINTENANCE: ", "NEEDS_MAINTENANCE: ", "failing over is safe"},
+			"hostStatus": slices.Clone(statuses),
 			"hostStatusReason": {
 				"ForcedDown (", "Disabled (", "WindowOpen (", "LeaseExpired (", "NeverReported (", "WaitingForHeartbeat (",
 				"LeaseNotReadable (", "WindowAnnounced (", "Reporting (",

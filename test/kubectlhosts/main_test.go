@@ -386,7 +386,7 @@ func server(t *testing.T, namespace, name, host string, status v1alpha1.HostStat
 	t.Helper()
 	s := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.ServerSpec{Host: host}}
 	create(t, s)
-	s.Status = v1alpha1.ServerStatus{State: "ACTIVE", PowerState: "RUNNING", HostStatus: &status}
+	s.Status = v1alpha1.ServerStatus{State: "ACTIVE", PowerState: "RUNNING", HostFields: v1alpha1.HostFields{HostStatus: &status}}
 	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
 }
 

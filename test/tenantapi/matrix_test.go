@@ -17,18 +17,20 @@ import (
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // everyStatus is one server for each thing that host status can say.
-var everyStatus = map[string]computev1alpha1.HostStatus{
-	"on-up":                computev1alpha1.HostStatusUp,
-	"on-down":              computev1alpha1.HostStatusDown,
-	"on-unknown":           computev1alpha1.HostStatusUnknown,
-	"on-maintenance":       computev1alpha1.HostStatusMaintenance,
-	"on-needs-maintenance": computev1alpha1.HostStatusNeedsMaintenance,
-	"on-none":              computev1alpha1.HostStatusNone,
-}
+var everyStatus = func() map[string]computev1alpha1.HostStatus {
+	all := map[string]computev1alpha1.HostStatus{}
+	for row := range hoststatus.Rows() {
+		if row.Status != nil {
+			all["on-"+strings.ToLower(strings.ReplaceAll(row.Label(), "_", "-"))] = *row.Status
+		}
+	}
+	return all
+}()
 
 // grade is what a user was given.
 type grade struct {

@@ -4,6 +4,7 @@ package tenantapi
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -167,14 +168,13 @@ func withHostStatus(status computev1alpha1.HostStatus) func(*computev1alpha1.Ser
 
 func setHostFields(s *computev1alpha1.Server, status computev1alpha1.HostStatus) {
 	s.Status.HostStatus = &status
-	s.Status.HostStatusReason = map[computev1alpha1.HostStatus]computev1alpha1.HostStatusReason{
-		computev1alpha1.HostStatusUp:               computev1alpha1.ReasonReporting,
+	s.Status.HostStatusReason = cmp.Or(map[computev1alpha1.HostStatus]computev1alpha1.HostStatusReason{
 		computev1alpha1.HostStatusDown:             computev1alpha1.ReasonForcedDown,
 		computev1alpha1.HostStatusUnknown:          computev1alpha1.ReasonLeaseExpired,
 		computev1alpha1.HostStatusMaintenance:      computev1alpha1.ReasonDisabled,
 		computev1alpha1.HostStatusNeedsMaintenance: computev1alpha1.ReasonWindowAnnounced,
 		computev1alpha1.HostStatusNone:             computev1alpha1.ReasonNoHost,
-	}[status]
+	}[status], computev1alpha1.ReasonReporting)
 	s.Status.HostStatusTransitionTime = ptr.To(metav1.Now())
 	s.Status.HostReporting = computev1alpha1.HostReportingTrue
 	if status == computev1alpha1.HostStatusNone {

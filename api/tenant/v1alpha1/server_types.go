@@ -46,79 +46,8 @@ type ServerStatus struct {
 	// +listMapKey=name
 	Networks []computev1alpha1.ServerNetwork `json:"networks,omitempty"`
 
-	// hostStatus is the status of the server's host. Absent while it is not
-	// derived yet, and for callers to whom it is not granted.
-	//
-	// UP: the host reports. Nothing to do; do not fail over.
-	//
-	// DOWN: an operator or a fencing tool asserts that the host is off. It is
-	// the only value on which failing over is safe.
-	//
-	// UNKNOWN: the host does not report. It may be off, or only cut off with the
-	// server still running: do not fail over, wait for DOWN.
-	//
-	// MAINTENANCE: the host is out of service on purpose. The server may run,
-	// pause or stop with it; do not fail over.
-	//
-	// NEEDS_MAINTENANCE: the host reports, and maintenance is announced for it.
-	// Prepare, or move away, before maintenanceWindow.startTime; do not fail
-	// over.
-	//
-	// "": the server is on no host, or on none that is known; hostStatusReason
-	// tells which.
-	// +optional
-	HostStatus *computev1alpha1.HostStatus `json:"hostStatus,omitempty"`
-
-	// hostStatusReason is why. Granted with hostStatus.
-	//
-	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
-	//
-	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
-	// platform's people.
-	//
-	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
-	// end.
-	//
-	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
-	// since its servers may still run.
-	//
-	// NeverReported (UNKNOWN): the host has never reported; the platform's
-	// people check its agent and spec.leaseRef of its ComputeService.
-	//
-	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
-	// heartbeats; the platform's people add their namespace to
-	// --lease-namespaces.
-	//
-	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
-	// first report.
-	//
-	// WindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for
-	// it.
-	//
-	// Reporting (UP): all is well.
-	//
-	// NoHost (""): the server is not placed on a host, or shelved; nothing to
-	// do.
-	//
-	// HostNotFound (""): the server's host has no ComputeService; the platform's
-	// people make one, or correct spec.host.
-	// +optional
-	HostStatusReason computev1alpha1.HostStatusReason `json:"hostStatusReason,omitempty"`
-
-	// hostStatusTransitionTime is when this server's hostStatus last changed.
-	// Granted with hostStatus.
-	// +optional
-	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`
-
-	// hostReporting says whether the host reports, whatever the summary says: a
-	// host that dies in maintenance still reads MAINTENANCE. Granted with hostStatus.
-	// +optional
-	HostReporting computev1alpha1.HostReporting `json:"hostReporting,omitempty"`
-
-	// maintenanceWindow is the host's window while it is announced or open. Granted
-	// with hostStatus.
-	// +optional
-	MaintenanceWindow *computev1alpha1.AnnouncedWindow `json:"maintenanceWindow,omitempty"`
+	// What the host determines, for callers to whom it is granted.
+	computev1alpha1.HostFields `json:",inline"`
 
 	// hostID is equal for two servers of one namespace that are on the same host,
 	// and tells nothing else. Absent if the server is on no host.

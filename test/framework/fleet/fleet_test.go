@@ -36,7 +36,7 @@ func TestASecondFleetInTheSameFolderIsRefusedAndAFirstOneStartsEmpty(t *testing.
 func TestACheckOfAllServersNamesTheOneThatIsWrong(t *testing.T) {
 	up, down := v1alpha1.HostStatusUp, v1alpha1.HostStatusDown
 	server := func(name, host string, status *v1alpha1.HostStatus) v1alpha1.Server {
-		s := v1alpha1.Server{Spec: v1alpha1.ServerSpec{Host: host}, Status: v1alpha1.ServerStatus{HostStatus: status}}
+		s := v1alpha1.Server{Spec: v1alpha1.ServerSpec{Host: host}, Status: v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: status}}}
 		s.Name = name
 		return s
 	}

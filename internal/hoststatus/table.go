@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hoststatus
+
+import (
+	"iter"
+	"slices"
+
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// Health is what a host status means to a tool that waits for a fleet to be well, in
+// the words of Argo CD.
+type Health string
+
+// The healths.
+const (
+	// HealthGood lets the tool go on.
+	HealthGood Health = "Healthy"
+	// HealthPaused is out of service on purpose, which nobody has to mend.
+	HealthPaused Health = "Suspended"
+	// HealthBad is one that the tool reports as a failure.
+	HealthBad Health = "Degraded"
+	// HealthNotYet lets the tool wait.
+	HealthNotYet Health = "Progressing"
+)
+
+// Row is all that hoststatus knows of one host status.
+type Row struct {
+	// Status is the value; nil is the absent one.
+	Status *v1alpha1.HostStatus
+	// FailOver says that failing servers over is safe.
+	FailOver bool
+	// Terminal is the colour in a terminal, as SGR parameters; empty for none. Dashboard
+	// is the colour in Grafana.
+	Terminal, Dashboard string
+	// Health is that of a ComputeService.
+	Health Health
+	// Meaning is what the value says, in one sentence, and Advice what to do about it.
+	// kubectl explain shows both, see Explanation.
+	Meaning, Advice string
+}
+
+// rows are ordered from the best to the worst, for an owner of servers as for an
+// operator of hosts. The place in this order is the rank.
+var rows = []Row{
+	{
+		Status: ptr.To(v1alpha1.HostStatusUp), Terminal: "32", Dashboard: "green", Health: HealthGood,
+		Meaning: "the host reports",
+		Advice:  "Nothing to do; do not fail over.",
+	}, {
+		Status: ptr.To(v1alpha1.HostStatusNone), Dashboard: "light-blue", Health: HealthGood,
+		Meaning: "the server is on no host, or on none that is known; hostStatusReason tells which",
+	}, {
+		Status: ptr.To(v1alpha1.HostStatusNeedsMaintenance), Terminal: "36", Dashboard: "yellow", Health: HealthGood,
+		Meaning: "the host reports, and maintenance is announced for it",
+		Advice:  "Prepare, or move away, before the window's startTime; do not fail over.",
+	}, {
+		Status: ptr.To(v1alpha1.HostStatusMaintenance), Terminal: "34", Dashboard: "blue", Health: HealthPaused,
+		Meaning: "the host is out of service on purpose",
+		Advice:  "The server may run, pause or stop with it; do not fail over.",
+	}, {
+		Status: nil, Dashboard: "gray", Health: HealthNotYet,
+		Meaning: "not derived yet",
+	}, {
+		Status: ptr.To(v1alpha1.HostStatusUnknown), Terminal: "33;1", Dashboard: "orange", Health: HealthBad,
+		Meaning: "the host does not report",
+		Advice:  "It may be off, or only cut off with the server still running: do not fail over, wait for DOWN.",
+	}, {
+		Status: ptr.To(v1alpha1.HostStatusDown), FailOver: true, Terminal: "31;1", Dashboard: "red", Health: HealthBad,
+		Meaning: "an operator or a fencing tool asserts that the host is off",
+		Advice:  "It is the only value on which failing over is safe.",
+	},
+}
+
+// Rows yields the table, from the best host status to the worst.
+func Rows() iter.Seq[Row] { return slices.Values(rows) }
+
+// WorstFirst yields the table from the worst host status to the best.
+func WorstFirst() iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		for _, row := range slices.Backward(rows) {
+			if !yield(row) {
+				return
+			}
+		}
+	}
+}
+
+// RowOf returns what is known of a host status. ok is false for a value that is not in
+// the table, as one of a later release is not.
+func RowOf(s *v1alpha1.HostStatus) (row Row, ok bool) {
+	if i := Rank(s); i < len(rows) {
+		return rows[i], true
+	}
+	return Row{}, false
+}
+
+// Rank orders host statuses: the greater, the worse. What is not in the table is worse
+// than all that is, since nothing good is known of it.
+func Rank(s *v1alpha1.HostStatus) int {
+	for i := range rows {
+		if SameStatus(rows[i].Status, s) {
+			return i
+		}
+	}
+	return len(rows)
+}
+
+// Label returns the value's word in logs, metrics and dashboards.
+func (r Row) Label() string { return Label(r.Status) }
+
+// OfHosts says whether a host can have the value: a server can have one more.
+func (r Row) OfHosts() bool { return r.Status == nil || *r.Status != v1alpha1.HostStatusNone }
+
+// Derived says whether the value is a word that a host can have in its status.
+func (r Row) Derived() bool { return r.Status != nil && r.OfHosts() }
+
+// Explanation is the paragraph on the value in the documentation of the API.
+func (r Row) Explanation() string {
+	if r.Advice == "" {
+		return r.Meaning + "."
+	}
+	return r.Meaning + ". " + r.Advice
+}
