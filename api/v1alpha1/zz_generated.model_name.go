@@ -33,6 +33,11 @@ func (in ComputeServiceStatus) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in HostFields) OpenAPIModelName() string {
+	return "dev.hoststatus.compute.v1alpha1.HostFields"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in LeaseReference) OpenAPIModelName() string {
 	return "dev.hoststatus.compute.v1alpha1.LeaseReference"
 }

@@ -78,7 +78,7 @@ func priorityOf(before, after *v1alpha1.HostStatus) int {
 func (f *fanOut) wake(ctx context.Context, host string, priority int, queue requests) {
 	keys, err := f.serversOn(host)
 	if err != nil {
-		log.FromContext(ctx).Error(err, "Looking up the servers of a host", "ComputeService", klog.KRef("", host))
+		log.FromContext(ctx).Error(err, "Looking up the servers of a host failed", "ComputeService", klog.KRef("", host))
 		return
 	}
 	for _, key := range keys {

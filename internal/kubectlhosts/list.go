@@ -65,8 +65,8 @@ a terminal, what does not fit is shortened; in a pipe nothing is.`,
 	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
 	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "Only hosts with one of these statuses: "+strings.Join(hostStatuses, ", ")+"; "+statusNone+" is not derived yet.")
 	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most pressing first) or since (the latest change first).")
-	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Leave out the table's headers.")
-	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "End with exit code 5 if a listed host is not UP, or there is no host to list, and with 6 if no manager keeps that up to date.")
+	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Do not print column headers.")
+	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "Exit with code 5 if a listed host is not UP or there is no host to list, and with 6 if no manager keeps the list up to date.")
 	o.print.AddFlags(cmd)
 	cmd.Flag("output").Usage = "Output format: a table, wide, " + strings.Join(o.print.AllowedFormats(), ", ") + "."
 	complete(cmd, "output", "wide", "json", "yaml", "name")

@@ -120,7 +120,7 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	r = s.recognise(ctx, r, granted)
 	decided("get", granted, grantErr)
 	if grantErr != nil && ctx.Err() == nil {
-		s.log.Error(grantErr, "Grant cannot be found; host status is hidden", "namespace", namespace)
+		s.log.Error(grantErr, "Checking a grant failed; host status is hidden", "namespace", namespace)
 	}
 	shown := granted.shows(r.host.HostStatus)
 	v := &view{Server: r.project(granted), hostShown: shown, hostColumn: shown}
@@ -430,7 +430,7 @@ func (s *storage) grantsFor(ctx context.Context, u user.Info, namespace, verb st
 	granted, err := s.grants.set(ctx, u, namespace, nameOf(ctx), s.feed.namespaces)
 	decidedSet(verb, granted, err)
 	if err != nil && ctx.Err() == nil {
-		s.log.Error(err, "Grants cannot be found; host status is hidden where they are missing")
+		s.log.Error(err, "Checking grants failed; host status is hidden where they are unknown")
 	}
 	return granted
 }
@@ -478,7 +478,7 @@ func (s *storage) askForNew(ctx context.Context, u user.Info, granted grantSet, 
 	mine.release()
 	answers, err := s.grants.ofNamespaces(ctx, u, sets.List(missing), nameOf(ctx))
 	if err != nil && ctx.Err() == nil {
-		s.log.Error(err, "Grants cannot be found; host status is hidden where they are missing")
+		s.log.Error(err, "Checking grants failed; host status is hidden where they are unknown")
 	}
 	for namespace := range missing {
 		granted.byNamespace[namespace] = answers[namespace]

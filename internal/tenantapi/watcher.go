@@ -151,7 +151,7 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 		var err error
 		if g, err = w.askOne(ctx, namespace); err != nil {
 			// Hidden until the next look, which ends the watch if it fails too.
-			w.log.Error(err, "Grant cannot be found; host status is hidden", "namespace", namespace)
+			w.log.Error(err, "Checking a grant failed; host status is hidden", "namespace", namespace)
 		}
 		w.grants.byNamespace[namespace] = g
 		w.setColumn(w.grants.any())
@@ -274,7 +274,7 @@ func (w *watcher) look(ctx context.Context) (grantSet, bool) {
 
 func (w *watcher) endUnchecked(ctx context.Context, err error) {
 	if ctx.Err() == nil {
-		w.log.Error(err, "Grants of a watch cannot be checked again; ending it")
+		w.log.Error(err, "Rechecking the grants of a watch failed; ending it")
 	}
 }
 
@@ -370,7 +370,7 @@ func (w *watcher) emit(ctx context.Context, event watch.Event) bool {
 		case <-patience.C():
 			w.turn.release()
 		case <-timeout.C():
-			w.log.Info("Client of a watch does not take its events; ending it")
+			w.log.Info("A watch client does not read its events; ending the watch")
 			return false
 		case <-ctx.Done():
 			return false

@@ -26,6 +26,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ComputeServiceSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ComputeServiceStatus"):
 		return &apiv1alpha1.ComputeServiceStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HostFields"):
+		return &apiv1alpha1.HostFieldsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LeaseReference"):
 		return &apiv1alpha1.LeaseReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MaintenanceWindow"):

@@ -225,34 +225,34 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 					},
 					"hostStatus": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostStatus is the status of the server's host. Absent while it is not derived yet, and for callers to whom it is not granted.\n\nUP: the host reports. Nothing to do; do not fail over.\n\nDOWN: an operator or a fencing tool asserts that the host is off. It is the only value on which failing over is safe.\n\nUNKNOWN: the host does not report. It may be off, or only cut off with the server still running: do not fail over, wait for DOWN.\n\nMAINTENANCE: the host is out of service on purpose. The server may run, pause or stop with it; do not fail over.\n\nNEEDS_MAINTENANCE: the host reports, and maintenance is announced for it. Prepare, or move away, before maintenanceWindow.startTime; do not fail over.\n\n\"\": the server is on no host, or on none that is known; hostStatusReason tells which.",
+							Description: "hostStatus is the status of the server's host. Absent while it is not derived yet, and in the owners' view for callers to whom it is not granted.\n\nUP: the host reports. Nothing to do; do not fail over.\n\nDOWN: an operator or a fencing tool asserts that the host is off. It is the only value on which failing over is safe.\n\nUNKNOWN: the host does not report. It may be off, or only cut off with the server still running: do not fail over, wait for DOWN.\n\nMAINTENANCE: the host is out of service on purpose. The server may run, pause or stop with it; do not fail over.\n\nNEEDS_MAINTENANCE: the host reports, and maintenance is announced for it. Prepare, or move away, before the window's startTime; do not fail over.\n\n\"\": the server is on no host, or on none that is known; hostStatusReason tells which.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"hostStatusReason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostStatusReason is why. Granted with hostStatus.\n\nForcedDown (with DOWN): asserted to be off; fail over, it is safe.\n\nDisabled (MAINTENANCE): out of service by hand; wait, or ask the platform's people.\n\nWindowOpen (MAINTENANCE): the maintenance window is open; wait for its end.\n\nLeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN, since its servers may still run.\n\nNeverReported (UNKNOWN): the host has never reported; the platform's people check its agent and spec.leaseRef of its ComputeService.\n\nLeaseNotReadable (UNKNOWN): the manager may not read the host's heartbeats; the platform's people add their namespace to --lease-namespaces.\n\nWaitingForHeartbeat (no hostStatus yet): the host is new; wait for its first report.\n\nWindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for it.\n\nReporting (UP): all is well.\n\nNoHost (\"\"): the server is not placed on a host, or shelved; nothing to do.\n\nHostNotFound (\"\"): the server's host has no ComputeService; the platform's people make one, or correct spec.host.",
+							Description: "hostStatusReason is why. No reason names a host.\n\nForcedDown (with DOWN): asserted to be off; fail over, it is safe.\n\nDisabled (MAINTENANCE): out of service by hand; wait, or ask the platform's people.\n\nWindowOpen (MAINTENANCE): the maintenance window is open; wait for its end.\n\nLeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN, since its servers may still run.\n\nNeverReported (UNKNOWN): the host has never reported; the platform's people check its agent and spec.leaseRef of its ComputeService.\n\nLeaseNotReadable (UNKNOWN): the manager may not read the host's heartbeats; the platform's people add their namespace to --lease-namespaces.\n\nWaitingForHeartbeat (no hostStatus yet): the host is new; wait for its first report.\n\nWindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for it.\n\nReporting (UP): all is well.\n\nNoHost (\"\"): the server is not placed on a host, or shelved; nothing to do.\n\nHostNotFound (\"\"): the server's host has no ComputeService; the platform's people make one, or correct spec.host.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"hostStatusTransitionTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostStatusTransitionTime is when this server's hostStatus last changed. Granted with hostStatus.",
+							Description: "hostStatusTransitionTime is when this server's hostStatus last changed. A move from an UP host to another UP host keeps it.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
 					"hostReporting": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostReporting says whether the host reports, whatever the summary says: a host that dies in maintenance still reads MAINTENANCE. Granted with hostStatus.",
+							Description: "hostReporting says whether the host reports, whatever the summary says: a host that dies in maintenance still reads MAINTENANCE. Absent if the server is on no known host.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"maintenanceWindow": {
 						SchemaProps: spec.SchemaProps{
-							Description: "maintenanceWindow is the host's window while it is announced or open. Granted with hostStatus.",
+							Description: "maintenanceWindow is the host's window while it is announced or open.",
 							Ref:         ref(apiv1alpha1.AnnouncedWindow{}.OpenAPIModelName()),
 						},
 					},

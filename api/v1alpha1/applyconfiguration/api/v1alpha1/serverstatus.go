@@ -25,70 +25,8 @@ type ServerStatusApplyConfiguration struct {
 	PowerState *apiv1alpha1.PowerState `json:"powerState,omitempty"`
 	// networks of the server as last reported.
 	Networks []ServerNetworkApplyConfiguration `json:"networks,omitempty"`
-	// hostStatus is the status of the server's host. Absent while it is not
-	// derived yet.
-	//
-	// UP: the host reports. Nothing to do; do not fail over.
-	//
-	// DOWN: an operator or a fencing tool asserts that the host is off. It is
-	// the only value on which failing over is safe.
-	//
-	// UNKNOWN: the host does not report. It may be off, or only cut off with the
-	// server still running: do not fail over, wait for DOWN.
-	//
-	// MAINTENANCE: the host is out of service on purpose. The server may run,
-	// pause or stop with it; do not fail over.
-	//
-	// NEEDS_MAINTENANCE: the host reports, and maintenance is announced for it.
-	// Prepare, or move away, before maintenanceWindow.startTime; do not fail
-	// over.
-	//
-	// "": the server is on no host, or on none that is known; hostStatusReason
-	// tells which.
-	HostStatus *apiv1alpha1.HostStatus `json:"hostStatus,omitempty"`
-	// hostStatusReason is why. No reason names a host.
-	//
-	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
-	//
-	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
-	// platform's people.
-	//
-	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
-	// end.
-	//
-	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
-	// since its servers may still run.
-	//
-	// NeverReported (UNKNOWN): the host has never reported; the platform's
-	// people check its agent and spec.leaseRef of its ComputeService.
-	//
-	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
-	// heartbeats; the platform's people add their namespace to
-	// --lease-namespaces.
-	//
-	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
-	// first report.
-	//
-	// WindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for
-	// it.
-	//
-	// Reporting (UP): all is well.
-	//
-	// NoHost (""): the server is not placed on a host, or shelved; nothing to
-	// do.
-	//
-	// HostNotFound (""): the server's host has no ComputeService; the platform's
-	// people make one, or correct spec.host.
-	HostStatusReason *apiv1alpha1.HostStatusReason `json:"hostStatusReason,omitempty"`
-	// hostStatusTransitionTime is when this server's hostStatus last changed. A
-	// move from an UP host to another UP host keeps it.
-	HostStatusTransitionTime *v1.Time `json:"hostStatusTransitionTime,omitempty"`
-	// hostReporting says whether the host reports, whatever the summary says: a
-	// host that dies in maintenance still reads MAINTENANCE. Absent if the server
-	// is on no known host.
-	HostReporting *apiv1alpha1.HostReporting `json:"hostReporting,omitempty"`
-	// maintenanceWindow is the host's window while it is announced or open.
-	MaintenanceWindow *AnnouncedWindowApplyConfiguration `json:"maintenanceWindow,omitempty"`
+	// What the host determines.
+	HostFieldsApplyConfiguration `json:""`
 	// observedGeneration is the metadata.generation that the host fields were
 	// derived from.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
@@ -141,7 +79,7 @@ func (b *ServerStatusApplyConfiguration) WithNetworks(values ...*ServerNetworkAp
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the HostStatus field is set to the value of the last call.
 func (b *ServerStatusApplyConfiguration) WithHostStatus(value apiv1alpha1.HostStatus) *ServerStatusApplyConfiguration {
-	b.HostStatus = &value
+	b.HostFieldsApplyConfiguration.HostStatus = &value
 	return b
 }
 
@@ -149,7 +87,7 @@ func (b *ServerStatusApplyConfiguration) WithHostStatus(value apiv1alpha1.HostSt
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the HostStatusReason field is set to the value of the last call.
 func (b *ServerStatusApplyConfiguration) WithHostStatusReason(value apiv1alpha1.HostStatusReason) *ServerStatusApplyConfiguration {
-	b.HostStatusReason = &value
+	b.HostFieldsApplyConfiguration.HostStatusReason = &value
 	return b
 }
 
@@ -157,7 +95,7 @@ func (b *ServerStatusApplyConfiguration) WithHostStatusReason(value apiv1alpha1.
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the HostStatusTransitionTime field is set to the value of the last call.
 func (b *ServerStatusApplyConfiguration) WithHostStatusTransitionTime(value v1.Time) *ServerStatusApplyConfiguration {
-	b.HostStatusTransitionTime = &value
+	b.HostFieldsApplyConfiguration.HostStatusTransitionTime = &value
 	return b
 }
 
@@ -165,7 +103,7 @@ func (b *ServerStatusApplyConfiguration) WithHostStatusTransitionTime(value v1.T
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the HostReporting field is set to the value of the last call.
 func (b *ServerStatusApplyConfiguration) WithHostReporting(value apiv1alpha1.HostReporting) *ServerStatusApplyConfiguration {
-	b.HostReporting = &value
+	b.HostFieldsApplyConfiguration.HostReporting = &value
 	return b
 }
 
@@ -173,7 +111,7 @@ func (b *ServerStatusApplyConfiguration) WithHostReporting(value apiv1alpha1.Hos
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the MaintenanceWindow field is set to the value of the last call.
 func (b *ServerStatusApplyConfiguration) WithMaintenanceWindow(value *AnnouncedWindowApplyConfiguration) *ServerStatusApplyConfiguration {
-	b.MaintenanceWindow = value
+	b.HostFieldsApplyConfiguration.MaintenanceWindow = value
 	return b
 }
 
