@@ -156,7 +156,7 @@ func TestFakeDriverKeepsWhatItKnewWhenTheFileIsBadAndGoesOn(t *testing.T) {
 	dr.await(vm("a", "RUNNING"))
 	for _, bad := range []string{"servers: [", "servers: {}", "machines: []"} {
 		dr.replace(bad)
-		dr.awaitLog("what it said before stands")
+		dr.awaitLog("keeping its last content")
 		select {
 		case got := <-dr.reports:
 			t.Errorf("%q is reported as %v", bad, got)

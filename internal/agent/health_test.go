@@ -43,7 +43,7 @@ func TestARenewalSaysThatTheDriverFailsForAsLongAsItDoes(t *testing.T) {
 
 func TestTheFakeDriverIsUnwellWhileItsFileCannotBeUsed(t *testing.T) {
 	dr := drive(t, "servers: [")
-	dr.awaitLog("what it said before stands")
+	dr.awaitLog("keeping its last content")
 	if dr.health.error() == "" {
 		t.Error("it is said to be well")
 	}

@@ -290,7 +290,7 @@ func TestHeartbeatRetriesWithinATenthOfTheDurationAndLogsTheEdges(t *testing.T) 
 			b.step(d / 10)
 			b.want("get update")
 		}
-		b.log.want(t, "Heartbeat fails", "works again", "Heartbeat fails", "works again")
+		b.log.want(t, "Heartbeat failed", "works again", "Heartbeat failed", "works again")
 	})
 }
 
@@ -361,7 +361,7 @@ func TestHeartbeatGivesUpARequestThatHangs(t *testing.T) {
 				if b.dropped.Load() != 1 {
 					t.Error("still waits")
 				}
-				b.log.want(t, "Heartbeat fails")
+				b.log.want(t, "Heartbeat failed")
 			})
 		})
 	}

@@ -218,8 +218,8 @@ func TestReporterBacksOffAndLogsOnceWhenItIsRefused(t *testing.T) {
 		answer *apierrors.StatusError
 		words  string
 	}{
-		"not found": {apierrors.NewNotFound(servers, "a"), "not ours"},
-		"forbidden": {apierrors.NewForbidden(servers, "a", errors.New("another host")), "not ours"},
+		"not found": {apierrors.NewNotFound(servers, "a"), "not on this host"},
+		"forbidden": {apierrors.NewForbidden(servers, "a", errors.New("another host")), "not on this host"},
 		"an error":  {apierrors.NewInternalError(errors.New("etcd is away")), "Report failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,7 +262,7 @@ func TestReporterDropsARefusedServerThatIsNoLongerOnTheHost(t *testing.T) {
 		r.answer = nil
 		r.pass(firstBackOff)
 		r.want(0)
-		r.log.want(r.T, "not ours")
+		r.log.want(r.T, "not on this host")
 	}, vm("a", "RUNNING"))
 }
 

@@ -503,7 +503,7 @@ func TestAWatchThatBringsNothingButErrorsIsLogged(t *testing.T) {
 				synctest.Wait()
 				w.Stop()
 				synctest.Wait()
-				if len(*lines) != 2 || !strings.Contains((*lines)[0], "unable to decode an event") || !strings.Contains((*lines)[1], "can be read again") {
+				if len(*lines) != 2 || !strings.Contains((*lines)[0], "unable to decode an event") || !strings.Contains((*lines)[1], "works again") {
 					t.Errorf("logged %q", *lines)
 				}
 			})

@@ -209,6 +209,7 @@ var faults = append([]fault{
 			if i%4 == 0 {
 				h.die()
 			}
+			w.seen.deletes(h)
 			err := w.kube.CoordinationV1().Leases(h.namespace).Delete(ctx, h.name, metav1.DeleteOptions{})
 			if client.IgnoreNotFound(err) != nil {
 				return err

@@ -41,6 +41,7 @@ type observer struct {
 	takeovers []takeover
 	holder    string
 	services  map[string][]judge.Status
+	deletions map[string][]time.Time
 	servers   map[types.NamespacedName]*serverRecord
 	byHost    map[string][]types.NamespacedName
 	// bare are a bare client's verdicts, and bareError is why it gave up last.
@@ -83,9 +84,9 @@ func newObserver() *observer {
 		renewals: map[types.NamespacedName]*renewals{},
 		echoes:   map[string]*sightings{},
 		glimpses: map[string]*sightings{},
-		services: map[string][]judge.Status{},
-		servers:  map[types.NamespacedName]*serverRecord{},
-		byHost:   map[string][]types.NamespacedName{},
+		services: map[string][]judge.Status{}, deletions: map[string][]time.Time{},
+		servers: map[types.NamespacedName]*serverRecord{},
+		byHost:  map[string][]types.NamespacedName{},
 	}
 }
 
@@ -321,7 +322,7 @@ func follow[T runtime.Object](ctx context.Context, name string, example T, sourc
 func (o *observer) record(h *host) judge.Host {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	out := judge.Host{Name: h.name, Duration: h.duration, Statuses: slices.Clone(o.services[h.name])}
+	out := judge.Host{Name: h.name, Duration: h.duration, Statuses: slices.Clone(o.services[h.name]), Deletions: slices.Clone(o.deletions[h.name])}
 	if r := o.renewals[types.NamespacedName{Namespace: h.namespace, Name: h.name}]; r != nil {
 		for _, renewal := range r.list {
 			if !renewal.Confirmed.IsZero() { // Otherwise it has not arrived.
@@ -331,6 +332,13 @@ func (o *observer) record(h *host) judge.Host {
 	}
 	slices.SortFunc(out.Renewals, func(a, b judge.Renewal) int { return a.Confirmed.Compare(b.Confirmed) })
 	return out
+}
+
+// deletes notes that the Lease of h is being deleted.
+func (o *observer) deletes(h *host) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.deletions[h.name] = append(o.deletions[h.name], time.Now())
 }
 
 // serversOn are the statuses of the servers on a host.

@@ -217,7 +217,7 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 		expect.NoError(t, p.Create(t.Context(), serverOn("leaving-new", "nowhere"), client.DryRunAll))
 		p.warned(t, `there is no ComputeService "nowhere"`)
 		if err := p.Delete(t.Context(), service, client.DryRunAll); err == nil || !strings.Contains(err.Error(), "1 Server still name") {
-			t.Fatalf("%v after it was told to stop, deleting what is protected: %v", time.Since(told), err)
+			t.Fatalf("%v after SIGTERM, deleting what is protected: %v", time.Since(told), err)
 		}
 	}
 	select {

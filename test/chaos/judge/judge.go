@@ -102,7 +102,13 @@ type Host struct {
 	Renewals []Renewal
 	// Statuses are those of its ComputeService, in order.
 	Statuses []Status
+	// Deletions are when others began to delete its Lease. A process that starts later
+	// does not find there how long D is, until the host has made another.
+	Deletions []time.Time
 }
+
+// DefaultDuration is D where no Lease says how long it is: the manager's default.
+const DefaultDuration = time.Minute
 
 // Finding is something that should not have been said, or not so late.
 type Finding struct {
@@ -168,7 +174,7 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 		if i+1 < len(h.Renewals) {
 			until, next = h.Renewals[i+1].Sent, "the next renewal"
 		}
-		due := sight.due(r.Confirmed, h.Duration)
+		due := sight.due(r.Confirmed, h.Duration, h.deletedBetween(r.Confirmed, until))
 		if due.Before(begin) || !due.Before(until) {
 			continue
 		}
@@ -280,8 +286,9 @@ func (h Host) declaredAfter(t time.Time) (time.Time, bool) {
 
 // due returns when a host whose last renewal arrived at t has to be UNKNOWN, at
 // the latest: after D of sighted time, and half of D for each blind spell. A
-// leader that has not lived through the renewal keeps the host for one D.
-func (s Sight) due(t time.Time, d time.Duration) time.Time {
+// leader that has not lived through the renewal keeps the host for one D, which is the
+// default if its process has not lived through the deletion of the Lease either.
+func (s Sight) due(t time.Time, d time.Duration, deleted time.Time) time.Time {
 	for {
 		due := s.dueFrom(t, d)
 		i := slices.IndexFunc(s.Takeovers, func(o Takeover) bool {
@@ -291,7 +298,21 @@ func (s Sight) due(t time.Time, d time.Duration) time.Time {
 			return due
 		}
 		t = s.Takeovers[i].At
+		if !deleted.IsZero() && s.Takeovers[i].Started.After(deleted) {
+			d = max(d, DefaultDuration)
+		}
 	}
+}
+
+// deletedBetween returns when the Lease was deleted first between two renewals; the zero
+// time for never.
+func (h Host) deletedBetween(from, to time.Time) time.Time {
+	for _, at := range h.Deletions {
+		if at.After(from.Add(-race)) && at.Before(to) {
+			return at
+		}
+	}
+	return time.Time{}
 }
 
 func (s Sight) dueFrom(t time.Time, d time.Duration) time.Time {

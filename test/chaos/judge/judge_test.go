@@ -217,6 +217,34 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestAHostWithoutALeaseHasTheDefaultDForWhoeverStartsLater(t *testing.T) {
+	takeover := Sight{Takeovers: []Takeover{{Started: at(21), At: at(22)}}}
+	for name, c := range map[string]struct {
+		deletions []time.Time
+		sight     Sight
+		found     float64
+		want      []Kind
+	}{
+		"its process started after the deletion":               {[]time.Time{at(20.5)}, takeover, 82, nil},
+		"it is later than that":                                {[]time.Time{at(20.5)}, takeover, 84, []Kind{Late}},
+		"its process knew the Lease":                           {[]time.Time{at(21.5)}, takeover, 82, []Kind{Late}},
+		"nobody takes over":                                    {[]time.Time{at(20.5)}, Sight{}, 82, []Kind{Late}},
+		"the host has renewed since":                           {[]time.Time{at(10.5)}, takeover, 82, []Kind{Late}},
+		"its process started after the deletion, and is early": {[]time.Time{at(20.5)}, takeover, 30, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := Host{Name: "host", Duration: 6 * time.Second, Renewals: every(0, 20), Statuses: []Status{seen(Up, 0), seen(Unknown, c.found)}, Deletions: c.deletions}
+			var got []Kind
+			for _, f := range Judge(h, c.sight, at(0), at(100)) {
+				got = append(got, f.Kind)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("findings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestBlindSpans(t *testing.T) {
 	got := BlindSpans([]time.Time{at(1), at(2), at(6), at(7)}, 1500*time.Millisecond, at(0), at(10))
 	if diff := cmp.Diff([]Span{span(2, 6), span(7, 10)}, got); diff != "" {
