@@ -32,8 +32,9 @@ const pushTimeout = 10 * time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "error:", err)
 		}
@@ -78,7 +79,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("image %s: %w", command, err)
 		}
-		fmt.Fprintf(stdout, "%s@%s\n", made.tag, digest)
+		_, _ = fmt.Fprintf(stdout, "%s@%s\n", made.tag, digest)
 	}
 	return nil
 }
@@ -87,7 +88,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: image [flags] COMMAND...\n\nAssembles a container image for each command.")
+		_, _ = fmt.Fprintln(stderr, "usage: image [flags] COMMAND...\n\nAssembles a container image for each command.")
 		flags.PrintDefaults()
 	}
 	var platforms, created string

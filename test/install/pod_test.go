@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -49,16 +48,6 @@ var binaries = sync.OnceValues(func() (string, error) {
 	}
 	return dir, nil
 })
-
-// buildStatic builds the binaries of the sources in root as for images, into a folder
-// that ends with this process's other temporary ones.
-func buildStatic(root string) (string, error) {
-	dir := filepath.Join(scratch, filepath.Base(root)+"-static")
-	if out, err := exec.Command(filepath.Join(root, "hack", "build-static.sh"), dir).CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building the binaries of the images: %w\n%s", err, out)
-	}
-	return dir, nil
-}
 
 // createPod makes a pod of a template, as its controller would, on a node.
 func createPod(ctx context.Context, kube kubernetes.Interface, name, node string, template corev1.PodTemplateSpec) (*corev1.Pod, error) {

@@ -162,7 +162,7 @@ func describe(table *strings.Builder, prefix string, mapping *yaml.Node) error {
 		_, description, described := strings.Cut(key.HeadComment, "# -- ")
 		if !described {
 			if value.Kind != yaml.MappingNode || len(value.Content) == 0 {
-				return fmt.Errorf("values.yaml: %s has no description; write one above it: # -- What it does.", name)
+				return fmt.Errorf("values.yaml: %s has no description; write one above it, in a comment that begins with # --", name)
 			}
 			if err := describe(table, name+".", value); err != nil {
 				return err
