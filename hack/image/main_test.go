@@ -299,7 +299,7 @@ func TestTheBillOfMaterialsNamesImageBinaryAndModules(t *testing.T) {
 		for _, component := range *bom.Components {
 			listed = append(listed, component.PackageURL)
 		}
-		if want := []string{"pkg:golang/example.com/hosts@v1.2.3#cmd/one", "pkg:golang/std@" + strings.TrimPrefix(runtime.Version(), "go")}; !slices.Equal(listed, want) {
+		if want := []string{"pkg:golang/example.com/hosts@v1.2.3#cmd/one", "pkg:golang/stdlib@" + strings.TrimPrefix(runtime.Version(), "go")}; !slices.Equal(listed, want) {
 			t.Errorf("the bill lists %v, want %v", listed, want)
 		}
 		// What a tool follows from the image to its modules.
@@ -329,7 +329,7 @@ func TestModulesAreListedAsTheyWereCompiled(t *testing.T) {
 	for _, component := range got {
 		listed = append(listed, component.PackageURL)
 	}
-	want := []string{"pkg:golang/std@1.26.1", "pkg:golang/example.com/a@v1.0.0", "pkg:golang/example.com/b@v2.0.0%2Bincompatible", "pkg:golang/example.com/fork@v1.0.1"}
+	want := []string{"pkg:golang/stdlib@1.26.1", "pkg:golang/example.com/a@v1.0.0", "pkg:golang/example.com/b@v2.0.0%2Bincompatible", "pkg:golang/example.com/fork@v1.0.1"}
 	if !slices.Equal(listed, want) {
 		t.Errorf("%v, want %v", listed, want)
 	}

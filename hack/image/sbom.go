@@ -58,12 +58,13 @@ func (m *image) writeSBOM(w io.Writer, o options, p part) error {
 	return cyclonedx.NewBOMEncoder(w, cyclonedx.BOMFileFormatJSON).SetPretty(true).SetEscapeHTML(false).EncodeVersion(bom, cyclonedx.SpecVersion1_6)
 }
 
-// modules lists the modules that a program is made of, with Go's standard library, as
-// they were compiled: what go.mod replaces stands under its replacement.
+// modules lists the modules that a program is made of, as they were compiled: what go.mod
+// replaces stands under its replacement. The standard library is listed under the name
+// that Go's database of vulnerabilities has for it.
 func modules(info *debug.BuildInfo) []cyclonedx.Component {
 	// "go1.26.1 X:experiment" is the standard library 1.26.1.
 	version, _, _ := strings.Cut(strings.TrimPrefix(info.GoVersion, "go"), " ")
-	all := []cyclonedx.Component{library("std", version)}
+	all := []cyclonedx.Component{library("stdlib", version)}
 	for _, module := range info.Deps {
 		if module.Replace != nil {
 			module = module.Replace
