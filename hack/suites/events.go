@@ -84,14 +84,23 @@ func (t *tally) take(e *event, output map[string]*strings.Builder, w io.Writer) 
 			t.passed++
 		case "fail":
 			t.failed++
-			if kept != nil {
-				_, _ = io.WriteString(w, kept.String())
-			}
+			printTest(kept, w)
 		case "skip":
 			t.skipped++
-			if kept != nil {
-				_, _ = fmt.Fprintf(w, "SKIPPED %s", kept.String())
-			}
+			printTest(kept, w)
+		}
+	}
+}
+
+// printTest prints the output of a test, without what tells only that it ran.
+func printTest(kept *strings.Builder, w io.Writer) {
+	if kept == nil {
+		return
+	}
+	for line := range strings.Lines(kept.String()) {
+		trimmed := strings.TrimSpace(line)
+		if !strings.HasPrefix(trimmed, "=== ") && !strings.HasPrefix(trimmed, "--- PASS") {
+			_, _ = io.WriteString(w, line)
 		}
 	}
 }
@@ -102,7 +111,7 @@ func printPackage(e *event, kept *strings.Builder, output map[string]*strings.Bu
 	if e.Action == "fail" {
 		for key, left := range output {
 			if strings.HasPrefix(key, e.Package+" ") {
-				_, _ = io.WriteString(w, left.String())
+				printTest(left, w)
 			}
 		}
 	}

@@ -284,9 +284,11 @@ var reportedByAgents = []string{"state", "taskState", "powerState", "networks"}
 func ownedByTheManager(t *testing.T) map[string]string {
 	t.Helper()
 	values := map[string]string{}
-	status := reflect.TypeFor[v1alpha1.ServerStatus]()
-	for i := range status.NumField() {
-		name, _, _ := strings.Cut(status.Field(i).Tag.Get("json"), ",")
+	for _, field := range reflect.VisibleFields(reflect.TypeFor[v1alpha1.ServerStatus]()) {
+		if field.Anonymous {
+			continue // Its own fields come by themselves.
+		}
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if slices.Contains(reportedByAgents, name) {
 			continue
 		}

@@ -100,7 +100,7 @@ at their start. Everything that is wrong is named at once.
 {{- end -}}
 
 {{- $keyed := dict "metrics.serviceMonitor.labels" $values.metrics.serviceMonitor.labels "metrics.prometheusRule.labels" $values.metrics.prometheusRule.labels "metrics.dashboard.labels" $values.metrics.dashboard.labels -}}
-{{- if and (eq $values.agent.driver "fake") (not (regexMatch "(^| )--fake-driver-file=" (join " " $values.agent.extraArgs))) -}}
+{{- if and (eq ($values.agent.driver | default "none") "fake") (not (regexMatch "(^| )--fake-driver-file=" (join " " $values.agent.extraArgs))) -}}
 {{- $errors = append $errors "agent.driver: fake needs the file that it reads: add --fake-driver-file=PATH to agent.extraArgs, and the file by agent.extraVolumes" -}}
 {{- end -}}
 {{- range $arg := $values.agent.extraArgs -}}
