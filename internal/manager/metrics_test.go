@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
 // listing is a cache that has been filled, or not yet.
@@ -102,7 +103,7 @@ func TestTheFleetIsCountedAtTheScrape(t *testing.T) {
 	}, values); diff != "" {
 		t.Errorf("series that are not zero (-want +got):\n%s", diff)
 	}
-	if want := 1 + 6 + 3 + 7; series != want {
+	if want := 1 + len(hoststatus.HostLabels()) + 3 + len(hoststatus.ServerLabels()); series != want {
 		t.Errorf("%d series, want %d: each status, whether a host has it or not", series, want)
 	}
 }
