@@ -72,7 +72,7 @@ generated() {
   git ls-files -co --exclude-standard -z | xargs -0 cp --parents -t "$copy" 2>/dev/null || true
   (cd "$copy" && hack/generate.sh)
   local part different=0
-  for part in api config docs charts; do
+  for part in api config docs charts internal hack; do
     diff -r "$part" "$copy/$part" || different=1
   done
   if [ $different = 1 ]; then
