@@ -89,6 +89,14 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 		return 1
 	}
 	config.UserAgent = version.UserAgent(program)
+	if common.logFormat == "json" {
+		restore, err := logStderr(log)
+		if err != nil {
+			common.complain(name, err)
+			return 1
+		}
+		defer restore()
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	stdlog "log"
 	"log/slog"
 	"os"
@@ -83,7 +84,10 @@ func TestNothingButJSONIsInAJSONLog(t *testing.T) {
 		"a kubeconfig that is missing": {args: []string{"--kubeconfig=" + filepath.Join(t.TempDir(), "missing")}, want: "--kubeconfig"},
 		"Go's own log":                 {run: func() { stdlog.Print("http: TLS handshake error from 10.0.0.1:1: EOF") }, want: "http: TLS handshake error from 10.0.0.1:1: EOF"},
 		"slog":                         {run: func() { slog.Info("from a library") }, want: "from a library"},
-		"klog":                         {run: func() { klog.Warning("from client-go") }, want: "from client-go"},
+		"a library that writes to standard error": {run: func() {
+			_, _ = fmt.Fprint(os.Stderr, "http2: server: error reading preface from client 10.0.0.1:1\n\nand the rest")
+		}, want: "error reading preface"},
+		"klog": {run: func() { klog.Warning("from client-go") }, want: "from client-go"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			printed := stderrOf(t, func() {
@@ -97,7 +101,12 @@ func TestNothingButJSONIsInAJSONLog(t *testing.T) {
 					t.Fatal(err)
 				}
 				logAll(log)
+				restore, err := logStderr(log)
+				if err != nil {
+					t.Fatal(err)
+				}
 				c.run()
+				restore()
 			})
 			if !strings.Contains(printed, c.want) {
 				t.Errorf("printed %q, want %q in it", printed, c.want)
