@@ -186,9 +186,24 @@ func TestTheAPIServerIsUpgradedUnderARunningInstallation(t *testing.T) {
 		}
 		return since
 	}
+	config, err := f.Cluster.AdminConfig()
+	expect.NoError(t, err)
+	kube, err := kubernetes.NewForConfig(config)
+	expect.NoError(t, err)
+	version := func() string {
+		v, err := kube.Discovery().ServerVersion()
+		expect.NoError(t, err)
+		return v.GitVersion
+	}
 	before := transitions()
 	for _, release := range []controlplane.Release{controlplane.Main, controlplane.Newest} {
+		was := version()
 		expect.NoError(t, f.Cluster.ReplaceAPIServer(t.Context(), release, t.Output()))
+		if is := version(); is == was {
+			t.Fatalf("the API server of %s is %s, as before", release, is)
+		} else {
+			t.Logf("the API server is %s now; it was %s", is, was)
+		}
 		expect.NoError(t, f.WaitForTenantAPI(t.Context()))
 		// Who leads has renewed its Lease, and has seen heartbeats, when it acts again.
 		f.Agents["compute-3"].Kill()

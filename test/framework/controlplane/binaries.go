@@ -65,10 +65,10 @@ func EnsureBinaries(ctx context.Context, log io.Writer) (*Binaries, error) {
 	return ensure(ctx, Main, prefer, buildOrder, log)
 }
 
-// with makes the kube-apiserver of a release available, in place of b's. Which release
-// KUBEBUILDER_ASSETS has is unknown.
+// with makes the kube-apiserver of a release available, in place of b's; b if none is
+// named. Which release b has, or KUBEBUILDER_ASSETS, is unknown.
 func (b *Binaries) with(ctx context.Context, release Release, log io.Writer) (*Binaries, error) {
-	if release == "" || release == Main {
+	if release == "" {
 		return b, nil
 	}
 	other, err := ensure(ctx, release, nil, []string{binAPIServer}, log)
