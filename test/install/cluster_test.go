@@ -5,6 +5,7 @@ package install
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -75,8 +76,7 @@ func (c *cluster) knowsMonitoring(t *testing.T) {
 func (c *cluster) kubectl(args ...string) (string, error) { return c.kubectlIn("", args...) }
 
 func (c *cluster) kubectlIn(stdin string, args ...string) (string, error) {
-	cmd := exec.Command(c.Kubectl(), args...)
-	cmd.Env = []string{"KUBECONFIG=" + c.kubeconfig, "HOME=" + c.Dir}
+	cmd := c.Kubectl(context.Background(), c.kubeconfig, args...)
 	cmd.Stdin = strings.NewReader(stdin)
 	var out, complaint bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaint
@@ -142,7 +142,7 @@ func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
 			}
 		}
 		shell := exec.CommandContext(t.Context(), "bash", "-ec", script.String())
-		shell.Env = []string{"KUBECONFIG=" + c.kubeconfig, "HOME=" + c.Dir, "PATH=" + filepath.Dir(c.Kubectl()) + ":" + os.Getenv("PATH")}
+		shell.Env = []string{"KUBECONFIG=" + c.kubeconfig, "HOME=" + c.Dir, "PATH=" + filepath.Dir(c.KubectlPath()) + ":" + os.Getenv("PATH")}
 		if out, err := shell.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", script.String(), err, out)
 		}

@@ -63,7 +63,7 @@ func TestKrewInstallsAndRemovesThePlugin(t *testing.T) {
 	if out, err := run(krew, "install", "--manifest="+manifest); err != nil {
 		t.Fatalf("krew does not install the plugin: %v\n%s", err, out)
 	}
-	for _, called := range [][]string{{filepath.Join(bin, "kubectl-hosts")}, {env.cluster.Kubectl(), "hosts"}} {
+	for _, called := range [][]string{{filepath.Join(bin, "kubectl-hosts")}, {env.cluster.KubectlPath(), "hosts"}} {
 		out, err := run(called[0], append(called[1:], "--version")...)
 		// The archive knows its revision, if there is one, and this test does not.
 		want := strings.TrimSuffix(version.Of("kubectl-hosts"), ")")
@@ -89,7 +89,7 @@ func TestKrewInstallsAndRemovesThePlugin(t *testing.T) {
 			t.Errorf("%s is left", path)
 		}
 	}
-	if out, err := run(env.cluster.Kubectl(), "hosts", "--version"); err == nil {
+	if out, err := run(env.cluster.KubectlPath(), "hosts", "--version"); err == nil {
 		t.Errorf("without the plugin there still is kubectl hosts: %s", out)
 	}
 }

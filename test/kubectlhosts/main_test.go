@@ -172,9 +172,8 @@ func install(ctx context.Context) error {
 
 // kubectl runs kubectl as administrator, with the plugin in its path.
 func kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, env.cluster.Kubectl(), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+env.kubeconfig, "HOME="+env.dir,
-		"PATH="+strings.Join([]string{filepath.Join(env.dir, "bin"), filepath.Dir(env.cluster.Kubectl()), os.Getenv("PATH")}, ":"))
+	cmd := env.cluster.Kubectl(ctx, env.kubeconfig, args...)
+	cmd.Env = append(cmd.Env, "PATH="+strings.Join([]string{filepath.Join(env.dir, "bin"), filepath.Dir(env.cluster.KubectlPath()), os.Getenv("PATH")}, ":"))
 	return cmd
 }
 

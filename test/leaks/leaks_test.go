@@ -13,7 +13,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -108,9 +107,7 @@ func start(ctx context.Context) (err error) {
 	for _, dir := range []string{filepath.Join(root, "config", "default"), manifests} {
 		// A new CRD takes a moment to be served.
 		err := expect.Poll(context.Background(), 20*time.Second, func() error {
-			cmd := exec.CommandContext(ctx, env.cluster.Kubectl(), "apply", "--server-side", "-k", dir)
-			cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HOME="+env.dir)
-			if out, err := cmd.CombinedOutput(); err != nil {
+			if out, err := env.cluster.Kubectl(ctx, kubeconfig, "apply", "--server-side", "-k", dir).CombinedOutput(); err != nil {
 				return fmt.Errorf("applying %s: %w\n%s", dir, err, out)
 			}
 			return nil

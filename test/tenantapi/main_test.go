@@ -144,9 +144,7 @@ func (e *environment) stop() {
 }
 
 func (e *environment) kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, e.cluster.Kubectl(), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+e.adminKubeconfig, "HOME="+e.dir)
-	return cmd
+	return e.cluster.Kubectl(ctx, e.adminKubeconfig, args...)
 }
 
 // apply retries, because a new CRD takes a moment to be served.

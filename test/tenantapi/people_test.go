@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -340,9 +339,7 @@ func (p *person) kubectl(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	path := filepath.Join(env.dir, p.name+".kubeconfig")
 	expect.NoError(t, controlplane.WriteKubeconfig(path, p.config))
-	cmd := env.kubectl(t.Context(), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+path, "HOME="+env.dir)
-	out, err := cmd.CombinedOutput()
+	out, err := env.cluster.Kubectl(t.Context(), path, args...).CombinedOutput()
 	return string(out), err
 }
 

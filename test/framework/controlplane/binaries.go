@@ -23,6 +23,8 @@ const (
 	binControllerManager = "kube-controller-manager"
 	binKubectl           = "kubectl"
 	binScheduler         = "kube-scheduler"
+	binKubelet           = "kubelet"
+	binKubeProxy         = "kube-proxy"
 )
 
 // packages are the main packages of the control plane, in hack/deps/controlplane.
@@ -32,10 +34,12 @@ var packages = map[string]string{
 	binControllerManager: "k8s.io/kubernetes/cmd/kube-controller-manager",
 	binKubectl:           "k8s.io/kubernetes/cmd/kubectl",
 	binScheduler:         "k8s.io/kubernetes/cmd/kube-scheduler",
+	binKubelet:           "k8s.io/kubernetes/cmd/kubelet",
+	binKubeProxy:         "k8s.io/kubernetes/cmd/kube-proxy",
 }
 
-// buildOrder is from the quick to the slow, so that progress shows early. The scheduler
-// is built only where pods are to be placed.
+// buildOrder is from the quick to the slow, so that progress shows early. What places and
+// runs pods is built only where it is needed.
 var buildOrder = []string{binEtcd, binKubectl, binControllerManager, binAPIServer}
 
 // Release is a release of Kubernetes, by the module in hack/deps that pins it.
@@ -79,9 +83,9 @@ func (b *Binaries) with(ctx context.Context, release Release, log io.Writer) (*B
 	return other, nil
 }
 
-// withScheduler makes kube-scheduler available, too.
-func (b *Binaries) withScheduler(ctx context.Context, log io.Writer) error {
-	_, err := ensure(ctx, Main, b.dirs, []string{binScheduler}, log)
+// add makes more programs of Main available.
+func (b *Binaries) add(ctx context.Context, log io.Writer, names ...string) error {
+	_, err := ensure(ctx, Main, b.dirs, names, log)
 	return err
 }
 

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 
@@ -51,8 +52,21 @@ type Options struct {
 	// Pods lets controllers make pods of Deployments, and kube-scheduler place them on
 	// Nodes. Nothing runs them.
 	Pods bool
+	// Nodes lets kubelets join the cluster and run pods, which Pods is implied by. Nil means
+	// that the control plane serves loopback alone.
+	Nodes *Nodes
 	// APIServerArgs are added to kube-apiserver's own.
 	APIServerArgs []string
+}
+
+// Nodes is the network that a control plane shares with its nodes. It has to be in a
+// network namespace that the caller has made for it.
+type Nodes struct {
+	// Address is where nodes and pods reach the API server, an address of this machine.
+	Address string
+	// Services is the range of the Services' addresses, in CIDR notation, and
+	// APIServerService the first address in it, which leads to the API server.
+	Services, APIServerService string
 }
 
 // Cluster is a running control plane.
@@ -73,6 +87,8 @@ type Cluster struct {
 	// etcdURL is where etcd serves whoever has etcdClient, which is this user alone.
 	etcdURL    string
 	etcdClient *tls.Config
+	// nodes is nil where the control plane serves loopback alone.
+	nodes *Nodes
 }
 
 // Start starts a control plane and waits until it is ready.
@@ -88,8 +104,14 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 	if c.binaries, err = c.binaries.with(ctx, options.Kubernetes, log); err != nil {
 		return nil, err
 	}
+	c.nodes, options.Pods = options.Nodes, options.Pods || options.Nodes != nil
 	if options.Pods {
-		if err := c.binaries.withScheduler(ctx, log); err != nil {
+		if err := c.binaries.add(ctx, log, binScheduler); err != nil {
+			return nil, err
+		}
+	}
+	if c.nodes != nil {
+		if err := c.binaries.add(ctx, log, binKubeProxy, binKubelet); err != nil {
 			return nil, err
 		}
 	}
@@ -138,8 +160,25 @@ func (c *Cluster) Stop() {
 	}
 }
 
-// Kubectl returns the path of kubectl.
-func (c *Cluster) Kubectl() string { return c.binaries.Path(binKubectl) }
+// KubectlPath returns the path of kubectl.
+func (c *Cluster) KubectlPath() string { return c.binaries.Path(binKubectl) }
+
+// Kubectl returns a command that runs kubectl as the user of a kubeconfig.
+func (c *Cluster) Kubectl(ctx context.Context, kubeconfig string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, c.KubectlPath(), args...)
+	// kubectl caches in its home what the cluster serves.
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig, "HOME="+c.Dir)
+	return cmd
+}
+
+// Kubelet returns the path of the kubelet, where Options.Nodes asked for it.
+func (c *Cluster) Kubelet() string { return c.binaries.Path(binKubelet) }
+
+// KubeProxy returns the path of kube-proxy, where Options.Nodes asked for it.
+func (c *Cluster) KubeProxy() string { return c.binaries.Path(binKubeProxy) }
+
+// ClientCA is the file with the authority by which clients are known.
+func (c *Cluster) ClientCA() string { return c.path("client-ca.crt") }
 
 // AdminConfig returns a client configuration that may do everything.
 func (c *Cluster) AdminConfig() (*rest.Config, error) {
@@ -202,7 +241,18 @@ func (c *Cluster) writePKI() (err error) {
 			return fmt.Errorf("writing a certificate: %w", err)
 		}
 	}
-	serving, err := c.serverCA.server("kubernetes", "kubernetes.default", "kubernetes.default.svc")
+	names := []string{"kubernetes", "kubernetes.default", "kubernetes.default.svc"}
+	if c.nodes != nil {
+		names = append(names, c.nodes.Address, c.nodes.APIServerService)
+		kubelets, err := c.clientCA.client("kube-apiserver-kubelet-client", "system:masters")
+		if err != nil {
+			return err
+		}
+		if err := kubelets.write(c.Dir, "apiserver-kubelet-client"); err != nil {
+			return err
+		}
+	}
+	serving, err := c.serverCA.server(names...)
 	if err != nil {
 		return err
 	}
@@ -320,12 +370,7 @@ func (c *Cluster) startAPIServer(ctx context.Context, extra []string) error {
 	args := append([]string{
 		"--etcd-servers=" + c.etcdURL, "--etcd-cafile=" + c.path("etcd-ca.crt"),
 		"--etcd-certfile=" + c.path("apiserver-etcd-client.crt"), "--etcd-keyfile=" + c.path("apiserver-etcd-client.key"),
-		"--bind-address=127.0.0.1", "--secure-port=" + ports[0], "--advertise-address=127.0.0.1",
-		"--endpoint-reconciler-type=none",
-		// Of loopback: a Service that nobody serves refuses at once, and no request
-		// for one leaves this machine.
-		"--service-cluster-ip-range=127.96.0.0/16",
-		"--authorization-mode=RBAC",
+		"--secure-port=" + ports[0],
 		"--tls-cert-file=" + c.path("apiserver.crt"), "--tls-private-key-file=" + c.path("apiserver.key"),
 		"--client-ca-file=" + c.path("client-ca.crt"),
 		"--service-account-issuer=https://kubernetes.default.svc",
@@ -338,13 +383,37 @@ func (c *Cluster) startAPIServer(ctx context.Context, extra []string) error {
 		"--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file=" + c.path("front-proxy-client.crt"),
 		"--proxy-client-key-file=" + c.path("front-proxy-client.key"),
-	}, extra...)
+	}, append(c.reach(), extra...)...)
 	c.APIServer = c.process(binAPIServer, args...)
 	c.URL = "https://127.0.0.1:" + ports[0]
+	if c.nodes != nil {
+		c.URL = "https://" + net.JoinHostPort(c.nodes.Address, ports[0])
+	}
 	if err := c.APIServer.Start(); err != nil {
 		return err
 	}
 	return c.WaitReady(ctx)
+}
+
+// reach returns the arguments of kube-apiserver that depend on who is to reach it.
+func (c *Cluster) reach() []string {
+	if c.nodes == nil {
+		return []string{
+			"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
+			// Of loopback: a Service that nobody serves refuses at once, and no request
+			// for one leaves this machine.
+			"--service-cluster-ip-range=127.96.0.0/16",
+			"--authorization-mode=RBAC",
+		}
+	}
+	return []string{
+		"--bind-address=0.0.0.0", "--advertise-address=" + c.nodes.Address,
+		"--service-cluster-ip-range=" + c.nodes.Services,
+		"--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction",
+		"--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-client-certificate=" + c.path("apiserver-kubelet-client.crt"),
+		"--kubelet-client-key=" + c.path("apiserver-kubelet-client.key"),
+	}
 }
 
 // ReplaceAPIServer stops the API server and starts that of another release in its place, at
@@ -394,7 +463,10 @@ func (c *Cluster) startControllerManager(ctx context.Context, pods bool) error {
 		return err
 	}
 	which := controllers
-	if pods {
+	switch {
+	case c.nodes != nil:
+		which = "*"
+	case pods:
 		which += podControllers
 	}
 	c.ControllerManager = c.process(binControllerManager,

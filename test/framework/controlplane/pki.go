@@ -57,7 +57,7 @@ func (a *authority) client(user string, groups ...string) (keyPair, error) {
 	return a.sign(template)
 }
 
-// server returns a serving certificate for loopback and names.
+// server returns a serving certificate for loopback and names, which may be addresses.
 func (a *authority) server(names ...string) (keyPair, error) {
 	return a.sign(serving([]x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, names))
 }
@@ -71,8 +71,15 @@ func (a *authority) peer(names ...string) (keyPair, error) {
 func serving(usage []x509.ExtKeyUsage, names []string) *x509.Certificate {
 	template := certificate(pkix.Name{CommonName: names[0]})
 	template.ExtKeyUsage = usage
-	template.DNSNames = append([]string{"localhost"}, names...)
+	template.DNSNames = []string{"localhost"}
 	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
+	for _, name := range names {
+		if address := net.ParseIP(name); address != nil {
+			template.IPAddresses = append(template.IPAddresses, address)
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
+		}
+	}
 	return template
 }
 

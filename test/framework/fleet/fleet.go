@@ -205,9 +205,7 @@ func (f *Fleet) Stop() {
 
 // Kubectl returns a command that runs kubectl as administrator.
 func (f *Fleet) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, f.Cluster.Kubectl(), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+f.AdminKubeconfig, "HOME="+f.Dir)
-	return cmd
+	return f.Cluster.Kubectl(ctx, f.AdminKubeconfig, args...)
 }
 
 // LogFile is where the process called name writes its log.

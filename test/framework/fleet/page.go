@@ -47,7 +47,7 @@ func (f *Fleet) RunPage(ctx context.Context, page string, skip ...string) (steps
 			shell := exec.CommandContext(ctx, "bash", "-c", real)
 			shell.Dir = root
 			shell.Env = f.Kubectl(ctx).Env
-			shell.Env = append(shell.Env, "PATH="+filepath.Dir(f.Cluster.Kubectl())+":"+f.path("bin")+":"+os.Getenv("PATH"))
+			shell.Env = append(shell.Env, "PATH="+filepath.Dir(f.Cluster.KubectlPath())+":"+f.path("bin")+":"+os.Getenv("PATH"))
 			var complaints strings.Builder
 			shell.Stderr = &complaints
 			out, err := shell.Output()
