@@ -64,6 +64,11 @@ test-unit: ## Run the tests that need no control plane.
 test-e2e: ## Run all tests that need the local control plane.
 	@$(GO) run ./hack/suites end-to-end
 
+.PHONY: test-cluster
+test-cluster: ## Install, upgrade, break and uninstall on a real cluster of two nodes (needs root; installs containerd if missing).
+	@hack/ensure-nodes.sh
+	$(GO) test ./test/cluster -count=1 -timeout 45m -v -cluster.all
+
 .PHONY: chaos
 chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and judge what was said.
 	$(GO) test ./test/chaos -count=1 -timeout 0 -v -chaos.for=$(FOR) -chaos.seed=$(SEED)

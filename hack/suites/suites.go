@@ -13,32 +13,32 @@ type suite struct {
 	packages, but []string
 	// race turns the race detector on, in the tests and in the binaries that they build.
 	race bool
-	// beside lets it run beside another: it does not look at how long things take.
-	beside bool
-	// controlPlane and prometheus are what has to be there before it begins.
-	controlPlane, prometheus bool
-	timeout                  time.Duration
+	// controlPlane, prometheus and nodes are what has to be there before it begins.
+	controlPlane, prometheus, nodes bool
+	timeout                         time.Duration
 }
 
-// suites is the whole test suite, in the order in which it runs. CI runs all of it on two
-// cores, so two suites at most run at a time.
+// suites is the whole test suite, in the order in which suites begin: those that take long
+// first.
 var suites = []suite{
-	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 10 * time.Minute},
-	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, timeout: 10 * time.Minute},
 	// On a new machine it builds 0.1, a scheduler and images first.
-	{name: "install", packages: []string{"./test/install"}, race: true, beside: true, controlPlane: true, timeout: 40 * time.Minute},
-	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, race: true, beside: true, controlPlane: true, timeout: 40 * time.Minute},
-	{name: "nodemirror", packages: []string{"./test/nodemirror"}, race: true, beside: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "gitops", packages: []string{"./test/gitops"}, race: true, beside: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "framework", packages: []string{"./test/framework/..."}, race: true, beside: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "observability", packages: []string{"./test/observability"}, race: true, beside: true, controlPlane: true, prometheus: true, timeout: 20 * time.Minute},
-	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "chaos", packages: []string{"./test/chaos/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
-	// Memory under attack, and elections by the hundred: what the race detector would spoil.
-	{name: "memory", packages: []string{"./internal/serving", "./internal/leadership"}, timeout: 10 * time.Minute},
+	{name: "install", packages: []string{"./test/install"}, race: true, controlPlane: true, timeout: 40 * time.Minute},
+	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
+	{name: "chaos", packages: []string{"./test/chaos/..."}, race: true, controlPlane: true, timeout: 30 * time.Minute},
+	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
+	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 20 * time.Minute},
+	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, race: true, controlPlane: true, timeout: 40 * time.Minute},
+	{name: "nodemirror", packages: []string{"./test/nodemirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
+	// The short form of `make test-cluster`. It builds images, as install has done.
+	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, nodes: true, timeout: 20 * time.Minute},
+	{name: "observability", packages: []string{"./test/observability"}, race: true, controlPlane: true, prometheus: true, timeout: 20 * time.Minute},
 	// The race detector would find a race within k8s.io/apiserver, which starts to follow
 	// its certificates before it has finished its TLS configuration.
 	{name: "leaks", packages: []string{"./test/leaks"}, controlPlane: true, timeout: 10 * time.Minute},
+	// Memory under attack, and elections by the hundred: what the race detector would spoil.
+	{name: "memory", packages: []string{"./internal/serving", "./internal/leadership"}, timeout: 10 * time.Minute},
+	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, timeout: 10 * time.Minute},
+	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
 }

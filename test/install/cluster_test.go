@@ -22,6 +22,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
+	"hoststatus.dev/hoststatus/test/framework/docs"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
@@ -101,50 +102,24 @@ func (c *cluster) helm(t *testing.T, args ...string) {
 
 // fromDocs returns the arguments of the first helm command of its kind on a page, for
 // a chart in place of the repository's. No pod will get ready here, so it does not wait.
-func fromDocs(t *testing.T, page, command, chart string) (args []string) {
+func fromDocs(t *testing.T, page, command, chart string) []string {
 	t.Helper()
-	content, err := os.ReadFile(sources(t, "docs", "operate", page))
+	args, err := docs.Helm(page, command, chart)
 	expect.NoError(t, err)
-	_, line, found := strings.Cut(strings.ReplaceAll(string(content), "\n$ ", "\n"), "\nhelm "+command+" ")
-	if !found {
-		t.Fatalf("docs/operate/%s has no helm %s", page, command)
-	}
-	line = strings.ReplaceAll(line, "\\\n", " ")
-	line, _, _ = strings.Cut(line, "\n")
-	for _, arg := range strings.Fields(line) {
-		switch arg {
-		case "--wait":
-		case "charts/hoststatus":
-			args = append(args, chart)
-		default:
-			args = append(args, arg)
-		}
-	}
-	return append([]string{command}, args...)
+	return slices.DeleteFunc(args, func(arg string) bool { return arg == "--wait" })
 }
 
 // runFromPage runs the commands of kubectl in the blocks of a page that begin with one of
 // begins, as its reader would. Those of helm in them are left to c.helm.
 func (c *cluster) runFromPage(t *testing.T, page string, begins ...string) {
 	t.Helper()
-	content, err := os.ReadFile(sources(t, "docs", "operate", page))
-	expect.NoError(t, err)
 	for _, begin := range begins {
-		_, block, found := strings.Cut(string(content), "```console\n"+begin)
-		if !found {
-			t.Fatalf("docs/operate/%s has no block of commands that begins with %q", page, begin)
-		}
-		block, _, _ = strings.Cut(begin+block, "```")
-		var script strings.Builder
-		for line := range strings.Lines(block) {
-			if command, is := strings.CutPrefix(line, "$ "); is && !strings.HasPrefix(command, "helm ") {
-				script.WriteString(command)
-			}
-		}
-		shell := exec.CommandContext(t.Context(), "bash", "-ec", script.String())
+		script, err := docs.Kubectl(page, begin)
+		expect.NoError(t, err)
+		shell := exec.CommandContext(t.Context(), "bash", "-ec", script)
 		shell.Env = []string{"KUBECONFIG=" + c.kubeconfig, "HOME=" + c.Dir, "PATH=" + filepath.Dir(c.KubectlPath()) + ":" + os.Getenv("PATH")}
 		if out, err := shell.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", script.String(), err, out)
+			t.Fatalf("%s: %v\n%s", script, err, out)
 		}
 	}
 }
@@ -290,7 +265,6 @@ func TestHelmInstallsUpgradesAndRemoves(t *testing.T) {
 		c.helm(t, fromDocs(t, "nodes-as-hosts.md", "upgrade", path)...)
 		c.must(t, "patch", "computeservice", "compute-1", "--type=merge", `--patch={"spec":{"leaseRef":{"namespace":"kube-node-lease"}}}`)
 		off := fromDocs(t, "nodes-as-hosts.md", "upgrade hoststatus charts/hoststatus --namespace hoststatus-system --reset-then-reuse-values --set", path)
-		off = append([]string{"upgrade", release, path, "--namespace=" + namespace, "--reset-then-reuse-values", "--set"}, off[1:]...)
 		reads := func(want bool) {
 			t.Helper()
 			for _, name := range []string{"hoststatus-manager", "hoststatus-tenant-apiserver"} {

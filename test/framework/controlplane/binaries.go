@@ -42,6 +42,9 @@ var packages = map[string]string{
 // runs pods is built only where it is needed.
 var buildOrder = []string{binEtcd, binKubectl, binControllerManager, binAPIServer}
 
+// nodePrograms are what a cluster with nodes has besides those of buildOrder.
+var nodePrograms = []string{binScheduler, binKubeProxy, binKubelet}
+
 // Release is a release of Kubernetes, by the module in hack/deps that pins it.
 type Release string
 
@@ -67,6 +70,15 @@ func EnsureBinaries(ctx context.Context, log io.Writer) (*Binaries, error) {
 		prefer = []string{assets}
 	}
 	return ensure(ctx, Main, prefer, buildOrder, log)
+}
+
+// EnsureNodeBinaries makes what runs pods on nodes available, too.
+func EnsureNodeBinaries(ctx context.Context, log io.Writer) error {
+	b, err := EnsureBinaries(ctx, log)
+	if err != nil {
+		return err
+	}
+	return b.add(ctx, log, nodePrograms...)
 }
 
 // with makes the kube-apiserver of a release available, in place of b's; b if none is

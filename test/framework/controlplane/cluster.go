@@ -111,7 +111,7 @@ func Start(ctx context.Context, options Options) (_ *Cluster, err error) {
 		}
 	}
 	if c.nodes != nil {
-		if err := c.binaries.add(ctx, log, binKubeProxy, binKubelet); err != nil {
+		if err := c.binaries.add(ctx, log, nodePrograms...); err != nil {
 			return nil, err
 		}
 	}

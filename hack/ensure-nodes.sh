@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what test/cluster needs to run nodes, from Debian's packages, if it is missing:
+# containerd, runc, the CNI plugins and what connects networks. Where it cannot, it prints
+# why, and the test is skipped.
+set -euo pipefail
+packages=()
+need() { # PACKAGE COMMAND
+  command -v "$2" >/dev/null || packages+=("$1")
+}
+need containerd containerd
+need runc runc
+need containernetworking-plugins /usr/lib/cni/bridge
+need iptables iptables
+need iproute2 ip
+need util-linux nsenter
+need conntrack conntrack
+[ ${#packages[@]} -gt 0 ] || exit 0
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+  echo "missing: ${packages[*]}; install them as root, for example by: apt-get install ${packages[*]}" >&2
+  exit 0
+fi
+echo "installing ${packages[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() { apt-get install -y --no-install-recommends "${packages[@]}" >"$log" 2>&1; }
+# The lists of a machine that was never updated know no packages, and old ones know
+# versions that are gone.
+install || { apt-get update >"$log" 2>&1 && install; } || { tail -5 "$log" >&2; echo "apt-get cannot install ${packages[*]}" >&2; exit 1; }
