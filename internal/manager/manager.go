@@ -192,7 +192,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 	}
 	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure, TLSOpts: []func(*tls.Config){options.TLS.Apply}}
 	if options.MetricsSecure {
-		metrics.FilterProvider = inTurns
+		metrics.FilterProvider = metricsFilter
 	}
 	return ctrl.Options{
 		Scheme:                              scheme,
@@ -220,9 +220,9 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 	}
 }
 
-// inTurns lets only those who may read /metrics, after few questions at a time to
+// metricsFilter lets only those who may read /metrics, after few questions at a time to
 // kube-apiserver: anybody can send a token, and each new one has to be asked about.
-func inTurns(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
+func metricsFilter(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
 	authorized, err := filters.WithAuthenticationAndAuthorization(config, client)
 	if err != nil {
 		return nil, err
@@ -232,7 +232,7 @@ func inTurns(config *rest.Config, client *http.Client) (metricsserver.Filter, er
 		if err != nil {
 			return nil, err
 		}
-		return serving.InTurns(handler), nil
+		return serving.WithFairQueue(handler), nil
 	}, nil
 }
 

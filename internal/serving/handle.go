@@ -4,12 +4,13 @@ package serving
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"time"
+
+	"hoststatus.dev/hoststatus/internal/fairqueue"
 )
 
 const contentType = "application/json"
@@ -42,12 +43,12 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) error {
 	if err := s.acceptable(r); err != nil {
 		return err
 	}
-	who := callerOf(r.RemoteAddr)
-	body, give, err := s.read(w, r, who)
+	from := callerOf(r.RemoteAddr)
+	body, held, err := s.read(w, r, from)
 	if err != nil {
 		return err
 	}
-	defer give()
+	defer held.Release()
 	n, object := values(body)
 	if !object {
 		return &refusal{http.StatusBadRequest, reasonKind, "the body must be an AdmissionReview in JSON"}
@@ -59,11 +60,11 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) error {
 	if len(body) > smallBody {
 		work = s.heavy
 	}
-	giveWork, err := s.turn(r, work, who)
+	working, err := acquire(r, work, from)
 	if err != nil {
 		return err
 	}
-	defer giveWork()
+	defer working.Release()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	s.Handler.ServeHTTP(w, r)
 	return nil
@@ -90,9 +91,9 @@ func tooLarge() error {
 	return &refusal{http.StatusRequestEntityTooLarge, reasonSize, fmt.Sprintf("the body must have at most %d bytes", maxBody)}
 }
 
-// read returns the body. Only as much of it as has arrived is held, and of one that has
-// not arrived no more than is small: beyond that it takes a turn, for a short time.
-func (s *Server) read(w http.ResponseWriter, r *http.Request, who caller) (content []byte, give func(), err error) {
+// read returns the body, and the seat of a large one. Memory is used only for what has
+// arrived; beyond the size of a small body that takes a seat, for a short time.
+func (s *Server) read(w http.ResponseWriter, r *http.Request, from caller) (content []byte, held *seat, err error) {
 	body := http.MaxBytesReader(w, r.Body, maxBody)
 	var buffer bytes.Buffer
 	_, err = io.CopyN(&buffer, body, smallBody)
@@ -101,12 +102,11 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, who caller) (conte
 	}
 	deadline := http.NewResponseController(w)
 	switch {
-	case errors.Is(err, io.EOF):
-		give = func() {}
+	case errors.Is(err, io.EOF): // It needs no seat.
 	case err != nil:
 		return nil, nil, unread(err)
 	default:
-		if give, err = s.turn(r, s.large, who); err != nil {
+		if held, err = acquire(r, s.large, from); err != nil {
 			return nil, nil, err
 		}
 		if r.ContentLength > 0 {
@@ -116,16 +116,16 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, who caller) (conte
 			_, err = buffer.ReadFrom(body)
 		}
 		if err != nil {
-			give()
+			held.Release()
 			return nil, nil, unread(err)
 		}
 	}
 	// Else the request would be taken for one that nobody waits for, at that moment.
 	if err := deadline.SetReadDeadline(time.Time{}); err != nil {
-		give()
+		held.Release()
 		return nil, nil, unread(err)
 	}
-	return buffer.Bytes(), give, nil
+	return buffer.Bytes(), held, nil
 }
 
 // unread says why a body could not be read.
@@ -137,34 +137,40 @@ func unread(err error) error {
 	return &refusal{http.StatusRequestTimeout, reasonTime, "the body has not arrived in time"}
 }
 
-// The bounds of what else is served to anybody: each request of /metrics may ask
+// The bounds of what else is served to anyone: each request of /metrics may ask
 // kube-apiserver who sends it.
-const metricsTurns, metricsEach, metricsWaiting = 8, 4, 32
+const metricsSeats, metricsPerCaller, metricsWaiting = 8, 4, 32
 
-// InTurns lets handler answer a few requests at a time, and fewer of one address.
-func InTurns(handler http.Handler) http.Handler {
-	turns := newTurns(metricsTurns, metricsEach, metricsWaiting)
+// WithFairQueue lets handler answer a few requests at a time, and fewer of one address.
+func WithFairQueue(handler http.Handler) http.Handler {
+	q := newQueue(metricsSeats, metricsPerCaller, metricsWaiting)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), waitTimeout)
-		defer cancel()
-		give, err := turns.take(ctx, callerOf(r.RemoteAddr))
+		held, err := q.Acquire(r.Context(), callerOf(r.RemoteAddr))
 		if err != nil {
 			http.Error(w, busy, http.StatusTooManyRequests)
 			return
 		}
-		defer give()
+		defer held.Release()
 		handler.ServeHTTP(w, r)
 	})
 }
 
 const busy = "more is being asked than can be answered at once; try again"
 
-// turn waits for a turn, as long as somebody may be waiting for the answer.
-func (s *Server) turn(r *http.Request, of *turns, who caller) (give func(), err error) {
-	ctx, cancel := context.WithTimeout(r.Context(), waitTimeout)
-	defer cancel()
-	if give, err = of.take(ctx, who); err != nil {
+type (
+	queue = fairqueue.Queue[caller]
+	seat  = fairqueue.Seat[caller]
+)
+
+func newQueue(seats, perCaller, waiting int) *queue {
+	return fairqueue.New[caller](fairqueue.Limits{Seats: seats, SeatsPerCaller: perCaller, WaitingPerCaller: waiting, MaxWait: waitTimeout})
+}
+
+// acquire waits for a seat while somebody may be waiting for the answer.
+func acquire(r *http.Request, q *queue, from caller) (*seat, error) {
+	held, err := q.Acquire(r.Context(), from)
+	if err != nil {
 		return nil, &refusal{http.StatusTooManyRequests, reasonBusy, busy}
 	}
-	return give, nil
+	return held, nil
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 )
 
+func from(n byte) caller { return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, 0, n}), 32) }
+
 // fakeConn is a connection from an address.
 type fakeConn struct {
 	net.Conn

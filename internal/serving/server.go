@@ -27,7 +27,7 @@ import (
 // can send holds an object as it was and as it is to be, of 1.5 MiB each.
 const (
 	maxBody = 4 << 20
-	// smallBody is how much of a body is read before it needs one of the few turns of
+	// smallBody is how much of a body is read before it needs one of the few seats of
 	// large ones.
 	smallBody = 32 << 10
 	// maxValues bounds what decoding can make of a body: an element of three bytes can
@@ -35,15 +35,15 @@ const (
 	maxValues      = 20_000
 	maxHeader      = 16 << 10
 	maxConnections = 256
-	// largeTurns is how many large bodies are held at once.
-	largeTurns, largeEach = 4, 2
-	// workTurns is how many requests are worked on at once: most take no time, some ask
+	// largeSeats is how many large bodies are in memory at once.
+	largeSeats, largePerCaller = 4, 2
+	// workSeats is how many requests are worked on at once: most take no time, some ask
 	// the API server first.
-	workTurns, workEach = 16, 8
-	// heavyTurns is how many large bodies are worked on at once: decoding one takes a CPU
+	workSeats, workPerCaller = 16, 8
+	// heavySeats is how many large bodies are worked on at once: decoding one takes a CPU
 	// some tenths of a second, which others need, too.
-	heavyTurns, heavyEach = 1, 1
-	// maxWaiting is how many requests of one caller wait for their turn.
+	heavySeats, heavyPerCaller = 1, 1
+	// maxWaiting is how many requests of one caller wait for a seat.
 	maxWaiting = 256
 )
 
@@ -51,9 +51,9 @@ const (
 const (
 	// readTimeout is how long a handshake, or a request with its body, may take to arrive.
 	readTimeout = 3 * time.Second
-	// largeTimeout is how long the rest of a large body may take once it has its turn.
+	// largeTimeout is how long the rest of a large body may take once it has its seat.
 	largeTimeout = time.Second
-	// waitTimeout is how long a request waits for its turn.
+	// waitTimeout is how long a request waits for a seat.
 	waitTimeout  = 2 * time.Second
 	writeTimeout = 10 * time.Second
 	// idleTimeout is longer than kube-apiserver's, so that it is not the one who is
@@ -80,7 +80,7 @@ type Options struct {
 // Server serves the webhook.
 type Server struct {
 	Options
-	large, work, heavy *turns
+	large, work, heavy *queue
 	serves, stopping   atomic.Bool
 	closed             chan struct{}
 }
@@ -89,9 +89,9 @@ type Server struct {
 func NewServer(options Options) *Server {
 	return &Server{
 		Options: options,
-		large:   newTurns(largeTurns, largeEach, maxWaiting),
-		work:    newTurns(workTurns, workEach, maxWaiting),
-		heavy:   newTurns(heavyTurns, heavyEach, maxWaiting),
+		large:   newQueue(largeSeats, largePerCaller, maxWaiting),
+		work:    newQueue(workSeats, workPerCaller, maxWaiting),
+		heavy:   newQueue(heavySeats, heavyPerCaller, maxWaiting),
 		closed:  make(chan struct{}),
 	}
 }

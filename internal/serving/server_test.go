@@ -295,9 +295,9 @@ func TestWhatIsClosedDoesNotWait(t *testing.T) {
 	s.stop()
 }
 
-func TestWhatIsAnsweredInTurnsIsAskedFewTimesAtOnce(t *testing.T) {
-	begun, end := make(chan string, metricsTurns), make(chan struct{})
-	handler := InTurns(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+func TestWhatHasAFairQueueIsAskedFewTimesAtOnce(t *testing.T) {
+	begun, end := make(chan string, metricsSeats), make(chan struct{})
+	handler := WithFairQueue(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		begun <- r.RemoteAddr
 		<-end
 	}))
@@ -309,18 +309,18 @@ func TestWhatIsAnsweredInTurnsIsAskedFewTimesAtOnce(t *testing.T) {
 		handler.ServeHTTP(answer, r)
 		return answer
 	}
-	codes := make(chan int, 10*metricsEach)
-	for range 2 * metricsEach { // Half of them wait in vain.
+	codes := make(chan int, 10*metricsPerCaller)
+	for range 2 * metricsPerCaller { // Half of them wait in vain.
 		asked.Go(func() { codes <- ask("10.0.0.1:1").Code })
 	}
-	for range metricsEach {
+	for range metricsPerCaller {
 		<-begun
 	}
 	asked.Go(func() { codes <- ask("10.0.0.2:1").Code })
 	if from := <-begun; from != "10.0.0.2:1" {
 		t.Errorf("%s is let in", from)
 	}
-	for range metricsEach {
+	for range metricsPerCaller {
 		if code := <-codes; code != http.StatusTooManyRequests {
 			t.Errorf("is answered %d", code)
 		}
