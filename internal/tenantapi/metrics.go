@@ -31,10 +31,6 @@ var (
 		Name: "hoststatus_tenantapi_watches", Replicas: telemetry.EachItsOwn,
 		Help: "Watches that are open.",
 	})
-	listsWaiting = telemetry.TenantAPI.Gauge(telemetry.Metric{
-		Name: "hoststatus_tenantapi_lists_waiting", Replicas: telemetry.EachItsOwn,
-		Help: "Lists that wait for their turn.",
-	})
 	refusals = telemetry.TenantAPI.Counter(telemetry.Metric{
 		Name: "hoststatus_tenantapi_refusals_total", Replicas: telemetry.EachItsOwn,
 		Help: "Requests refused because their caller asked for too much at once.",
@@ -43,10 +39,14 @@ var (
 		},
 	})
 
-	staleness = telemetry.TenantAPI.Source()
-	staleDesc = staleness.Metric(telemetry.KindGauge, telemetry.Metric{
+	scraped   = telemetry.TenantAPI.Source()
+	staleDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_tenantapi_stale", Replicas: telemetry.EachAlike,
 		Help: "1 while answers carry a warning that they may be out of date, because a canary of the manager is overdue or the watch of servers brings nothing.",
+	})
+	listsWaitingDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{
+		Name: "hoststatus_tenantapi_lists_waiting", Replicas: telemetry.EachItsOwn,
+		Help: "Lists that wait for their turn.",
 	})
 )
 
@@ -57,7 +57,6 @@ func init() {
 		}
 	}
 	watches.WithLabelValues()
-	listsWaiting.WithLabelValues()
 	for _, reason := range []string{refusedWaiting, refusedPatience, refusedRequests, refusedWatches, refusedSelector} {
 		refusals.WithLabelValues(reason)
 	}
@@ -103,4 +102,5 @@ func (s *storage) collect(metrics chan<- prometheus.Metric) {
 		stale = 1
 	}
 	metrics <- prometheus.MustNewConstMetric(staleDesc, prometheus.GaugeValue, stale)
+	metrics <- prometheus.MustNewConstMetric(listsWaitingDesc, prometheus.GaugeValue, float64(s.limits.lists.Usage().Waiting))
 }

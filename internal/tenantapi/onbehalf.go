@@ -15,15 +15,15 @@ import (
 // the caller waits: the caller gets that answer, and decides.
 type behalf struct {
 	http.RoundTripper
-	// lends lets others have the turn of the request until the answer begins, since
+	// yields lets others have the seat of the request until the answer begins, since
 	// kube-apiserver may wait too, for priority and fairness or for a resourceVersion that
-	// it does not have yet. What it answers is read with the turn, which bounds the memory.
-	lends bool
+	// it does not have yet. The answer is read with the seat, which bounds the memory.
+	yields bool
 }
 
 func forReads(next http.RoundTripper) http.RoundTripper { return behalf{next, true} }
 
-// forReviews does not lend turns: reviews are asked beside the work that has the turn.
+// forReviews yields no seat: reviews are asked beside the work that has the seat.
 func forReviews(next http.RoundTripper) http.RoundTripper { return behalf{next, false} }
 
 // WrappedRoundTripper implements net.RoundTripperWrapper.
@@ -32,11 +32,11 @@ func (b behalf) WrappedRoundTripper() http.RoundTripper { return b.RoundTripper 
 // RoundTrip implements http.RoundTripper.
 func (b behalf) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
-	var mine *turn
-	if b.lends {
-		mine = turnOf(ctx)
+	var seat listSeat
+	if b.yields {
+		seat = seatOf(ctx)
 	}
-	mine.release()
+	seat.Yield()
 	response, err := b.RoundTripper.RoundTrip(r)
 	broken := err != nil && ctx.Err() == nil && (utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err))
 	if broken && r.Method == http.MethodGet {
@@ -50,7 +50,7 @@ func (b behalf) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, final{err}
 	}
-	if err := mine.retake(ctx); err != nil {
+	if err := seat.Resume(ctx); err != nil {
 		return nil, errors.Join(err, response.Body.Close())
 	}
 	if response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError {

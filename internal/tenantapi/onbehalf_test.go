@@ -25,7 +25,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
 	"k8s.io/client-go/rest"
-	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 )
 
@@ -133,18 +132,18 @@ func TestAReviewIsRepeatedForAboutASecond(t *testing.T) {
 }
 
 // lists, of a caller who waits for kube-apiserver, keep nobody from listing.
-func TestNobodyHasATurnWhileTheAPIServerWaits(t *testing.T) {
+func TestNobodyHasASeatWhileTheAPIServerWaits(t *testing.T) {
 	scheme, err := newScheme()
 	check(t, err)
 	server := tooLargeResourceVersion()
 	s := server.storage(t, logr.Discard())
-	turns := newTurns(2, clock.RealClock{}, serializer.NewCodecFactory(scheme))
+	s.limits = newLimits(2, serializer.NewCodecFactory(scheme))
 	list := func(caller, resourceVersion string) error {
 		err := error(nil)
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		ctx := request.WithNamespace(request.WithUser(r.Context(), &user.DefaultInfo{Name: caller}), "ns")
 		ctx = request.WithRequestInfo(ctx, &request.RequestInfo{IsResourceRequest: true, Verb: "list"})
-		turns.handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		s.limits.handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 			_, err = s.List(r.Context(), &metainternalversion.ListOptions{ResourceVersion: resourceVersion})
 		})).ServeHTTP(httptest.NewRecorder(), r.WithContext(ctx))
 		return err
@@ -168,11 +167,7 @@ func TestNobodyHasATurnWhileTheAPIServerWaits(t *testing.T) {
 	}
 	close(server.answers)
 	asking.Wait()
-	turns.mu.Lock()
-	defer turns.mu.Unlock()
-	if turns.free != 2 || len(turns.accounts) > 0 {
-		t.Errorf("%d turns are free, %d callers hold something", turns.free, len(turns.accounts))
-	}
+	s.limits.idle(t)
 }
 
 func TestAResourceVersionThatIsNoneIsTheCallersMistake(t *testing.T) {

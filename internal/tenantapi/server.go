@@ -88,7 +88,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	defer stop()
 	running.Go(func() { up.watch(background, s.feed) })
 	running.Go(func() { s.keepQuiet(background) })
-	defer staleness.Provide(s.collect)()
+	defer scraped.Provide(s.collect)()
 	running.Go(func() { s.canaries.watch(background, client, log.WithName("canary")) })
 	if certificate.own != nil {
 		running.Go(func() { certificate.own.Run(background) })
@@ -181,9 +181,9 @@ func newServer(options *Options, client, reviews kubernetes.Interface, s *storag
 	config := genericapiserver.NewConfig(codecs)
 	config.EffectiveVersion = compatibility.DefaultBuildEffectiveVersion()
 	config.EnableProfiling = false
-	lists := newTurns(turnsPerCPU*goruntime.GOMAXPROCS(0), clock.RealClock{}, codecs)
+	s.limits = newLimits(seatsPerCPU*goruntime.GOMAXPROCS(0), codecs)
 	config.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
-		return boundedSelectors(genericapiserver.DefaultBuildHandlerChain(lists.handler(api), c), codecs)
+		return boundedSelectors(genericapiserver.DefaultBuildHandlerChain(s.limits.handler(api), c), codecs)
 	}
 	config.ShutdownDelayDuration = options.ShutdownDelay
 	describe(config, scheme)

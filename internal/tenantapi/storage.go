@@ -41,6 +41,7 @@ type storage struct {
 	grants   *grants
 	canaries *canaries
 	tokens   *tokens
+	limits   *limits
 	clock    clock.WithTicker
 	log      logr.Logger
 	tableConvertor
@@ -150,8 +151,8 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 	}()
 	selected := newSelectors(options)
 	page, err := s.read(ctx, namespace, options, selected)
-	if err := turnOf(ctx).await(ctx, asked); err != nil {
-		return nil, explainTurn(err)
+	if err := seatOf(ctx).await(ctx, asked); err != nil {
+		return nil, explainSeat(err)
 	}
 	// A refusal does not depend on what there is, so it goes first.
 	if err := selected.admit(granted.wide()); err != nil {
@@ -201,14 +202,14 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	if strings.Trim(options.ResourceVersion, "0") == "" && options.ResourceVersion != "" {
 		options.ResourceVersion = "0" // As "00" is read elsewhere.
 	}
-	counted, err := beginWatch(ctx)
+	release, err := s.limits.startWatch(ctx)
 	if err != nil {
 		return nil, err
 	}
 	runs := false
 	defer func() {
 		if !runs {
-			counted()
+			release()
 		}
 	}()
 	checked := s.clock.Now()
@@ -237,7 +238,7 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 		result:    make(chan watch.Event, watchBuffer),
 	}
 	if err := s.begin(ctx, u, w, options); err != nil {
-		w.turn.end()
+		w.seat.Release()
 		return nil, err
 	}
 	s.warn(ctx, granted.column)
@@ -247,9 +248,9 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 	open.Inc()
 	runs = true
 	go func() {
-		defer counted()
+		defer release()
 		defer open.Dec()
-		defer w.turn.end()
+		defer w.seat.Release()
 		w.run(ctx)
 	}()
 	return w, nil
@@ -263,10 +264,10 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 	case legacy || explicit:
 		var err error
 		// It is a list, and what is sent first of the watch is the answer to it.
-		if w.turn, err = beginList(ctx); err != nil {
-			return explainTurn(err)
+		if w.seat, err = s.limits.startList(ctx); err != nil {
+			return explainSeat(err)
 		}
-		ctx := withTurn(ctx, w.turn)
+		ctx := withSeat(ctx, w.seat)
 		page, err := s.read(ctx, w.namespace, &metainternalversion.ListOptions{
 			ResourceVersion: options.ResourceVersion,
 			LabelSelector:   options.LabelSelector,
@@ -435,15 +436,15 @@ func (s *storage) grantsFor(ctx context.Context, u user.Info, namespace, verb st
 	return granted
 }
 
-// find waits for the feed to have versions, for a moment, without the turn.
+// find waits for the feed to have versions, for a moment, without the seat.
 func (s *storage) find(ctx context.Context, versions []uint64) ([]*record, error) {
 	found := make([]*record, len(versions))
 	complete, wake := s.feed.find(versions, found)
 	if complete {
 		return found, nil
 	}
-	mine := turnOf(ctx)
-	mine.release()
+	seat := seatOf(ctx)
+	seat.Yield()
 	patience, cancel := context.WithTimeout(ctx, cachePatience)
 	defer cancel()
 	for !complete && patience.Err() == nil {
@@ -453,8 +454,8 @@ func (s *storage) find(ctx context.Context, versions []uint64) ([]*record, error
 		case <-patience.Done():
 		}
 	}
-	if err := mine.retake(ctx); err != nil {
-		return nil, explainTurn(err)
+	if err := seat.Resume(ctx); err != nil {
+		return nil, explainSeat(err)
 	}
 	return found, nil
 }
@@ -474,8 +475,8 @@ func (s *storage) askForNew(ctx context.Context, u user.Info, granted grantSet, 
 	if missing.Len() == 0 {
 		return nil
 	}
-	mine := turnOf(ctx)
-	mine.release()
+	seat := seatOf(ctx)
+	seat.Yield()
 	answers, err := s.grants.ofNamespaces(ctx, u, sets.List(missing), nameOf(ctx))
 	if err != nil && ctx.Err() == nil {
 		s.log.Error(err, "Checking grants failed; host status is hidden where they are unknown")
@@ -483,8 +484,8 @@ func (s *storage) askForNew(ctx context.Context, u user.Info, granted grantSet, 
 	for namespace := range missing {
 		granted.byNamespace[namespace] = answers[namespace]
 	}
-	if err := mine.retake(ctx); err != nil {
-		return explainTurn(err)
+	if err := seat.Resume(ctx); err != nil {
+		return explainSeat(err)
 	}
 	return nil
 }

@@ -47,8 +47,8 @@ type watcher struct {
 	// says that they are complete.
 	initial    []*record
 	initialEnd bool
-	// turn is that of the list which the watch begins with, nil if it begins with none.
-	turn *turn
+	// seat is that of the list which the watch begins with, zero if it begins with none.
+	seat listSeat
 	// rv is the resourceVersion that the client has seen everything up to. It may
 	// be ahead of the feed.
 	rv uint64
@@ -89,7 +89,7 @@ func (w *watcher) run(ctx context.Context) {
 	if w.initialEnd && !w.sendBookmark(ctx, true) {
 		return
 	}
-	w.turn.end()
+	w.seat.Release()
 	// Watches that began together should not ask together. All ask a little early, so
 	// that a watch that keeps up never has to ask between two events.
 	recheck := w.clock.NewTicker(recheckInterval*19/20 - time.Duration(rand.Int64N(int64(recheckInterval/10)))) // no secret
@@ -255,10 +255,10 @@ func (w *watcher) tellGrant(ctx context.Context, r *record, old, g grant) bool {
 // changed: the watch ends, and the client comes again.
 func (w *watcher) look(ctx context.Context) (grantSet, bool) {
 	asked := w.clock.Now()
-	w.turn.release() // Others work while this one waits for reviews.
+	w.seat.Yield() // Others work while this one waits for reviews.
 	now, err := w.ask(ctx)
 	if err == nil {
-		err = w.turn.retake(ctx)
+		err = w.seat.Resume(ctx)
 	}
 	if err != nil {
 		w.endUnchecked(ctx, err)
@@ -360,15 +360,15 @@ func (w *watcher) emit(ctx context.Context, event watch.Event) bool {
 	}
 	timeout := w.clock.NewTimer(slowWatcherTimeout)
 	defer timeout.Stop()
-	// A client that is slow keeps no turn.
+	// A slow client keeps no seat.
 	patience := w.clock.NewTimer(readerPatience)
 	defer patience.Stop()
 	for {
 		select {
 		case w.result <- event:
-			return w.turn.retake(ctx) == nil
+			return w.seat.Resume(ctx) == nil
 		case <-patience.C():
-			w.turn.release()
+			w.seat.Yield()
 		case <-timeout.C():
 			w.log.Info("A watch client does not read its events; ending the watch")
 			return false

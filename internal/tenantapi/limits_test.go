@@ -5,7 +5,6 @@ package tenantapi
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -19,13 +18,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/endpoints/request"
-	"k8s.io/utils/clock"
+
+	"hoststatus.dev/hoststatus/internal/fairqueue"
 )
 
-// lists are requests to a server with a few turns, which note where they are.
+// lists are requests to a server with a few seats, which note where they are.
 type lists struct {
 	handler http.Handler
-	turns   *turns
+	limits  *limits
 
 	mu    sync.Mutex
 	notes []string
@@ -45,8 +45,8 @@ func newLists(t *testing.T, n int, work func(l *lists, name string, w http.Respo
 		t.Fatal(err)
 	}
 	l := &lists{}
-	l.turns = newTurns(n, clock.RealClock{}, serializer.NewCodecFactory(scheme))
-	l.handler = l.turns.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	l.limits = newLimits(n, serializer.NewCodecFactory(scheme))
+	l.handler = l.limits.handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		l.note(r.Header.Get("Name") + " begins")
 		work(l, r.Header.Get("Name"), w)
 	}))
@@ -90,7 +90,7 @@ func answer(l *lists, name string, w http.ResponseWriter) {
 	time.Sleep(time.Second)
 }
 
-func TestListsTakeTurnsAndNothingElseDoes(t *testing.T) {
+func TestListsNeedSeatsAndNothingElseDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLists(t, 1, answer)
 		for _, name := range []string{"a", "b"} {
@@ -109,7 +109,7 @@ func TestListsTakeTurnsAndNothingElseDoes(t *testing.T) {
 	})
 }
 
-func TestWhoDoesNotReadKeepsNoTurn(t *testing.T) {
+func TestAReaderThatDoesNotReadKeepsNoSeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLists(t, 1, answer)
 		go l.ask(t.Context(), "list", "slow", slowReader{httptest.NewRecorder(), time.Minute})
@@ -118,7 +118,7 @@ func TestWhoDoesNotReadKeepsNoTurn(t *testing.T) {
 		l.want(t, "slow begins")
 		time.Sleep(readerPatience)
 		l.want(t, "slow begins", "next begins", "next has written")
-		// The turn is free, so the one that reads again goes on, and gives it back.
+		// The seat is free, so the one that reads again goes on, and gives it back.
 		time.Sleep(time.Minute)
 		l.want(t, "slow begins", "next begins", "next has written", "slow has written")
 		time.Sleep(time.Second)
@@ -147,9 +147,9 @@ func TestARequestThatEndsWhileItWaits(t *testing.T) {
 	})
 }
 
-// A reader that stalls, whose turn another has when its request ends, writes no more and
-// gives back nothing that it does not have.
-func TestARequestThatEndsWhileAnotherHasItsTurn(t *testing.T) {
+// A list whose reader stalls, and whose seat another has when its request ends, writes no
+// more and gives back nothing that it does not have.
+func TestARequestThatEndsWhileAnotherHasItsSeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLists(t, 1, func(l *lists, name string, w http.ResponseWriter) {
 			if _, err := w.Write(nil); err == nil {
@@ -190,17 +190,23 @@ func (l *lists) begun() (names []string) {
 }
 
 // idle checks that everything has been given back.
-func (l *lists) idle(t *testing.T, n int) {
+func (l *limits) idle(t *testing.T) {
 	t.Helper()
-	synctest.Wait()
-	l.turns.mu.Lock()
-	defer l.turns.mu.Unlock()
-	if l.turns.free != n || len(l.turns.accounts) > 0 || len(l.turns.waiting) > 0 {
-		t.Errorf("%d of %d turns are free, and %d callers hold or wait for something", l.turns.free, n, len(l.turns.accounts)+len(l.turns.waiting))
+	for name, q := range map[string]*fairqueue.Queue[string]{"lists": l.lists, "requests": l.requests, "watches": l.watches} {
+		if u := q.Usage(); u != (fairqueue.Usage{}) {
+			t.Errorf("%s: %+v is left", name, u)
+		}
 	}
 }
 
-func TestOneCallerCannotHaveAllTurns(t *testing.T) {
+// idle checks that everything has been given back.
+func (l *lists) idle(t *testing.T) {
+	t.Helper()
+	synctest.Wait()
+	l.limits.idle(t)
+}
+
+func TestOneCallerCannotHaveAllSeats(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLists(t, 4, answer)
 		for i := range 20 {
@@ -212,22 +218,7 @@ func TestOneCallerCannotHaveAllTurns(t *testing.T) {
 			t.Errorf("%v have begun", got)
 		}
 		time.Sleep(untilAllEnd)
-		l.idle(t, 4)
-	})
-}
-
-func TestCallersAreServedInTurn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l := newLists(t, 1, answer)
-		for _, name := range []string{"a/1", "a/2", "a/3", "a/4", "b/1", "b/2", "c/1"} {
-			go l.ask(t.Context(), "list", name, httptest.NewRecorder())
-			synctest.Wait()
-		}
-		time.Sleep(untilAllEnd)
-		if got := l.begun(); !slices.Equal(got, []string{"a/1", "a/2", "b/1", "c/1", "a/3", "b/2", "a/4"}) {
-			t.Errorf("%v have begun", got)
-		}
-		l.idle(t, 1)
+		l.idle(t)
 	})
 }
 
@@ -273,98 +264,45 @@ func TestWhatOneCallerCanHoldIsBounded(t *testing.T) {
 					t.Errorf("another caller waits: %v", got)
 				}
 				time.Sleep(untilAllEnd)
-				l.idle(t, 4)
+				l.idle(t)
 			})
 		})
 	}
 }
 
-func TestAListWaitsForItsTurnForAWhileOnly(t *testing.T) {
+func TestAListWaitsForASeatForAWhileOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLists(t, 1, func(*lists, string, http.ResponseWriter) { time.Sleep(time.Hour) })
 		go l.ask(t.Context(), "list", "ann/1", httptest.NewRecorder())
 		synctest.Wait()
 		refused, began := httptest.NewRecorder(), time.Now()
 		l.ask(t.Context(), "list", "bob/1", refused)
-		if refused.Code != http.StatusTooManyRequests || refused.Header().Get("Retry-After") == "" || time.Since(began) != turnPatience {
+		if refused.Code != http.StatusTooManyRequests || refused.Header().Get("Retry-After") == "" || time.Since(began) != seatPatience {
 			t.Errorf("answered %d %s, with %v, after %s", refused.Code, refused.Body, refused.Header(), time.Since(began))
 		}
 		time.Sleep(time.Hour)
-		l.idle(t, 1)
+		l.idle(t)
 	})
 }
 
 func TestWatchesOfOneCallerAreBounded(t *testing.T) {
 	l := newLists(t, 1, answer)
-	ctx := context.WithValue(request.WithUser(t.Context(), &user.DefaultInfo{Name: "ann"}), turnsKey, l.turns)
-	other := context.WithValue(request.WithUser(t.Context(), &user.DefaultInfo{Name: "bob"}), turnsKey, l.turns)
+	ctx := request.WithUser(t.Context(), &user.DefaultInfo{Name: "ann"})
+	other := request.WithUser(t.Context(), &user.DefaultInfo{Name: "bob"})
 	var done []func()
 	for range maxWatches {
-		end, err := beginWatch(ctx)
+		end, err := l.limits.startWatch(ctx)
 		check(t, err)
 		done = append(done, end)
 	}
-	if _, err := beginWatch(ctx); !apierrors.IsTooManyRequests(err) {
+	if _, err := l.limits.startWatch(ctx); !apierrors.IsTooManyRequests(err) {
 		t.Errorf("one more: %v", err)
 	}
-	end, err := beginWatch(other)
+	end, err := l.limits.startWatch(other)
 	check(t, err)
 	end()
 	for _, end := range done {
 		end()
 	}
-	if len(l.turns.accounts) > 0 {
-		t.Errorf("%d callers hold something", len(l.turns.accounts))
-	}
-}
-
-// Lists that begin, lend, wait again and are cancelled at random: nobody has more than is
-// due, and at the end nothing is missing.
-func TestTurnsAreNeitherLostNorMade(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const n = 4
-		l := newLists(t, n, nil)
-		check := func() {
-			l.turns.mu.Lock()
-			defer l.turns.mu.Unlock()
-			held := 0
-			for _, a := range l.turns.accounts {
-				held += a.held
-				if a.held > l.turns.share || a.begun > l.turns.places || a.held > a.begun || len(a.fresh) > maxWaiting {
-					t.Errorf("%s has %d turns for %d lists, and %d wait", a.name, a.held, a.begun, len(a.fresh))
-				}
-			}
-			if held+l.turns.free != n {
-				t.Errorf("%d turns held, %d free", held, l.turns.free)
-			}
-		}
-		random := func(d time.Duration) time.Duration { return time.Duration(rand.Int64N(int64(d))) }
-		var asking sync.WaitGroup
-		for i := range 500 {
-			asking.Go(func() {
-				time.Sleep(random(10 * time.Second))
-				ctx, cancel := context.WithTimeout(t.Context(), random(5*time.Second))
-				defer cancel()
-				mine, err := l.turns.begin(ctx, fmt.Sprint(i%7))
-				check()
-				if err != nil {
-					return
-				}
-				defer check()
-				defer mine.end()
-				for range rand.IntN(5) {
-					time.Sleep(random(100 * time.Millisecond))
-					mine.release()
-					check()
-					time.Sleep(random(100 * time.Millisecond))
-					if mine.retake(ctx) != nil {
-						return
-					}
-					check()
-				}
-			})
-		}
-		asking.Wait()
-		l.idle(t, n)
-	})
+	l.limits.idle(t)
 }
