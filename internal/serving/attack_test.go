@@ -40,7 +40,7 @@ import (
 	"hoststatus.dev/hoststatus/webhook"
 )
 
-// child is set in the process that serves, whose memory is looked at.
+// child is set in the process that serves and whose memory is measured.
 const child = "HOSTSTATUS_TEST_SERVES"
 
 func TestMain(m *testing.M) {
@@ -186,8 +186,8 @@ func (p *process) ask(from string, body []byte) (status, answer string, err erro
 	return response.Status, string(content), err
 }
 
-// Whoever can reach the port can send whatever he likes: it takes little memory, and
-// kube-apiserver, which waits for 2 s, is answered beside it.
+// Anyone who can reach the port can send anything: that takes little memory, and
+// kube-apiserver, which waits for 2 s, is still answered.
 func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 	if racedetector.On {
 		t.Skip("with the race detector memory is not what it is otherwise; the suite runs this without it, too")
@@ -224,8 +224,8 @@ func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 		return review(`"metadata":{"name":"a"},"status":{"conditions":[` + strings.Repeat("{},", n) + `{}]}`)
 	}
 	held := post(4<<20, append([]byte("{"), bytes.Repeat([]byte(" "), 64<<10)...))
-	// hold sends what is held from n connections, from several addresses, and waits until
-	// each is closed.
+	// hold opens n connections from several addresses, sends the same on each, and waits
+	// until each is closed.
 	hold := func(n, addresses int, sent []byte) func(*sync.WaitGroup) {
 		return func(attackers *sync.WaitGroup) {
 			for i := range n {
@@ -250,7 +250,7 @@ func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 		return func(attackers *sync.WaitGroup) {
 			for i := range n {
 				attackers.Go(func() {
-					// No answer is one that came while more was being sent, or too late.
+					// ask fails if the answer comes too late, or while more is being sent.
 					if status, _, err := p.ask(fmt.Sprintf("127.0.0.%d", 2+i%addresses), body); err == nil && !strings.HasPrefix(status, want) && !strings.HasPrefix(status, "429") && !strings.HasPrefix(status, "408") {
 						t.Errorf("is answered %s", status)
 					}
@@ -269,7 +269,7 @@ func TestNobodyWhoReachesTheWebhookExhaustsIt(t *testing.T) {
 		"more connections, with all that is so": hold(700, 3, held),
 	} {
 		t.Run(name, func(t *testing.T) {
-			expect.NoError(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid), []byte("5"), 0)) // The highest mark begins anew.
+			expect.NoError(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid), []byte("5"), 0)) // It resets VmHWM.
 			var attackers sync.WaitGroup
 			attack(&attackers)
 			during := warned(t, 20)

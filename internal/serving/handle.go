@@ -15,7 +15,7 @@ import (
 
 const contentType = "application/json"
 
-// refusal is an answer to a request that is not looked at.
+// refusal is the answer to a request that does not reach its handler.
 type refusal struct {
 	code           int
 	reason, advice string
@@ -26,14 +26,14 @@ func (r *refusal) Error() string { return r.advice }
 // handle reads a request within bounds, before anything decodes it.
 func (s *Server) handle(w http.ResponseWriter, r *http.Request) {
 	if s.stopping.Load() {
-		// The next request of the caller is another replica's.
+		// The caller's next request goes to another replica.
 		w.Header().Set("Connection", "close")
 	}
 	if err := s.review(w, r); err != nil {
 		no := &refusal{http.StatusServiceUnavailable, reasonBusy, err.Error()}
 		errors.As(err, &no)
 		refused.WithLabelValues(no.reason).Inc()
-		// What is left of the body is nobody's business.
+		// Nobody reads the rest of the body.
 		w.Header().Set("Connection", "close")
 		http.Error(w, no.advice, no.code)
 	}
@@ -70,7 +70,7 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// acceptable looks at what is known before the body is.
+// acceptable checks what is known before the body is read.
 func (s *Server) acceptable(r *http.Request) error {
 	if _, pattern := s.Handler.Handler(r); pattern == "" {
 		return &refusal{http.StatusNotFound, reasonKind, "no webhook is served at this path"}
@@ -120,7 +120,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, from caller) (cont
 			return nil, nil, unread(err)
 		}
 	}
-	// Else the request would be taken for one that nobody waits for, at that moment.
+	// Otherwise the request would be cancelled at that deadline, as if its client had gone.
 	if err := deadline.SetReadDeadline(time.Time{}); err != nil {
 		held.Release()
 		return nil, nil, unread(err)
@@ -128,7 +128,7 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request, from caller) (cont
 	return buffer.Bytes(), held, nil
 }
 
-// unread says why a body could not be read.
+// unread returns the refusal of a body that could not be read.
 func unread(err error) error {
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {

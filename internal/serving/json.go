@@ -2,9 +2,9 @@
 
 package serving
 
-// values returns how many values the JSON in body can have at most, itself included.
-// ok is false if it is no object, so that nothing is taken for YAML. It looks at no
-// more than is needed for that: whether it is JSON at all is the decoder's business.
+// values returns how many values the JSON in body can have at most, itself included. ok
+// is false if it is no object, so that nothing is read as YAML. It checks no more than
+// that takes: the decoder finds out whether it is JSON at all.
 func values(body []byte) (n int, ok bool) {
 	n = 1
 	inString, escaped := false, false

@@ -9,12 +9,12 @@ import (
 	"sync"
 )
 
-// caller is where a connection comes from. Whoever has one address of IPv6 usually has
-// the whole network of 64 bits.
+// caller is the address that a connection comes from. Of an IPv6 address it is the
+// network of 64 bits, since anyone who has one address there usually has all.
 type caller = netip.Prefix
 
-// callerOf returns the caller of a remote address; those that cannot be told apart are
-// one.
+// callerOf returns the caller of a remote address. Those that cannot be parsed are one
+// caller.
 func callerOf(remote string) caller {
 	address, err := netip.ParseAddrPort(remote)
 	if err != nil {
@@ -28,13 +28,13 @@ func callerOf(remote string) caller {
 	return netip.PrefixFrom(ip, bits).Masked()
 }
 
-// listener accepts a bounded number of connections. When all are taken, a caller who
-// has few gets the place of the one who has most: nobody who can connect keeps others
-// from it, however many connections he opens, and however little he sends.
+// listener accepts a bounded number of connections. When all are taken, a caller with few
+// gets a place of the caller with most. So no caller keeps others from connecting,
+// however many connections it opens and however little it sends.
 type listener struct {
 	net.Listener
 	limit int
-	// refused counts the connections that were closed for others, or not let in.
+	// refused counts a connection that is closed, to make room or because there is none.
 	refused func()
 
 	mu   sync.Mutex
@@ -42,7 +42,7 @@ type listener struct {
 	open map[caller][]*heldConn
 }
 
-// heldConn is a connection that counts.
+// heldConn is a connection that has a place.
 type heldConn struct {
 	net.Conn
 	from     *listener
@@ -68,8 +68,8 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-// admit returns the connection as one that counts, nil if there is no place for it, and
-// the one that is to be closed, if any.
+// admit returns conn with a place, nil if it gets none, and the connection to close, if
+// any.
 func (l *listener) admit(conn net.Conn) (held *heldConn, loser net.Conn) {
 	from := callerOf(conn.RemoteAddr().String())
 	l.mu.Lock()
@@ -88,8 +88,8 @@ func (l *listener) admit(conn net.Conn) (held *heldConn, loser net.Conn) {
 	return held, loser
 }
 
-// toGo returns the youngest connection of the caller who has most, if he keeps more than
-// the newcomer, who has have so far.
+// toGo returns the newest connection of the caller with most, if that caller keeps more
+// than the newcomer has so far, which is have.
 func (l *listener) toGo(have int) *heldConn {
 	var most []*heldConn
 	for _, conns := range l.open {

@@ -4,7 +4,7 @@ package serving
 
 import "hoststatus.dev/hoststatus/internal/telemetry"
 
-// The reasons for which a request is not looked at.
+// The reasons for which a request does not reach its handler.
 const (
 	reasonConnections = "connections"
 	reasonKind        = "kind"

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package serving serves the admission webhook, to anybody who can reach its port: the
-// API server shows no certificate unless it is configured to, so nobody can be told
-// apart before his request has been read. What one caller can hold is bounded, and what
-// all can hold together: connections, bodies, the work on them, and the time that each
+// Package serving serves the admission webhook to anyone who can reach its port: the API
+// server shows no certificate unless it is configured to, so only the address of a caller
+// is known before its request is read. What one caller can hold is bounded, and so is
+// what all hold together: connections, bodies, the work on them, and the time that each
 // may take.
 package serving
 
@@ -23,8 +23,8 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// The bounds. An AdmissionReview of ours is some kilobytes; the largest that kube-apiserver
-// can send holds an object as it was and as it is to be, of 1.5 MiB each.
+// The bounds. An AdmissionReview of ours is some kilobytes; the largest that
+// kube-apiserver can send holds the old and the new object, of 1.5 MiB each.
 const (
 	maxBody = 4 << 20
 	// smallBody is how much of a body is read before it needs one of the few seats of
@@ -40,14 +40,14 @@ const (
 	// workSeats is how many requests are worked on at once: most take no time, some ask
 	// the API server first.
 	workSeats, workPerCaller = 16, 8
-	// heavySeats is how many large bodies are worked on at once: decoding one takes a CPU
-	// some tenths of a second, which others need, too.
+	// heavySeats is how many large bodies are worked on at once: decoding one takes some
+	// tenths of a second of a CPU that others need, too.
 	heavySeats, heavyPerCaller = 1, 1
 	// maxWaiting is how many requests of one caller wait for a seat.
 	maxWaiting = 256
 )
 
-// The deadlines. kube-apiserver gives up after 2 s, as the webhook's configuration says.
+// The deadlines. kube-apiserver gives up after 2 s, as the webhook's configuration sets.
 const (
 	// readTimeout is how long a handshake, or a request with its body, may take to arrive.
 	readTimeout = 3 * time.Second
@@ -56,10 +56,10 @@ const (
 	// waitTimeout is how long a request waits for a seat.
 	waitTimeout  = 2 * time.Second
 	writeTimeout = 10 * time.Second
-	// idleTimeout is longer than kube-apiserver's, so that it is not the one who is
-	// surprised.
+	// idleTimeout is longer than kube-apiserver's, so that kube-apiserver sends no request
+	// on a connection that is being closed here.
 	idleTimeout = 2 * time.Minute
-	// drainTimeout is how long requests that are there at the end may take.
+	// drainTimeout is how long requests may take that still run at the end.
 	drainTimeout = 5 * time.Second
 )
 
@@ -69,7 +69,7 @@ type Options struct {
 	Address string
 	// TLS needs GetCertificate.
 	TLS *tls.Config
-	// ShutdownDelay is for how long it goes on serving after it was told to stop.
+	// ShutdownDelay is how long it still serves once it is to stop.
 	ShutdownDelay time.Duration
 	// Handler answers the requests that are within bounds; it knows the paths.
 	Handler *http.ServeMux
@@ -96,7 +96,7 @@ func NewServer(options Options) *Server {
 	}
 }
 
-// Ready returns why it cannot be asked, nil if it can.
+// Ready returns why it cannot answer, nil if it can.
 func (s *Server) Ready(*http.Request) error {
 	switch {
 	case !s.serves.Load():
@@ -113,8 +113,8 @@ func (s *Server) Ready(*http.Request) error {
 // Close ends Run without a delay.
 func (s *Server) Close() { close(s.closed) }
 
-// Run serves until ctx ends, and for a while longer: those who find it by its Service
-// need a moment to hear that it goes.
+// Run serves until ctx ends, and for ShutdownDelay longer: it takes a moment until
+// clients of the Service stop connecting here.
 func (s *Server) Run(ctx context.Context) error {
 	plain, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Address)
 	if err != nil {
@@ -140,7 +140,7 @@ func (s *Server) serve(ctx context.Context, plain net.Listener) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		// Anybody can cause these lines.
+		// Anyone who can connect can cause these lines.
 		ErrorLog: stdlog.New(debugLog{s.Logger}, "", 0),
 	}
 	bounded := &listener{
@@ -173,12 +173,12 @@ func (s *Server) serve(ctx context.Context, plain net.Listener) error {
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if server.Shutdown(last) != nil {
-		_ = server.Close() // Somebody takes longer than anybody may.
+		_ = server.Close() // A request takes too long.
 	}
 	return nil
 }
 
-// debugLog is what net/http has to say.
+// debugLog logs what net/http reports.
 type debugLog struct{ log logr.Logger }
 
 // Write implements io.Writer.

@@ -29,7 +29,7 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
-// served is a Server that listens, and has answered what it was asked by hook.
+// served is a Server that listens.
 type served struct {
 	*Server
 	address string
@@ -152,7 +152,7 @@ func TestWhatIsRefusedBeforeItIsLookedAt(t *testing.T) {
 			request, err := http.NewRequest(method, "https://"+s.address+path, body)
 			expect.NoError(t, err)
 			request.Header.Set("Content-Type", kind)
-			request.Header.Set("Expect", "100-continue") // Else who sends more than is read may see no answer.
+			request.Header.Set("Expect", "100-continue") // Otherwise a client that sends more than is read may see no answer.
 			response, err := client.Do(request)
 			expect.NoError(t, err)
 			defer func() { _ = response.Body.Close() }()
@@ -165,8 +165,8 @@ func TestWhatIsRefusedBeforeItIsLookedAt(t *testing.T) {
 	}
 }
 
-// What others hold, from one address or from several, is none of the API server's
-// business: it is answered within the 2 s for which it waits.
+// Whatever others hold, from one address or from several, the API server is answered
+// within the 2 s for which it waits.
 func TestACallerIsAnsweredWhileOthersHoldWhatTheyCan(t *testing.T) {
 	s := serve(t, clock.RealClock{}, 0)
 	defer s.stop()
@@ -199,7 +199,7 @@ func TestACallerIsAnsweredWhileOthersHoldWhatTheyCan(t *testing.T) {
 		attackers.Go(func() {
 			first := sync.OnceFunc(reached.Done)
 			defer first()
-			for { // One whose connection is closed comes again.
+			for { // One whose connection is closed connects again.
 				conn, err := s.dial(from)
 				if err == nil {
 					_, _ = io.WriteString(conn, begins[i%len(begins)])
@@ -224,7 +224,7 @@ func TestACallerIsAnsweredWhileOthersHoldWhatTheyCan(t *testing.T) {
 		})
 	}
 	reached.Wait()
-	victim.CloseIdleConnections() // It has to connect, like everybody.
+	victim.CloseIdleConnections() // It has to connect, like the others.
 	var duringSmall, duringLarge time.Duration
 	for range 10 {
 		duringSmall = max(duringSmall, ask(small))
