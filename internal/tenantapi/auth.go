@@ -26,26 +26,26 @@ import (
 )
 
 const (
-	// authConfigMap is where kube-apiserver publishes by which certificates it, and
-	// its users, can be known.
+	// authConfigMap is where kube-apiserver publishes the authorities of its own and of its
+	// users' certificates.
 	authConfigMapNamespace = "kube-system"
 	authConfigMap          = "extension-apiserver-authentication"
-	// tokenTTL is for how long a token that was found good or bad is not asked about
-	// again, as everywhere in Kubernetes.
+	// tokenTTL is how long the result of a token review is remembered, as everywhere in
+	// Kubernetes.
 	tokenTTL = 10 * time.Second
 )
 
-// probePaths are open to everybody: a kubelet has no credentials.
+// probePaths are open to anyone: a kubelet has no credentials.
 var probePaths = []string{"/healthz", "/livez", "/readyz"}
 
-// reviewBackoff is how a review that failed is repeated: for about a second, as a
+// reviewBackoff is how a review that failed is repeated: for about a second, because a
 // user waits for it.
 func reviewBackoff() *wait.Backoff {
 	return &wait.Backoff{Duration: 100 * time.Millisecond, Factor: 2, Jitter: 0.2, Steps: 4}
 }
 
-// authentication knows users by the front proxy's word, their certificate or their
-// token. The first is kube-apiserver's own for requests that came through it.
+// authentication identifies users by the front proxy's headers, their certificate or
+// their token. The headers are kube-apiserver's, on requests that come through it.
 func authentication(config *genericapiserver.Config, client, reviews kubernetes.Interface) error {
 	clientCA, err := dynamiccertificates.NewDynamicCAFromConfigMapController("client-ca", authConfigMapNamespace, authConfigMap, "client-ca-file", client)
 	if err != nil {
@@ -106,7 +106,7 @@ func authentication(config *genericapiserver.Config, client, reviews kubernetes.
 }
 
 // authorization asks the API server. What the generic server asks is remembered for
-// verdictTTL; questions about grants are not, because their asker remembers.
+// verdictTTL; questions about grants are not, because grants remembers the answers.
 func authorization(config *genericapiserver.Config, reviews authorizationv1client.AuthorizationV1Interface) (authorizer.Authorizer, error) {
 	probes, err := path.NewAuthorizer(probePaths)
 	if err != nil {

@@ -21,10 +21,10 @@ import (
 	"hoststatus.dev/hoststatus/internal/watch"
 )
 
-// canaries say whether host status is kept up to date: the manager renews a Lease
-// in each lease namespace while it judges heartbeats, and declares in it for how
-// long that holds. As everywhere, what counts is when a renewal arrived here, not
-// what it says, except for one that was there first: nothing else tells its age.
+// canaries report whether host status is kept up to date: the manager renews a Lease in
+// each lease namespace while it judges heartbeats, and declares in it for how long that
+// holds. As everywhere, a renewal counts from its arrival here, not from the time in it,
+// except for one that was there first: only that time shows its age.
 type canaries struct {
 	clock clock.PassiveClock
 
@@ -32,7 +32,7 @@ type canaries struct {
 	seen map[string]*sighting
 }
 
-// sighting is the last of one canary.
+// sighting is the last that was seen of one canary.
 type sighting struct {
 	synced  bool
 	exists  bool
@@ -67,7 +67,7 @@ func (c *canaries) watch(ctx context.Context, client kubernetes.Interface, log l
 	}
 }
 
-// hasSynced says whether every canary has been looked for.
+// hasSynced reports whether every canary has been looked for.
 func (c *canaries) hasSynced() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -79,7 +79,8 @@ func (c *canaries) hasSynced() bool {
 	return true
 }
 
-// stale returns a warning for who is shown host status, or "" if it is up to date.
+// stale returns a warning for callers that are shown host status, or "" if it is up to
+// date.
 func (c *canaries) stale() string {
 	now := c.clock.Now()
 	c.mu.Lock()
@@ -115,7 +116,7 @@ func (c *canaries) see(namespace string, lease *coordinationv1.Lease) {
 	}
 	switch {
 	case !s.exists && renewed.Time.Before(now):
-		// Nobody may have renewed it since, however long ago that was.
+		// However long ago that was, there may have been no renewal since.
 		s.at = renewed.Time
 	case !s.exists, !renewed.Equal(&s.renewed):
 		s.at = now

@@ -87,7 +87,7 @@ func TestACanaryThatWasThereFirstIsAsOldAsItSays(t *testing.T) {
 			if got := canaries.stale(); got != c.want {
 				t.Errorf("%q, want %q", got, c.want)
 			}
-			// From here on a renewal counts when it arrives, whatever it says.
+			// From here on a renewal counts when it arrives, whatever the time in it.
 			check(t, store.Update(at(instant.Add(-2*time.Hour))))
 			if got := canaries.stale(); got != "" {
 				t.Errorf("after a renewal: %q", got)

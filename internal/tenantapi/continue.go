@@ -37,8 +37,8 @@ func newTokens(hostIDKey []byte) *tokens {
 // versionBytes is the length of the resourceVersion in a token.
 const versionBytes = 8
 
-// seal returns the caller's token for the custom resource's, of a list that was told to
-// be of the version told, or of which nothing was told yet if that is 0.
+// seal returns the caller's token for the custom resource's token of a list. told is the
+// resourceVersion that the caller got for the list, 0 if none yet.
 func (t *tokens) seal(next string, told uint64) string {
 	if next == "" {
 		return ""
@@ -58,7 +58,7 @@ func (t *tokens) open(token string) (next string, told uint64, err error) {
 	}
 	open, err := t.seals.Open(nil, nil, sealed, nil)
 	if err != nil {
-		// One of the release before, or of a key that was changed since.
+		// It is of the release before, or of a key that has changed since.
 		return "", 0, apierrors.NewResourceExpired("continue: this token cannot be continued from any more; list from the beginning")
 	}
 	return string(open[versionBytes:]), binary.BigEndian.Uint64(open), nil

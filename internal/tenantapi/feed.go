@@ -39,11 +39,11 @@ const feedPatience = 150 * time.Second
 type change struct {
 	rv       uint64
 	old, new *record
-	// base and host say which of the two parts of the server changed.
+	// base and host report which of the two parts of the server changed.
 	base, host bool
 }
 
-// known returns what the server is known by.
+// known returns the key of the server.
 func (c *change) known() key {
 	if c.new != nil {
 		return c.new.known
@@ -51,11 +51,11 @@ func (c *change) known() key {
 	return c.old.known
 }
 
-// feed holds the servers as a watch on the custom resource brings them, and the
-// last changes. Unlike an event of that watch a change has both sides, so each
-// watcher can be told just what it sees of it, wherever it starts: a watch passed
-// through could not tell what its client has seen before. A reflector writes the
-// feed; watchers read the history each at their own pace.
+// feed holds the servers as a watch on the custom resource brings them, and the last
+// changes. Unlike an event of that watch, a change has the server before and after it, so
+// each watcher can send just what its caller sees of it, wherever the watch starts: a
+// watch that is passed through does not know what its client has seen before. A reflector
+// writes the feed; watchers read the history each at their own pace.
 type feed struct {
 	projector *projector
 	clock     clock.PassiveClock
@@ -74,7 +74,8 @@ type feed struct {
 	history []change
 	start   uint64
 	// newest has the version of the newest change in each namespace that a caller could
-	// see; quiet is what is told where there is none, and struck the next one.
+	// see; quiet is the version that is reported where there is none, and struck the one
+	// that follows it.
 	newest map[string]versions
 	quiet  uint64
 	struck uint64
@@ -82,8 +83,8 @@ type feed struct {
 	size int
 	// latest is the resourceVersion up to which everything is known.
 	latest uint64
-	// sequence is the number of history[0], counted since the feed was made; epoch
-	// is the number of times that the history began anew.
+	// sequence is the number of history[0], counted since the feed was made; epoch is the
+	// number of times that the history started over.
 	sequence, epoch uint64
 	// wake is closed, and another made, when there is more to read.
 	wake chan struct{}
@@ -142,7 +143,7 @@ func (f *feed) Bookmark(resourceVersion string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heard = f.clock.Now()
-	// Watchers are not woken: nothing has happened that they could tell.
+	// Watchers are not woken: nothing has happened that they could send.
 	f.latest = max(f.latest, rv)
 	return nil
 }
@@ -150,8 +151,8 @@ func (f *feed) Bookmark(resourceVersion string) error {
 // Resync implements cache.ReflectorStore.
 func (f *feed) Resync() error { return nil }
 
-// Replace implements cache.ReflectorStore. What happened between the last event and
-// the list is not known, so the history begins anew and watchers start over.
+// Replace implements cache.ReflectorStore. What happened between the last event and the
+// list is not known, so the history starts over, and watchers with it.
 func (f *feed) Replace(objects []any, resourceVersion string) error {
 	rv, err := parseResourceVersion(resourceVersion)
 	if err != nil {
@@ -196,7 +197,7 @@ func (f *feed) read(obj any) (*record, error) {
 func (f *feed) apply(rv uint64, k key, r *record) {
 	old := f.current[k.namespace][k.name]
 	if rv <= f.start || (old == nil && r == nil) || (old != nil && rv <= old.rv) {
-		return // Told again after the connection broke.
+		return // It was sent again after the connection broke.
 	}
 	c := change{rv: rv, old: old, new: r, base: true, host: true}
 	if old != nil && r != nil {
@@ -249,8 +250,8 @@ func (f *feed) broadcast() {
 	f.wake = make(chan struct{})
 }
 
-// stale returns a warning for who is answered from the feed, or "" if it is up to
-// date as far as is known.
+// stale returns a warning for callers that are answered from the feed, or "" if it is up
+// to date as far as is known.
 func (f *feed) stale() string {
 	f.mu.Lock()
 	silent := f.clock.Since(f.heard)
@@ -261,7 +262,7 @@ func (f *feed) stale() string {
 	return fmt.Sprintf("servers may be out of date: the tenant API server has heard nothing of them for %s", silent.Round(time.Second))
 }
 
-// hasSynced says whether the servers have been listed.
+// hasSynced reports whether the servers have been listed.
 func (f *feed) hasSynced() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

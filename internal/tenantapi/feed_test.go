@@ -68,7 +68,7 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// testWatch is a watcher under test, with all that it asks in the test's hands.
+// testWatch is a watcher under test, whose questions the test answers.
 type testWatch struct {
 	*watcher
 	clock  *testingclock.FakeClock
@@ -138,7 +138,7 @@ func (w *testWatch) expect(t *testing.T, want ...string) {
 	}
 }
 
-// tick lets the recheck's, or the bookmark's, time come, once the watcher waits.
+// tick steps the clock, to the next recheck or bookmark, once the watcher waits.
 func (w *testWatch) tick(t *testing.T, d time.Duration) {
 	t.Helper()
 	for !w.clock.HasWaiters() {

@@ -37,7 +37,7 @@ const (
 	sweepInterval = 10 * time.Second
 )
 
-// grant says how much of the host a caller sees of a server.
+// grant is how much a caller sees of a server's host.
 type grant int
 
 const (
@@ -49,7 +49,7 @@ const (
 	grantFull
 )
 
-// shows says whether the host fields are in the answer.
+// shows reports whether the host fields are in the answer.
 func (g grant) shows(status *computev1alpha1.HostStatus) bool {
 	switch g {
 	case grantFull:
@@ -92,12 +92,12 @@ func newGrants(a authorizer.Authorizer, c clock.PassiveClock) *grants {
 	return &grants{authorizer: a, clock: c, verdicts: map[question]*verdict{}}
 }
 
-// of returns the grant of u in namespace, "" for all of them together, on the
-// server called name, "" for every server. With an error the grant is what is
-// certain: an answer that did not come counts as no. What is asked depends on the caller
-// alone, never on the server, or the time that it takes would tell of it.
+// of returns the grant of u in namespace, "" for all of them together, on the server
+// called name, "" for every server. With an error the grant is what is certain: an answer
+// that did not come counts as no. What is asked depends on the caller alone, never on the
+// server, or the time that it takes would reveal something of the server.
 func (g *grants) of(ctx context.Context, u user.Info, namespace, name string) (grant, error) {
-	// One server is asked about only for who was refused for all of them: a question
+	// One server is asked about only for callers that were refused all of them: a question
 	// without a name means every server, and many requests share its answer.
 	full, fullErr := g.allowed(ctx, u, v1alpha1.SubresourceStatus, namespace, "")
 	if full {
@@ -158,14 +158,14 @@ func (g *grants) ofNamespaces(ctx context.Context, u user.Info, namespaces []str
 
 func (g *grants) allowed(ctx context.Context, u user.Info, subresource, namespace, name string) (bool, error) {
 	if err := ctx.Err(); err != nil {
-		// A question that is asked is asked to its end, so it must not begin.
+		// A question runs to its end, so none may begin for a request that has ended.
 		return false, fmt.Errorf("asking for the grant of servers/%s: %w", subresource, err)
 	}
 	q := question{sha256.Sum256([]byte(identity(u))), subresource, namespace, name}
 	v, mine := g.lookup(q)
 	if mine {
-		// The answer is for everybody who waits, so one caller that hangs up must not
-		// end the question.
+		// The answer is for all callers that wait, so one caller that hangs up must not end
+		// the question.
 		go func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), authorizationTimeout)
 			defer cancel()
@@ -184,7 +184,7 @@ func (g *grants) allowed(ctx context.Context, u user.Info, subresource, namespac
 	}
 }
 
-// lookup returns the verdict on q, and whether it is the caller's to find it.
+// lookup returns the verdict on q, and whether the caller has to ask for it.
 func (g *grants) lookup(q question) (v *verdict, mine bool) {
 	now := g.clock.Now()
 	g.mu.Lock()
@@ -204,7 +204,7 @@ func (g *grants) lookup(q question) (v *verdict, mine bool) {
 	return v, true
 }
 
-// forget drops an answer that is none, so that the next caller asks again.
+// forget drops a verdict without an answer, so that the next caller asks again.
 func (g *grants) forget(q question, v *verdict) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -225,7 +225,7 @@ func (g *grants) ask(ctx context.Context, u user.Info, q question) (bool, error)
 		Name:            q.name,
 		ResourceRequest: true,
 	})
-	// An authorizer may say yes and report an error of another part of it.
+	// An authorizer may allow, and report an error of one of its parts.
 	if decision == authorizer.DecisionAllow {
 		return true, nil
 	}
@@ -268,10 +268,10 @@ type grantSet struct {
 	// all is the grant for all namespaces together; not asked for within one.
 	all         grant
 	byNamespace map[string]grant
-	// within says that the request is for one namespace.
+	// within is set if the request is for one namespace.
 	within bool
-	// column says that tables have the host's column. It follows the grants, never
-	// the rows: an empty list looks like a full one.
+	// column is set if tables have the host's column. It follows the grants, never the
+	// rows: an empty list looks like a full one.
 	column bool
 }
 
@@ -310,7 +310,7 @@ func (s grantSet) in(namespace string) grant {
 	return g
 }
 
-// any says whether host status may be in the answer at all.
+// any reports whether host status may be in the answer at all.
 func (s grantSet) any() bool {
 	if s.all != grantNone {
 		return true
@@ -334,7 +334,7 @@ func (s grantSet) wide() grant {
 	return grantNone
 }
 
-// same says whether both grant the same.
+// same reports whether both grant the same.
 func (s grantSet) same(other grantSet) bool {
 	return s.all == other.all && maps.Equal(s.byNamespace, other.byNamespace)
 }

@@ -13,10 +13,10 @@ import (
 // a longer key adds nothing.
 const hostIDKeyBytes = sha256.Size
 
-// hostID tells the owner of a namespace which of its servers share a host. Without
-// the key nobody can compute one from a guessed host name; and since the namespace
-// goes into it, two tenants on one host cannot find out by comparing. Lengths go
-// first, so that no namespace and host can be confused with two others.
+// hostID shows the owner of a namespace which of its servers share a host. Without the
+// key nobody can compute one from a guessed host name; and since the namespace goes into
+// it, two tenants on one host cannot find out by comparing. Lengths go first, so that no
+// namespace and host can be confused with two others.
 func hostID(key []byte, namespace, host string) string {
 	if host == "" {
 		return ""

@@ -34,7 +34,8 @@ func ensureHostIDKey(ctx context.Context, client kubernetes.Interface, namespace
 		secret, err = secrets.Create(ctx, &corev1.Secret{
 			ObjectMeta: metav1.ObjectMeta{Name: hostIDSecret, Namespace: namespace},
 			Data:       map[string][]byte{hostIDKeyName: key},
-			// A change would change every host id only half: replicas read it at their start.
+			// Replicas read the key at their start, so after a change they would show different
+			// host ids.
 			Immutable: ptr.To(true),
 		}, metav1.CreateOptions{})
 		if apierrors.IsAlreadyExists(err) {

@@ -51,12 +51,12 @@ const (
 // limits bounds what one caller can make the server hold.
 //
 // Lists need a seat. A list is mostly work, so more of them at once are not faster. But
-// each holds all that it returns in memory, and light requests wait behind them: gets, and
-// the probe by which kube-apiserver finds out whether this API is there, without which it
-// is gone for everybody. kube-apiserver's priority and fairness, which each request has
-// passed, does not know how large the lists of an aggregated API are. A seat stands for
-// CPU, and a list that has started for memory. So a list that waits for kube-apiserver or
-// for its reader yields its seat, but still counts as started.
+// each holds all that it returns in memory, and light requests wait behind them: gets,
+// and the probe by which kube-apiserver finds out whether this API is there, without
+// which it is gone for all callers. kube-apiserver's priority and fairness, which each
+// request has passed, does not know how large the lists of an aggregated API are. A seat
+// stands for CPU, and a list that has started for memory. So a list that waits for
+// kube-apiserver or for its reader yields its seat, but still counts as started.
 type limits struct {
 	lists, requests, watches *fairqueue.Queue[string]
 	// refuse answers a request with an error.

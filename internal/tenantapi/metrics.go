@@ -86,7 +86,7 @@ func decidedSet(verb string, granted grantSet, err error) {
 	decisions.WithLabelValues(verb, outcomePartly).Inc()
 }
 
-// more says whether s grants more than wide in one of its namespaces.
+// more reports whether s grants more than wide in one of its namespaces.
 func (s grantSet) more(wide grant) bool {
 	for _, g := range s.byNamespace {
 		if g > wide {

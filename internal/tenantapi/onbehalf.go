@@ -40,8 +40,9 @@ func (b behalf) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := b.RoundTripper.RoundTrip(r)
 	broken := err != nil && ctx.Err() == nil && (utilnet.IsConnectionReset(err) || utilnet.IsProbableEOF(err))
 	if broken && r.Method == http.MethodGet {
-		// As when the API server behind the connection goes. client-go would wait for a
-		// second before each of ten tries; there is another connection, or there is none.
+		// For example, the API server behind the connection has stopped. client-go would wait
+		// for a second before each of ten tries; one on another connection shows whether
+		// there is an API server.
 		response, err = b.RoundTripper.RoundTrip(r)
 	}
 	if err != nil {

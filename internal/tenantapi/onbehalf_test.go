@@ -70,8 +70,8 @@ func tooLargeResourceVersion() *troubled {
 	return newTroubled(http.StatusGatewayTimeout, metav1.StatusReasonTimeout, metav1.StatusCause{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"})
 }
 
-// What kube-apiserver refuses for the moment is the caller's to ask again: client-go
-// would ask ten times, a second apart.
+// A request that kube-apiserver refuses for the moment is for the caller to repeat:
+// client-go would repeat it ten times, a second apart.
 func TestARefusalOfTheAPIServerIsPassedOnAtOnce(t *testing.T) {
 	reads := map[string]func(context.Context, testStorage) error{
 		"get": func(ctx context.Context, s testStorage) error {
@@ -131,7 +131,7 @@ func TestAReviewIsRepeatedForAboutASecond(t *testing.T) {
 	}
 }
 
-// lists, of a caller who waits for kube-apiserver, keep nobody from listing.
+// Lists that wait for kube-apiserver keep no other caller from listing.
 func TestNobodyHasASeatWhileTheAPIServerWaits(t *testing.T) {
 	scheme, err := newScheme()
 	check(t, err)
@@ -223,7 +223,7 @@ func TestSelectorsAreBoundedBeforeAnybodyReadsThem(t *testing.T) {
 	}
 }
 
-// A caller who has gone needs no answers: what has not been asked is not asked.
+// A caller that has gone needs no answers: nothing more is asked for it.
 func TestNoQuestionBeginsAfterItsRequestHasEnded(t *testing.T) {
 	s := newTestStorage(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -32,18 +32,19 @@ type Options struct {
 	// ServiceName is the Service that the APIService names.
 	ServiceName string
 	// CertDir holds tls.crt and tls.key. Empty means that the server makes its own
-	// certificate, shares it with its replicas, and tells the API server.
+	// certificate, shares it with its replicas, and publishes its authority in the
+	// APIService.
 	CertDir string
 	// LeaseNamespaces are those of the manager, in which it writes canaries.
 	LeaseNamespaces []string
 	// VisibleLabelPrefixes are prefixes of labels that owners see, besides those
 	// without a prefix and app.kubernetes.io/.
 	VisibleLabelPrefixes []string
-	// ShutdownDelay is for how long it goes on serving after it was told to stop.
+	// ShutdownDelay is how long it still serves once it is to stop.
 	ShutdownDelay time.Duration
-	// TLS is by which versions of TLS it serves.
+	// TLS has the versions and ciphers of TLS that it serves with.
 	TLS cli.TLSOptions
-	// Audit says what is written to an audit log.
+	// Audit is what is written to an audit log.
 	Audit *genericoptions.AuditOptions
 }
 
@@ -55,7 +56,7 @@ func NewOptions() *Options {
 		Namespace:       "hoststatus-system",
 		ServiceName:     "hoststatus-tenant-apiserver",
 		LeaseNamespaces: []string{v1alpha1.DefaultLeaseNamespace},
-		// What it takes until no proxy sends requests any more.
+		// Proxies send no requests any more after that.
 		ShutdownDelay: 5 * time.Second,
 		Audit:         genericoptions.NewAuditOptions(),
 	}

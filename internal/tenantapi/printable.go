@@ -10,7 +10,7 @@ import (
 )
 
 // printableNetworks returns networks whose names can be shown. The schema refuses others,
-// but may have stored some before it did, and one would keep its owner, and everybody who
+// but may have stored some before it did, and one would keep its owner, and anyone who
 // lists it, from printing YAML. It copies only what it has to change.
 func printableNetworks(networks []computev1alpha1.ServerNetwork) []computev1alpha1.ServerNetwork {
 	copied := false

@@ -17,17 +17,18 @@ import (
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// recommendedLabelPrefix is that of the labels that Kubernetes recommends to
-// application owners. They are the owners' own words.
+// recommendedLabelPrefix is that of the labels that Kubernetes recommends to application
+// owners. Owners write them themselves.
 const recommendedLabelPrefix = "app.kubernetes.io/"
 
-// trackingLabel is by which Argo CD, up to version 2 by default, knows its objects. A copy
-// of it in the view would be one to prune, which is not in git and cannot be deleted.
+// trackingLabel is the label by which Argo CD, up to version 2 by default, recognises its
+// objects. If the view showed it, Argo CD would try to prune the view's object, which is
+// not in git and cannot be deleted.
 const trackingLabel = recommendedLabelPrefix + "instance"
 
-// projector makes of the custom resource what its owner may see. It names what is
-// shown; whatever a later version of the custom resource has is hidden until it is
-// named here, or in the HostFields.
+// projector makes the owner's view of the custom resource. It names what is shown;
+// whatever a later version of the custom resource has is hidden until it is named here,
+// or in the HostFields.
 type projector struct {
 	// hostIDKey is the secret key of the host ids.
 	hostIDKey []byte
@@ -36,16 +37,16 @@ type projector struct {
 	labelPrefixes sets.Set[string]
 }
 
-// record is one version of a Server in two parts: what everybody sees who may read
-// the server, and the host fields, which are shown as granted. A record is shared
-// by all callers and never changed.
+// record is one version of a Server in two parts: what anyone who may read the server
+// sees, and the host fields, which are shown as granted. A record is shared by all
+// callers and never changed.
 type record struct {
 	base  v1alpha1.Server
 	host  computev1alpha1.HostFields
 	rv    uint64
 	known key
-	// shownAt is what it is called by: its own version only if that brought something
-	// that the caller sees.
+	// shownAt is the resourceVersion that callers with each grant are shown: its own only
+	// if it brought something that they see.
 	shownAt versions
 }
 
@@ -65,7 +66,7 @@ func (r *record) size() int {
 	return fixed + each*texts
 }
 
-// key is what a server is known by.
+// key identifies a server.
 type key struct{ namespace, name string }
 
 // record projects a Server.
@@ -81,8 +82,9 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 		UID:               in.UID,
 		CreationTimestamp: in.CreationTimestamp,
 		Labels:            p.visibleLabels(in.Labels),
-		// Whoever waits for its end has to see that it has begun. The garbage collector does,
-		// where an owner reference names this group, and looks for its own finalizer as well.
+		// A client that waits for the deletion has to see that it has begun. So does the
+		// garbage collector where an owner reference names this group, which looks for its
+		// own finalizer as well.
 		DeletionTimestamp:          in.DeletionTimestamp,
 		DeletionGracePeriodSeconds: in.DeletionGracePeriodSeconds,
 	}
@@ -110,7 +112,7 @@ func (r *record) project(g grant) v1alpha1.Server {
 	return out
 }
 
-// visibleLabel says whether owners see the label of this key.
+// visibleLabel reports whether owners see the label of this key.
 func (p *projector) visibleLabel(label string) bool {
 	prefix, _, prefixed := strings.Cut(label, "/")
 	return !prefixed || p.labelPrefixes.Has(prefix) || prefix+"/" == recommendedLabelPrefix && label != trackingLabel
@@ -130,8 +132,8 @@ func (p *projector) visibleLabels(in map[string]string) map[string]string {
 	return out
 }
 
-// sameBase says whether two versions of a server look the same to a caller
-// without any grant.
+// sameBase reports whether two versions of a server look the same to a caller without any
+// grant.
 func sameBase(a, b *record) bool {
 	return a.base.UID == b.base.UID &&
 		a.base.DeletionTimestamp.Equal(b.base.DeletionTimestamp) &&

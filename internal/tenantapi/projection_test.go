@@ -122,7 +122,7 @@ func TestTheHostFieldsAreShownOrHiddenTogetherForEachStatus(t *testing.T) {
 }
 
 // TestEveryFieldOfTheCustomResourceIsDecidedOn fails when the custom resource gets a
-// field that nobody has said of whether owners see it.
+// field for which it is not decided whether owners see it.
 func TestEveryFieldOfTheCustomResourceIsDecidedOn(t *testing.T) {
 	always := sets.New("status.state", "status.taskState", "status.powerState", "status.networks")
 	granted := sets.New("status.hostStatus", "status.hostStatusReason", "status.hostStatusTransitionTime", "status.hostReporting", "status.maintenanceWindow")
@@ -247,7 +247,7 @@ func TestOnlyVisibleChangesMakeABaseDiffer(t *testing.T) {
 			if got := hoststatus.SameFields(a.host, b.host); got != c.host {
 				t.Errorf("same host fields: %t, want %t", got, c.host)
 			}
-			// What the comparison says is what a caller would see.
+			// The comparison agrees with what a caller would see.
 			ignoreVersion := cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")
 			if got := cmp.Equal(a.project(grantNone), b.project(grantNone), ignoreVersion); got != c.base {
 				t.Errorf("an ungranted caller sees no difference: %t", got)

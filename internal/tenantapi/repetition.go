@@ -13,9 +13,9 @@ import (
 // repetitionInterval is how often an error that stays the same is logged.
 const repetitionInterval = 5 * time.Minute
 
-// withoutRepetition returns a logger that logs an error which is the same as the last
-// one only every repetitionInterval. A reflector tries twice a second, so that it is
-// there soon after what it lacks is, and logs each time.
+// withoutRepetition returns a logger that logs an error which is the same as the last one
+// only every repetitionInterval. A reflector tries twice a second, so that it works soon
+// after what it lacks is there, and logs each time.
 func withoutRepetition(log logr.Logger, c clock.PassiveClock) logr.Logger {
 	if log.GetSink() == nil {
 		return log
@@ -31,7 +31,7 @@ type lastError struct {
 	at   time.Time
 }
 
-// again says whether text was logged a moment ago.
+// again reports whether text was logged a moment ago.
 func (l *lastError) again(text string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,12 +17,12 @@ const (
 	fieldNamespace = "metadata.namespace"
 )
 
-// selectors are what a caller selects by. They see what the caller sees: a
-// selector on anything else would be a way to ask for it.
+// selectors are what a caller selects by. They match only what the caller sees: a
+// selector on anything else would be a way to find it out.
 type selectors struct {
 	labels labels.Selector
 	fields fields.Selector
-	// onHost says that the caller selects by host status.
+	// onHost is set if the caller selects by host status.
 	onHost bool
 }
 
@@ -56,7 +56,7 @@ func (e constantError) Error() string { return string(e) }
 const errHostStatusHidden = constantError("field selector " + v1alpha1.HostStatusField + ": you cannot select by host status here; " +
 	"that needs get on servers/status or servers/unknownstatus in this namespace, and with all namespaces in all of them")
 
-// matches says whether a caller with grant g selects the server.
+// matches reports whether a caller with grant g selects the server.
 func (s selectors) matches(r *record, g grant) bool {
 	if !s.labels.Matches(labels.Set(r.base.Labels)) {
 		return false
@@ -72,8 +72,8 @@ func (s selectors) matches(r *record, g grant) bool {
 }
 
 // upstream returns selectors for the custom resource that match everything that s
-// matches, and little else: what can be selected there without a difference.
-// none is true if s can match nothing.
+// matches, and little else: they have the parts of s that mean the same there. none is
+// true if s can match nothing.
 func (s selectors) upstream(p *projector) (l labels.Selector, f fields.Selector, none bool) {
 	l = labels.NewSelector()
 	requirements, selectable := s.labels.Requirements()
@@ -104,6 +104,6 @@ func (s selectors) upstream(p *projector) (l labels.Selector, f fields.Selector,
 			terms = append(terms, fields.OneTermEqualSelector(r.Field, r.Value))
 		}
 	}
-	// At once: each Add copies and sorts what there is.
+	// In one call, because each Add copies and sorts all requirements.
 	return l.Add(visible...), fields.AndSelectors(terms...), false
 }

@@ -81,7 +81,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 		return err
 	}
 
-	// What the answers need outlives ctx until the last of them is out.
+	// What answers need runs on after ctx has ended, until the last answer is sent.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -100,8 +100,8 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	return nil
 }
 
-// reviewClient makes the client that asks who callers are and what they may: they wait
-// for the answers, and reviewBackoff says how often it asks.
+// reviewClient makes the client that asks who callers are and what they may do. Callers
+// wait for the answers, so only reviewBackoff sets how often it asks.
 func reviewClient(config *restclient.Config) (kubernetes.Interface, error) {
 	config = restclient.CopyConfig(config)
 	config.Wrap(forReviews)
@@ -121,7 +121,7 @@ func builtinClient(config *restclient.Config) (kubernetes.Interface, error) {
 }
 
 // certificate is what the server shows to its clients. own is nil if somebody else
-// looks after it.
+// maintains it.
 type certificate struct {
 	provider dynamiccertificates.CertKeyContentProvider
 	own      *servingcert.Cert

@@ -47,8 +47,8 @@ type storage struct {
 	tableConvertor
 }
 
-// statusStorage serves servers/status: the whole server, as Kubernetes does, to
-// whom the generic server's authorization lets get the subresource.
+// statusStorage serves servers/status: the whole server, as Kubernetes does, to callers
+// that the generic server's authorization allows to get the subresource.
 type statusStorage struct{ servers *storage }
 
 var (
@@ -127,7 +127,7 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	v := &view{Server: r.project(granted), hostShown: shown, hostColumn: shown}
 	if granted == grantUnknown && !shown {
 		// The weaker grant changes nothing in this object, but a table has an empty cell,
-		// which says that the host is not UNKNOWN, and that may be out of date, too.
+		// which means that the host is not UNKNOWN, and that may be out of date, too.
 		v.lateHostColumn = func(ctx context.Context) bool {
 			s.warn(ctx, true)
 			return true
@@ -154,7 +154,7 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 	if err := seatOf(ctx).await(ctx, asked); err != nil {
 		return nil, explainSeat(err)
 	}
-	// A refusal does not depend on what there is, so it goes first.
+	// A refusal does not depend on which servers exist, so it comes first.
 	if err := selected.admit(granted.wide()); err != nil {
 		return nil, err
 	}
@@ -177,7 +177,7 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 		}
 		if g := granted.in(r.known.namespace); selected.matches(r, g) {
 			item := view{Server: r.project(g), hostShown: g.shows(r.host.HostStatus), hostColumn: granted.column}
-			if r.shownAt[g] > place { // The page is older than what is known of it.
+			if r.shownAt[g] > place { // What is known of the server is newer than the page.
 				item.ResourceVersion = page.meta.ResourceVersion
 			}
 			list.Items = append(list.Items, item)
@@ -200,7 +200,7 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 		return nil, err
 	}
 	if strings.Trim(options.ResourceVersion, "0") == "" && options.ResourceVersion != "" {
-		options.ResourceVersion = "0" // As "00" is read elsewhere.
+		options.ResourceVersion = "0" // "00" is read as 0 elsewhere, too.
 	}
 	release, err := s.limits.startWatch(ctx)
 	if err != nil {
@@ -263,7 +263,7 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 	switch {
 	case legacy || explicit:
 		var err error
-		// It is a list, and what is sent first of the watch is the answer to it.
+		// The watch begins with a list, and what it sends first is the answer to that.
 		if w.seat, err = s.limits.startList(ctx); err != nil {
 			return explainSeat(err)
 		}
@@ -309,10 +309,11 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 type page struct {
 	records []*record
 	meta    metav1.ListMeta
-	// rv is the resourceVersion that it is of, which meta has, too, but as the custom
-	// resources tell it; told, if it is not 0, is what the pages before it told.
+	// rv is the resourceVersion of the list of custom resources, which callers are not
+	// shown. told is the one that earlier pages reported to the caller, 0 if there were
+	// none.
 	rv, told uint64
-	// cached says that it is as old as the feed.
+	// cached is set if it comes from the feed, and is as old.
 	cached bool
 }
 
@@ -377,7 +378,7 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 	return p, nil
 }
 
-// fromCache says whether the caller is content with any version.
+// fromCache reports whether the caller accepts any version.
 func fromCache(options *metainternalversion.ListOptions) bool {
 	return options.ResourceVersion == "0" && options.Continue == "" && options.ResourceVersionMatch != metav1.ResourceVersionMatchExact
 }
@@ -406,7 +407,7 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 	if !slices.Contains(found, nil) {
 		return found, nil
 	}
-	if options.Continue == "" { // A continue token says by itself as of when.
+	if options.Continue == "" { // A continue token has the version in it.
 		options.ResourceVersion, options.ResourceVersionMatch = list.ResourceVersion, metav1.ResourceVersionMatchExact
 	}
 	servers, err := s.upstream.listWhole(ctx, namespace, options)
@@ -490,7 +491,7 @@ func (s *storage) askForNew(ctx context.Context, u user.Info, granted grantSet, 
 	return nil
 }
 
-// endedInterval is how many servers are looked at between two looks at whether the
+// endedInterval is how many servers are processed between two checks of whether the
 // request has ended.
 const endedInterval = 64
 
@@ -514,7 +515,7 @@ func checkResourceVersion(resourceVersion string) error {
 	return nil
 }
 
-// warn tells a caller who is shown host status that it may be out of date.
+// warn warns a caller that is shown host status if it may be out of date.
 func (s *storage) warn(ctx context.Context, shown bool) {
 	if !shown {
 		return
@@ -524,14 +525,14 @@ func (s *storage) warn(ctx context.Context, shown bool) {
 	}
 }
 
-// warnOfFeed tells a caller who is answered from the feed that it may be out of date.
+// warnOfFeed warns a caller that is answered from the feed if it may be out of date.
 func (s *storage) warnOfFeed(ctx context.Context) {
 	if message := s.feed.stale(); message != "" {
 		warning.AddWarning(ctx, "", message)
 	}
 }
 
-// caller returns who asks, and for which namespace.
+// caller returns the user that a request is from, and the namespace that it is for.
 func caller(ctx context.Context) (user.Info, string, error) {
 	u, ok := request.UserFrom(ctx)
 	if !ok {

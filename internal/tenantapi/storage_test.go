@@ -50,13 +50,13 @@ const (
 	staleServers    = "servers may be out of date"
 )
 
-// testStorage answers ann, of what an API server has that has the servers web, UP, and
-// off, UNKNOWN.
+// testStorage answers ann from an API server that has the servers web, UP, and off,
+// UNKNOWN.
 type testStorage struct {
 	*storage
 	authorizer *fakeAuthorizer
 	clock      *testingclock.FakeClock
-	// revision is etcd's; more says that the API server's lists have another page.
+	// revision is etcd's; more is set if the API server's lists have another page.
 	revision *atomic.Int64
 	more     *atomic.Bool
 }
@@ -153,7 +153,7 @@ func TestAGetWarnsOfOldHostStatusWhoIsToldOfIt(t *testing.T) {
 	}
 }
 
-// The time that an answer takes tells how many questions it needed.
+// The time that an answer takes reveals how many questions it needed.
 func TestWhatAGetAsksOfTheAuthorizerDoesNotDependOnTheHostStatus(t *testing.T) {
 	for name, allow := range map[string][]string{
 		"no grant":             nil,

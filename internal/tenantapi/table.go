@@ -21,7 +21,7 @@ import (
 // column is one column of the table of servers.
 type column struct {
 	metav1.TableColumnDefinition
-	// host says that the column is there only for callers with a grant.
+	// host is set if the column is there only for callers with a grant.
 	host bool
 	cell func(*view, time.Time) any
 }
@@ -64,8 +64,8 @@ const (
 	// hostIDLetters are enough to compare by eye, and so many that two hosts of one tenant
 	// have different ones.
 	hostIDLetters = 12
-	// noValue is in the cell of a caller who may see the value when there is none, so that
-	// an empty cell says one thing only: that it is not his to see.
+	// noValue is in the cell if there is no value and the caller may know that. So an empty
+	// cell means one thing only: the caller may not see the value.
 	noValue = "-"
 )
 

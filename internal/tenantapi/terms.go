@@ -19,7 +19,7 @@ import (
 const maxTerms = 512
 
 // boundedSelectors refuses selectors of more than maxTerms. It counts the commas before
-// anybody reads the terms: authorization sends them to kube-apiserver with its question.
+// the terms are read: authorization sends them to kube-apiserver with its question.
 func boundedSelectors(next http.Handler, s runtime.NegotiatedSerializer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := checkSelectors(r); err != nil {

@@ -113,9 +113,9 @@ func (u *upstream) watch(ctx context.Context, f *feed) {
 	reflector.RunWithContext(klog.NewContext(ctx, withoutRepetition(u.log, clock.RealClock{})))
 }
 
-// explain makes of an error of the custom resources one of this API. What the
-// caller can do something about is passed on; the rest goes to the log, because it
-// may tell what is behind this server.
+// explain turns an error of the custom resources into one of this API. What the caller
+// can act on is passed on; the rest goes to the log, because it may reveal what is behind
+// this server.
 func (u *upstream) explain(err error, action, name string) error {
 	resource := v1alpha1.SchemeGroupVersion.WithResource(resourceServers).GroupResource()
 	var status apierrors.APIStatus

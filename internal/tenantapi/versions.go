@@ -15,22 +15,23 @@ import (
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
-// A resourceVersion counts every write, so whoever is given a new one knows that
+// A resourceVersion counts every write, so anyone who is given a new one knows that
 // something was written. Two servers whose versions move together share a host, whatever
-// else is hidden. So a caller is given only versions of changes that he can see. A client
+// else is hidden. So a caller is given only versions of changes that it can see. A client
 // that goes on from one misses nothing: what lies between it and the present is hidden
-// from him.
+// from that caller.
 
-// quietInterval is how often the version moves that is told where nothing has changed.
-// It has to move: a place must not become older than the history, or another
-// replica's, or everybody in a quiet namespace has to list again whenever a watch ends.
+// quietInterval is how often the version moves that is reported where nothing has
+// changed. It has to move: if it became older than the history of this or another
+// replica, every client of a quiet namespace would have to list again whenever a watch
+// ends.
 const quietInterval = 10 * time.Minute
 
 // versions are the resourceVersions of the newest changes that a caller with each grant
 // could see.
 type versions [grantFull + 1]uint64
 
-// visible says whether a caller with grant g sees a difference between the two sides
+// visible reports whether a caller with grant g sees a difference between the two sides
 // of a change.
 func (c *change) visible(g grant) bool {
 	if c.old == nil || c.new == nil {
@@ -40,14 +41,14 @@ func (c *change) visible(g grant) bool {
 	return c.base || before != after || (after && c.host)
 }
 
-// concerns says whether it is in what a request for namespace, or for all if it is "",
-// and for the server called name, or every one, is about.
+// concerns reports whether the change is of a server that a request is for: in namespace,
+// or in any if that is "", and called name, or any if that is "".
 func (c *change) concerns(namespace, name string) bool {
 	k := c.known()
 	return (namespace == "" || k.namespace == namespace) && (name == "" || k.name == name)
 }
 
-// show notes who can see a change.
+// show records with which grants a change can be seen.
 func (f *feed) show(c *change) {
 	namespace := c.known().namespace
 	newest := f.newest[namespace]
@@ -61,9 +62,9 @@ func (f *feed) show(c *change) {
 	f.newest[namespace] = newest
 }
 
-// place returns the resourceVersion that the caller is told of what is as of rv: that of
-// the newest change up to it which he could see, or where there is none, one that
-// tells nothing.
+// place returns the resourceVersion that is reported to the caller for the state at rv:
+// that of the newest change up to rv that the caller could see, or if there is none, one
+// that reveals nothing.
 func (f *feed) place(namespace, name string, granted grantSet, rv uint64) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,15 +97,15 @@ func (f *feed) place(namespace, name string, granted grantSet, rv uint64) uint64
 	return v
 }
 
-// silence returns what is told up to rv where nothing has changed.
+// silence returns the version that is reported up to rv where nothing has changed.
 func (f *feed) silence(rv uint64) uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return min(f.quiet, rv)
 }
 
-// strike moves the version that is told where nothing has changed to the one of the call
-// before. rv is etcd's at a time that has nothing to do with the servers.
+// strike moves the version that is reported where nothing has changed to the rv of the
+// call before. rv is etcd's at a time that has nothing to do with the servers.
 func (f *feed) strike(rv uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,7 +115,7 @@ func (f *feed) strike(rv uint64) {
 	f.struck = rv
 }
 
-// margin is a version that the history will have for a while.
+// margin is a version that the history will still have for a while.
 func (f *feed) margin() uint64 {
 	if n := len(f.history); n > 0 {
 		return max(f.start, f.history[n/4].rv)
@@ -122,15 +123,15 @@ func (f *feed) margin() uint64 {
 	return f.start
 }
 
-// hush moves the version that is told where nothing has changed on to rv.
+// hush moves the version that is reported where nothing has changed on to rv.
 func (f *feed) hush(rv uint64) {
 	f.quiet = max(f.quiet, rv)
 	maps.DeleteFunc(f.newest, func(_ string, v versions) bool { return max(v[grantNone], v[grantUnknown], v[grantFull]) <= f.quiet })
 }
 
-// recognise returns r, which was read past the feed, with the versions of the last changes
-// that callers could see. It is not certain of what a caller with grant g is told if there
-// was one that the feed has not brought yet.
+// recognise returns r, which was not read from the feed, with the versions of the last
+// changes that callers could see. certain is false if the feed may still bring one that a
+// caller with grant g could see.
 func (f *feed) recognise(r *record, g grant) (known *record, certain bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,7 +154,7 @@ func (f *feed) recognise(r *record, g grant) (known *record, certain bool) {
 	return known, certain
 }
 
-// is says whether both are of one server; r may be nil.
+// is reports whether both are of one server; r may be nil.
 func (r *record) is(other *record) bool {
 	return r != nil && r.known == other.known && r.base.UID == other.base.UID
 }
@@ -171,8 +172,8 @@ func (s *storage) recognise(ctx context.Context, r *record, g grant) *record {
 	return known
 }
 
-// place returns the resourceVersion that a list is told to be of. asked is the one that
-// its caller gave, and knows: the answer is not older.
+// place returns the resourceVersion that is reported for a list. It is not older than
+// asked, which its caller gave and knows.
 func (s *storage) place(ctx context.Context, namespace, asked string, granted grantSet, p page) uint64 {
 	if p.told != 0 {
 		return p.told
@@ -187,7 +188,8 @@ func (s *storage) place(ctx context.Context, namespace, asked string, granted gr
 	return v
 }
 
-// keepQuiet moves, by the clock alone, what is told where nothing has changed.
+// keepQuiet moves, by the clock alone, the version that is reported where nothing has
+// changed.
 func (s *storage) keepQuiet(ctx context.Context) {
 	ticker := s.clock.NewTicker(quietInterval)
 	defer ticker.Stop()
@@ -207,10 +209,10 @@ func (s *storage) keepQuiet(ctx context.Context) {
 	}
 }
 
-// notOlderThan returns the resourceVersion that the answer to a list must have at least, 0 if
-// its caller asks for none, or for just one. kube-apiserver is not asked for it: it would
-// wait for the next change of any server, and so tell of it. What it has now is newer, or
-// the caller asks for what has not happened yet.
+// notOlderThan returns the resourceVersion that the answer to a list must have at least,
+// 0 if its caller asks for none, or for just one. kube-apiserver is not asked for it: it
+// would wait for the next change of any server, and so reveal it. What it has now is
+// newer, or the caller asks for what has not happened yet.
 func notOlderThan(options *metainternalversion.ListOptions) (uint64, error) {
 	switch options.ResourceVersionMatch {
 	case metav1.ResourceVersionMatchNotOlderThan:
@@ -253,7 +255,7 @@ func (s *storage) readOne(ctx context.Context, namespace, name, resourceVersion 
 }
 
 // tooNew is the answer to anyone who asks for what has not happened yet. kube-apiserver's
-// names the newest change of any server.
+// answer names the newest change of any server.
 func tooNew() error {
 	err := apierrors.NewTimeoutError("Too large resource version: nothing that new has happened yet; try again, or ask without a resourceVersion", 1)
 	err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}

@@ -20,7 +20,7 @@ import (
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// told returns every version that ann is told by each way to ask, but one that she names.
+// told returns every version that ann gets by each way to ask, except one that she gives.
 func (s testStorage) told(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
@@ -98,7 +98,7 @@ func (w *testWatch) nextOrTick(t *testing.T) watch.Event {
 func TestNoVersionTellsOfWhatIsHidden(t *testing.T) {
 	for name, c := range map[string]struct {
 		allow []string
-		// hidden says of which changes of web's the caller sees nothing.
+		// hidden are changes of web that the caller does not see, shown is one that it does.
 		hidden []func(*computev1alpha1.Server)
 		shown  func(*computev1alpha1.Server)
 	}{
@@ -221,7 +221,8 @@ func TestTheVersionWhereNothingChangesMovesByTheClockAlone(t *testing.T) {
 	f.strike(70)
 	expect("while the feed is behind", 45)
 
-	// A busy cluster's history moves on faster; what is told stays within it for a while.
+	// A busy cluster's history moves on faster; the version that is reported stays within
+	// it for a while.
 	for rv := range historyLength + 100 {
 		check(t, f.Update(server(rv+100, "ns", "web", state(computev1alpha1.ServerState(fmt.Sprint(rv))))))
 	}
@@ -245,7 +246,7 @@ func TestAVersionOfANamespaceWhoseServersAreGoneIsThatOfTheDeletion(t *testing.T
 	if got := f.place("other", "", granted, 20); got != 14 {
 		t.Errorf("place %d", got)
 	}
-	// Anyone who may read one server only is told of no other one.
+	// A caller that may read one server only learns of no other.
 	check(t, f.Update(server(15, "ns", "web", state("PAUSED"))))
 	check(t, f.Update(server(16, "ns", "db", state("PAUSED"))))
 	if got := f.place("ns", "web", grantSet{within: true, byNamespace: map[string]grant{"ns": grantNone}}, 20); got != 15 {

@@ -21,14 +21,14 @@ import (
 // because a grant may change between two events of one watch.
 type view struct {
 	v1alpha1.Server
-	// hostShown says that the host fields are shown, whether or not there are any.
+	// hostShown is set if the host fields are shown, whether or not there are any.
 	hostShown bool
-	// hostColumn says whether a table has the column HOST STATUS.
+	// hostColumn is set if a table has the column HOST STATUS.
 	hostColumn bool
 	// lateHostColumn, if it is set, finds that out instead, once there is a table.
 	lateHostColumn func(context.Context) bool
-	// newColumns says that the table's columns differ from those of the object
-	// that the watch sent before.
+	// newColumns is set if the table's columns differ from those of the object that the
+	// watch sent before.
 	newColumns bool
 }
 
@@ -58,7 +58,8 @@ func (l *viewList) DeepCopyObject() runtime.Object {
 	return out
 }
 
-// newScheme knows the API as it is served, and the internal version behind it.
+// newScheme returns a scheme of the API as it is served, and the internal version behind
+// it.
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	internal := schema.GroupVersion{Group: v1alpha1.SchemeGroupVersion.Group, Version: runtime.APIVersionInternal}
@@ -109,8 +110,8 @@ func addConversions(scheme *runtime.Scheme) error {
 	})
 }
 
-// textSerializer serves JSON and YAML. The kinds have no protobuf form, and a
-// client that prefers it must be told so before the answer is made.
+// textSerializer serves JSON and YAML. The kinds have no protobuf form, so negotiation
+// must not choose it for a client that prefers it.
 type textSerializer struct{ serializer.CodecFactory }
 
 // SupportedMediaTypes implements runtime.NegotiatedSerializer.
@@ -124,7 +125,7 @@ func (s textSerializer) SupportedMediaTypes() []runtime.SerializerInfo {
 	return infos
 }
 
-// computeScheme knows the custom resources that the view is made from.
+// computeScheme returns a scheme of the custom resources that the view is made from.
 func computeScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	if err := computev1alpha1.AddToScheme(scheme); err != nil {

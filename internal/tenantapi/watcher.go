@@ -43,8 +43,8 @@ type watcher struct {
 	namespace string
 	selectors selectors
 	bookmarks bool
-	// initial are the servers to begin with; initialEnd asks for the bookmark that
-	// says that they are complete.
+	// initial are the servers to begin with; initialEnd asks for the bookmark that marks
+	// their end.
 	initial    []*record
 	initialEnd bool
 	// seat is that of the list which the watch begins with, zero if it begins with none.
@@ -52,15 +52,15 @@ type watcher struct {
 	// rv is the resourceVersion that the client has seen everything up to. It may
 	// be ahead of the feed.
 	rv uint64
-	// told is the resourceVersion that the client knows of: that of the newest change that
-	// it could see, or the one that it came with.
+	// told is the newest resourceVersion that the client knows: that of the newest change
+	// that it could see, or the one that it came with.
 	told   uint64
 	name   string
 	cursor cursor
 	grants grantSet
 	// checked is when grants were last known to hold, or asked for.
 	checked time.Time
-	// newColumns says that the next event must bring the table's new columns.
+	// newColumns is set if the next event must bring the table's new columns.
 	newColumns bool
 
 	result chan watch.Event
@@ -137,7 +137,7 @@ func (w *watcher) catchUp(ctx context.Context) (read, bool) {
 	}
 }
 
-// tell sends the event, if any, that a change is to this caller.
+// tell sends the event, if any, that a change makes for this caller.
 func (w *watcher) tell(ctx context.Context, c *change) bool {
 	if c.rv <= w.rv {
 		return true // The client's list has it already.
@@ -172,8 +172,8 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 	return true
 }
 
-// recheck asks again what the caller may see, and tells what that changes. It
-// returns false if the watch cannot go on.
+// recheck asks again what the caller may see, and sends what that changes. It returns
+// false if the watch cannot go on.
 func (w *watcher) recheck(ctx context.Context) bool {
 	now, ok := w.look(ctx)
 	if !ok {
@@ -251,8 +251,8 @@ func (w *watcher) tellGrant(ctx context.Context, r *record, old, g grant) bool {
 	return true
 }
 
-// look asks what the caller may see. Without an answer nothing is known to have
-// changed: the watch ends, and the client comes again.
+// look asks what the caller may see. Without an answer nothing is known to have changed:
+// the watch ends without an error, and the client starts another.
 func (w *watcher) look(ctx context.Context) (grantSet, bool) {
 	asked := w.clock.Now()
 	w.seat.Yield() // Others work while this one waits for reviews.
@@ -278,10 +278,10 @@ func (w *watcher) endUnchecked(ctx context.Context, err error) {
 	}
 }
 
-// confirm returns false if what the caller may see has changed, or is not known, and
-// the watch is over. It asks only if the last answer is old, which it is while a slow
-// client, or a slow list, keeps the watch from its rechecks. What has changed cannot
-// be told then: the client has still to be told what happened before.
+// confirm returns false if what the caller may see has changed, or is not known, and the
+// watch is over. It asks only if the last answer is old, which it is while a slow client,
+// or a slow list, keeps the watch from its rechecks. What has changed cannot be sent
+// then, because what happened before is still to be sent.
 func (w *watcher) confirm(ctx context.Context) bool {
 	if w.clock.Since(w.checked) <= recheckInterval {
 		return true
@@ -294,7 +294,7 @@ func (w *watcher) confirm(ctx context.Context) bool {
 	for namespace, g := range w.grants.byNamespace {
 		current, known := now.lookup(namespace)
 		if !known {
-			// Its last server has gone, which this watch has yet to tell.
+			// Its last server has gone, which this watch has yet to send.
 			var err error
 			if current, err = w.askOne(ctx, namespace); err != nil {
 				w.endUnchecked(ctx, err)
@@ -325,7 +325,8 @@ func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g 
 }
 
 func (w *watcher) sendBookmark(ctx context.Context, initialEnd bool) bool {
-	// A client that comes back from there is sent what it could not see of the time since.
+	// A client that comes back with this version is sent the changes since, which it could
+	// not see.
 	w.told = max(w.told, w.feed.silence(w.rv))
 	v := &view{Server: v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{ResourceVersion: strconv.FormatUint(w.told, 10)}}}
 	if initialEnd {
@@ -340,7 +341,7 @@ func (w *watcher) columns(v *view) runtime.Object {
 	return v
 }
 
-// fail ends the watch with an error that the client is told.
+// fail ends the watch with an error that is sent to the client.
 func (w *watcher) fail(ctx context.Context, err error) {
 	var status *apierrors.StatusError
 	if s, ok := err.(*apierrors.StatusError); ok { //nolint:errorlint // made here, never wrapped
@@ -351,7 +352,7 @@ func (w *watcher) fail(ctx context.Context, err error) {
 	w.emit(ctx, watch.Event{Type: watch.Error, Object: &status.ErrStatus})
 }
 
-// emit hands an event to the client, and returns false if the watch has ended.
+// emit sends an event to the client, and returns false if the watch has ended.
 func (w *watcher) emit(ctx context.Context, event watch.Event) bool {
 	select {
 	case w.result <- event:
