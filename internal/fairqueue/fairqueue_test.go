@@ -118,13 +118,16 @@ func TestOneCallerCannotHaveAllSeatsAndWaitsBehindItself(t *testing.T) {
 		}
 		r.end("b1")
 		r.want("a1", "a2", "b1", "b2") // a has as many as it may.
-		r.end("a1")
+		r.end("a1", "a1")              // Twice is once.
 		r.want("a1", "a2", "b1", "b2", "a3")
 		r.end("a2")
 		r.want("a1", "a2", "b1", "b2", "a3", "c1") // a was served, and goes to the end.
 		r.end("a3")
 		r.want("a1", "a2", "b1", "b2", "a3", "c1", "a4")
-		r.end("b2", "b2", "c1", "c1", "a4", "a4") // Twice is once.
+		r.end("b2", "b2", "c1", "c1", "a4", "a4")
+		if u := r.Usage(); u != (Usage{Callers: 1, Seats: 1}) {
+			t.Errorf("%+v is in use", u)
+		}
 		r.end("a5")
 		r.idle()
 	})
@@ -210,6 +213,7 @@ func TestAYieldedSeatIsFreeForOthersAndItsRequestStillCounts(t *testing.T) {
 		if err := r.seat("a3").Resume(t.Context()); err != nil {
 			t.Errorf("a request that has ended: %v", err)
 		}
+		r.idle()
 		r.seat("a3").Yield()
 		r.idle()
 	})
