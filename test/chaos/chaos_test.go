@@ -383,6 +383,11 @@ func printTable(w io.Writer, results []result) {
 func TestABrokenManagerIsNoticed(t *testing.T) {
 	w := sharedWorld(t)
 	ctx := t.Context()
+	defer func() {
+		if err := w.replaceManagers(ctx, "", w.managerBinary()); err != nil {
+			t.Fatal(err)
+		}
+	}()
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
 			binary, err := m.buildManager(ctx, w.fleet.Dir)
@@ -392,11 +397,6 @@ func TestABrokenManagerIsNoticed(t *testing.T) {
 			if err := w.replaceManagers(ctx, "-"+m.name, binary); err != nil {
 				t.Fatal(err)
 			}
-			defer func() {
-				if err := w.replaceManagers(ctx, "", w.managerBinary()); err != nil {
-					t.Fatal(err)
-				}
-			}()
 			out, err := inject(ctx, w, m.name, rand.New(rand.NewPCG(*seed, 1)), fault{run: m.fault})
 			if err != nil {
 				t.Fatal(err)

@@ -43,10 +43,9 @@ type reads struct {
 	answer  time.Time
 }
 
-// newOwner begins to read with the rights of config.
+// newOwner begins to read with the rights of config, until t ends.
 func newOwner(t *testing.T, config *rest.Config) *owner {
 	t.Helper()
-	// A client without a warm connection sees what a new one sees.
 	config.Timeout = readLimit
 	kube, err := kubernetes.NewForConfig(config)
 	expect.NoError(t, err)

@@ -41,7 +41,7 @@ func TestHoststatusLivesOnRealNodes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short leaves out what needs a control plane")
 	}
-	w := newWorld(t)
+	w, life := newWorld(t), t
 	var tenant *owner
 	for _, step := range []struct {
 		name string
@@ -51,7 +51,7 @@ func TestHoststatusLivesOnRealNodes(t *testing.T) {
 		{"Helm installs it under the pod security standard restricted", func(t *testing.T) { w.install(t) }, false},
 		{"API server and pods reach each other through Services", func(t *testing.T) { w.services(t) }, false},
 		{"helm test passes", func(t *testing.T) { w.helm(t, "install.md", "test") }, false},
-		{"a tenant sees the status of the host and not the host", func(t *testing.T) { tenant = w.tenant(t) }, false},
+		{"a tenant sees the status of the host and not the host", func(t *testing.T) { tenant = w.tenant(t, life) }, false},
 		{"an agent speaks for its own node only", func(t *testing.T) { w.agents(t) }, false},
 		{"a silent kubelet makes its node UNKNOWN", func(t *testing.T) { w.silence(t, tenant) }, true},
 		{"a node that is cut off takes nothing with it", func(t *testing.T) { w.cutOff(t, tenant) }, true},
@@ -120,7 +120,8 @@ func (w *world) hostIs(name string, want v1alpha1.HostStatus) func() error {
 	}
 }
 
-func (w *world) tenant(t *testing.T) *owner {
+// tenant makes a team with a server on each node, and an owner who reads them until life ends.
+func (w *world) tenant(t, life *testing.T) *owner {
 	config := w.granted(t)
 	var manifests strings.Builder
 	for i := range w.nodes {
@@ -129,7 +130,7 @@ func (w *world) tenant(t *testing.T) *owner {
 	w.apply(t, manifests.String())
 	kubeconfig := w.Dir + "/owner.kubeconfig"
 	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
-	o := newOwner(t, config)
+	o := newOwner(life, config)
 	for i := range w.nodes {
 		expect.Eventually(t, patience, o.sees(fmt.Sprintf("web-%d", i+1), "UP"))
 	}
@@ -212,13 +213,7 @@ func (w *world) silence(t *testing.T, tenant *owner) {
 // cutOff takes the cable out of the node that the leader is on.
 func (w *world) cutOff(t *testing.T, tenant *owner) {
 	n := w.nodes[1]
-	if w.leads(n.name) != nil {
-		pod, err := w.leader()
-		expect.NoError(t, err)
-		w.kubectl(t, "delete", "pod", pod.Name, "-n", namespace)
-		expect.Eventually(t, patience, func() error { return w.leads(n.name) })
-		w.allApart(t)
-	}
+	w.moveLeader(t, n)
 	tenant.reset()
 	n.cut(t)
 	begin := time.Now()
@@ -242,6 +237,29 @@ func (w *world) cutOff(t *testing.T, tenant *owner) {
 	expect.Eventually(t, patience, func() error { return w.nodeIs(n.name, corev1.ConditionTrue) })
 	w.allApart(t)
 	t.Logf("all pods are ready %.1f s after the cable was back; %v", time.Since(back).Seconds(), tenant.since())
+}
+
+// moveLeader lets leaders end until one is on a node. Who follows is open: the standby on the
+// other node, or the pod that replaces the one that has ended.
+func (w *world) moveLeader(t *testing.T, n *node) {
+	t.Helper()
+	for range 10 {
+		pod, err := w.leader()
+		expect.NoError(t, err)
+		if pod.Spec.NodeName == n.name {
+			return
+		}
+		w.kubectl(t, "delete", "pod", pod.Name, "-n", namespace)
+		expect.Eventually(t, patience, func() error {
+			now, err := w.leader()
+			if err == nil && now.Name == pod.Name {
+				err = fmt.Errorf("%s leads", pod.Name)
+			}
+			return err
+		})
+		w.allApart(t)
+	}
+	t.Fatalf("none of 10 leaders was on %s", n.name)
 }
 
 // cutOffLimit is how long an owner may be without an answer when the node of one of two
