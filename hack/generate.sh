@@ -20,16 +20,16 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 # What follows from the table of host statuses: in config/gitops the health checks, in
 # config/prometheus the configuration of kube-state-metrics, and the colours that the
 # dashboard takes.
-go run ./hack/statuses
+go run ./hack/gen/statuses
 
 # docs/operate/metrics.md, and in config/prometheus the PrometheusRule.
-go run ./hack/observability
+go run ./hack/gen/observability
 
 # config/prometheus/dashboard.json.
-(cd hack/dashboard && go run . ../..)
+(cd hack/gen/dashboard && go run . ../../..)
 
 # docs/operate/configuration.md: the flags of the binaries.
-go run ./hack/configuration
+go run ./hack/gen/configuration
 
 # What the chart has in common with config/, and the table of its values.
-(cd hack/packaging && go run ./chart ../..)
+go run ./hack/gen/chart

@@ -11,7 +11,7 @@ import (
 )
 
 func TestEveryBinaryIsOnThePage(t *testing.T) {
-	binaries, err := os.ReadDir("../../cmd")
+	binaries, err := os.ReadDir("../../../cmd")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,7 +2,7 @@
 
 // Command statuses writes what follows from the table of host statuses outside of Go:
 // the health checks for Argo CD and Flux, the configuration of kube-state-metrics, and
-// the colours for hack/dashboard, a module that does not know this one.
+// the colours for hack/gen/dashboard, a module that does not know this one.
 package main
 
 import (
@@ -19,7 +19,7 @@ import (
 )
 
 // madeBy begins what is made of a template.
-const madeBy = "# Made by make generate: from the template in hack/statuses, and from the table of host\n# statuses in internal/hoststatus.\n#\n"
+const madeBy = "# Made by make generate: from the template in hack/gen/statuses, and from the table of host\n# statuses in internal/hoststatus.\n#\n"
 
 //go:embed templates
 var templates embed.FS
@@ -31,8 +31,8 @@ var made = map[string]string{
 	"kube-state-metrics.yaml": "config/prometheus",
 }
 
-// coloursFile is what hack/dashboard reads.
-const coloursFile = "hack/dashboard/statuses.json"
+// coloursFile is what hack/gen/dashboard reads.
+const coloursFile = "hack/gen/dashboard/statuses.json"
 
 // colour is how a dashboard shows a host status.
 type colour struct {

@@ -23,7 +23,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/telemetry"
 )
 
-const root = "../.."
+const root = "../../.."
 
 func read(t *testing.T, path string) []byte {
 	t.Helper()

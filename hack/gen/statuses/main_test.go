@@ -19,7 +19,7 @@ func TestTheFilesAreUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range files {
-		got, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(path)))
+		got, err := os.ReadFile(filepath.Join("..", "..", "..", filepath.FromSlash(path)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command chart writes what of charts/hoststatus is generated: the templates of what
-// config/ has already, the dashboard, and the table of values in its README. Its argument is the root
-// of the repository.
+// config/ has already, the dashboard, and the table of values in its README.
 package main
 
 import (
@@ -16,11 +15,7 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: chart ROOT, where ROOT is the root of the repository")
-		os.Exit(2)
-	}
-	if err := run(os.Args[1]); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
@@ -62,8 +57,8 @@ func readTemplates(chart string) ([]template, error) {
 
 const generated = "{{- /* Generated from config/ by hack/generate.sh: change it there. */ -}}\n"
 
-func run(root string) error {
-	chart := filepath.Join(root, "charts", "hoststatus")
+func run() error {
+	const chart = "charts/hoststatus"
 	folder, files := filepath.Join(chart, "templates", "generated"), filepath.Join(chart, "generated")
 	for _, dir := range []string{folder, files} {
 		if err := os.RemoveAll(dir); err != nil {
@@ -78,7 +73,7 @@ func run(root string) error {
 		return err
 	}
 	for _, t := range templates {
-		content, err := t.render(filepath.Join(root, "config"))
+		content, err := t.render("config")
 		if err != nil {
 			return fmt.Errorf("%s: %s: %w", templatesFile, t.Name, err)
 		}
@@ -87,7 +82,7 @@ func run(root string) error {
 		}
 	}
 	const board = "dashboard.json"
-	content, err := os.ReadFile(filepath.Join(root, "config", "prometheus", board))
+	content, err := os.ReadFile(filepath.Join("config", "prometheus", board))
 	if err != nil {
 		return fmt.Errorf("reading the dashboard: %w", err)
 	}

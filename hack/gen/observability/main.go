@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command observability writes what follows from the metrics and the alerts: the
-// reference page and the PrometheusRule. The dashboard is hack/dashboard's; that it asks
+// reference page and the PrometheusRule. The dashboard is hack/gen/dashboard's; that it asks
 // for metrics that exist is tested here, where they are known.
 package main
 

@@ -13,7 +13,7 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/units"
 )
 
-// statusesFile is the table of host statuses, from the best to the worst, as hack/statuses
+// statusesFile is the table of host statuses, from the best to the worst, as hack/gen/statuses
 // writes it.
 //
 //go:embed statuses.json
@@ -28,7 +28,7 @@ func statusColours() (all, ofHosts []colour, err error) {
 		Derived bool   `json:"derived"`
 	}
 	if err := json.Unmarshal(statusesFile, &statuses); err != nil {
-		return nil, nil, fmt.Errorf("reading hack/dashboard/statuses.json, which make generate writes: %w", err)
+		return nil, nil, fmt.Errorf("reading hack/gen/dashboard/statuses.json, which make generate writes: %w", err)
 	}
 	for _, s := range statuses {
 		all = append(all, colour{s.Label, s.Colour})

@@ -1,6 +1,6 @@
 // The library by which Grafana's dashboard is built. A module of its own keeps it out
 // of the operator's go.mod.
-module hoststatus.dev/hoststatus/hack/dashboard
+module hoststatus.dev/hoststatus/hack/gen/dashboard
 
 go 1.26.0
 
