@@ -13,7 +13,6 @@ import (
 	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/cli-runtime/pkg/printers"
 
 	"hoststatus.dev/hoststatus/internal/printable"
 )
@@ -89,20 +88,34 @@ func cleanValue(value any) any {
 	return value
 }
 
-// cleaned returns value as JSON decodes it, with safe strings. Encoders of YAML refuse
-// some others altogether, so that one reason could keep all hosts from being printed.
-func cleaned(value any) (any, error) {
-	encoded, err := json.Marshal(value)
+// cleanObject returns a copy with safe strings. Encoders of YAML refuse some others
+// altogether, so that one reason could keep all hosts from being printed.
+func cleanObject(obj runtime.Object) (runtime.Object, error) {
+	if document, ok := obj.(*runtime.Unknown); ok {
+		safe, err := cleanJSON(document.Raw)
+		return &runtime.Unknown{Raw: safe}, err
+	}
+	encoded, err := json.Marshal(obj)
 	if err != nil {
 		return nil, err
 	}
+	safe, err := cleanJSON(encoded)
+	if err != nil {
+		return nil, err
+	}
+	obj = obj.DeepCopyObject()
+	return obj, json.Unmarshal(safe, obj)
+}
+
+// cleanJSON makes each string in a JSON document safe.
+func cleanJSON(encoded []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(encoded))
 	decoder.UseNumber()
 	var decoded any
 	if err := decoder.Decode(&decoded); err != nil {
 		return nil, err
 	}
-	return cleanValue(decoded), nil
+	return json.Marshal(cleanValue(decoded))
 }
 
 // isJSON says that a format is JSON, which can keep every letter.
@@ -123,23 +136,4 @@ func safely(w io.Writer, format string, print func(io.Writer) error) error {
 	}
 	_, err := io.WriteString(w, safe(raw.String()))
 	return err
-}
-
-// printSafely prints an object.
-func printSafely(w io.Writer, format string, printer printers.ResourcePrinter, obj runtime.Object) error {
-	if !isJSON(format) {
-		safe, err := cleaned(obj)
-		if err != nil {
-			return fmt.Errorf("encoding %T: %w", obj, err)
-		}
-		encoded, err := json.Marshal(safe)
-		if err != nil {
-			return fmt.Errorf("encoding %T: %w", obj, err)
-		}
-		obj = obj.DeepCopyObject()
-		if err := json.Unmarshal(encoded, obj); err != nil {
-			return fmt.Errorf("decoding %T: %w", obj, err)
-		}
-	}
-	return safely(w, format, func(w io.Writer) error { return printer.PrintObj(obj, w) })
 }

@@ -14,7 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
+	"k8s.io/cli-runtime/pkg/printers"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -42,11 +42,11 @@ type listOptions struct {
 	sort      string
 	noHeaders bool
 	exitCode  bool
-	print     *genericclioptions.PrintFlags
+	output    *output
 }
 
 func (p *plugin) newList() *cobra.Command {
-	o := &listOptions{print: genericclioptions.NewPrintFlags("")}
+	o := &listOptions{output: newOutput("wide")}
 	cmd := &cobra.Command{
 		Use:     "list [HOST...]",
 		Aliases: []string{"ls"},
@@ -67,9 +67,7 @@ a terminal, what does not fit is shortened; in a pipe nothing is.`,
 	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most pressing first) or since (the latest change first).")
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Do not print column headers.")
 	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "Exit with code 5 if a listed host is not UP or there is no host to list, and with 6 if no manager keeps the list up to date.")
-	o.print.AddFlags(cmd)
-	cmd.Flag("output").Usage = "Output format: a table, wide, " + strings.Join(o.print.AllowedFormats(), ", ") + "."
-	complete(cmd, "output", "wide", "json", "yaml", "name")
+	o.output.addFlags(cmd, "Output format, a table by default:", "wide", "json", "yaml", "name")
 	completions := make([]string, len(hostStatuses))
 	for i, status := range hostStatuses {
 		completions[i] = cobra.CompletionWithDesc(status, statusMeanings[i])
@@ -80,7 +78,7 @@ a terminal, what does not fit is shortened; in a pipe nothing is.`,
 }
 
 func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error {
-	selector, err := o.validate(names)
+	selector, printer, err := o.validate(names)
 	if err != nil {
 		return err
 	}
@@ -107,15 +105,15 @@ func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error 
 	}
 	manager := c.lookForManager(ctx, services)
 	var servers *serverCount
-	if o.isTable() && len(services) > 0 {
+	if printer == nil && len(services) > 0 {
 		servers = c.countServers(ctx, services, len(names) > 0)
 	}
 	sign, now := manager(), c.now()
 	p.warnOfManager(sign, now)
-	if hint := c.ownersViewHint(ctx); hint != "" && o.isTable() {
+	if hint := c.ownersViewHint(ctx); hint != "" && printer == nil {
 		p.warn("%s", hint)
 	}
-	if err := p.printHosts(services, servers, o, now); err != nil {
+	if err := p.printHosts(services, servers, o, printer, now); err != nil {
 		return err
 	}
 	if !o.exitCode {
@@ -131,27 +129,23 @@ func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error 
 	return nil
 }
 
-// isTable says that the output is for people.
-func (o *listOptions) isTable() bool {
-	return *o.print.OutputFormat == "" || *o.print.OutputFormat == "wide"
-}
-
-func (o *listOptions) validate(names []string) (labels.Selector, error) {
+// validate returns the selector, and the printer unless the hosts are printed as a table.
+func (o *listOptions) validate(names []string) (labels.Selector, printers.ResourcePrinter, error) {
 	for i, status := range o.statuses {
 		o.statuses[i] = strings.ToUpper(status)
 		if !slices.Contains(hostStatuses, o.statuses[i]) {
-			return nil, usageError("--status: %q is not a host status; use %s", status, strings.Join(hostStatuses, ", "))
+			return nil, nil, usageError("--status: %q is not a host status; use %s", status, strings.Join(hostStatuses, ", "))
 		}
 	}
 	if err := sortHosts(nil, o.sort); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !o.isTable() {
-		if _, err := o.print.ToPrinter(); err != nil {
-			return nil, usageError("--output: %w", err)
-		}
+	printer, err := o.output.printer()
+	if err != nil {
+		return nil, nil, err
 	}
-	return parseSelector(o.selector, names)
+	selector, err := parseSelector(o.selector, names)
+	return selector, printer, err
 }
 
 func parseSelector(selector string, names []string) (labels.Selector, error) {
@@ -165,32 +159,28 @@ func parseSelector(selector string, names []string) (labels.Selector, error) {
 	return parsed, nil
 }
 
-func (p *plugin) printHosts(services []v1alpha1.ComputeService, servers *serverCount, o *listOptions, now time.Time) error {
-	format := *o.print.OutputFormat
-	if o.isTable() {
+func (p *plugin) printHosts(services []v1alpha1.ComputeService, servers *serverCount, o *listOptions, printer printers.ResourcePrinter, now time.Time) error {
+	if printer == nil {
 		if len(services) == 0 {
 			_, _ = fmt.Fprintln(p.ErrOut, "No hosts found.")
 			return nil
 		}
-		p.hostTable(services, servers, format == "wide", now).write(p.Out, !o.noHeaders)
+		p.hostTable(services, servers, o.output.format() == "wide", now).write(p.Out, !o.noHeaders)
 		if !o.noHeaders {
 			_, _ = fmt.Fprintf(p.ErrOut, "%s%s.\n", summary(services), servers.summary())
 		}
 		return nil
 	}
-	printer, err := o.print.ToPrinter()
-	if err != nil {
-		return usageError("--output: %w", err)
-	}
-	if format == "name" {
+	// The printer of names takes no list.
+	if o.output.format() == "name" {
 		for i := range services {
-			if err := printSafely(p.Out, format, printer, &services[i]); err != nil {
+			if err := printer.PrintObj(&services[i], p.Out); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	return printSafely(p.Out, format, printer, listOf(services))
+	return printer.PrintObj(listOf(services), p.Out)
 }
 
 // listOf is a list as it is printed.

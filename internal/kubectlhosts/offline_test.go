@@ -242,7 +242,7 @@ func TestNothingRawIsPrintedInAnyFormat(t *testing.T) {
 		{"list"}, {"list", "-o", "wide"}, {"list", "-o", "json"}, {"list", "-o", "yaml"}, {"list", "-o", "kyaml"}, {"list", "-o", "name"},
 		{"list", "-o", "jsonpath={.items[*].spec.disabledReason}"}, {"list", "-o", "jsonpath-as-json={.items[*].spec.disabledReason}"},
 		{"list", "-o", "go-template={{range .items}}{{.spec.disabledReason}}{{end}}"},
-		{"show", "compute-1"}, {"show", "compute-1", "-o", "json"}, {"show", "compute-1", "-o", "yaml"},
+		{"show", "compute-1"}, {"show", "compute-1", "-o", "json"}, {"show", "compute-1", "-o", "yaml"}, {"show", "compute-1", "-o", "kyaml"},
 		{"enable", "compute-1", "--dry-run=client"}, {"force-down", "compute-1", "--reason", hostile, "--yes", "-o", "yaml"},
 		{"disable", "compute-1", "--reason", "x", "--dry-run=client", "-o", "json"}, {"__complete", "show", ""},
 	} {
@@ -261,6 +261,19 @@ func TestNothingRawIsPrintedInAnyFormat(t *testing.T) {
 	var list v1alpha1.ComputeServiceList
 	if err := json.Unmarshal([]byte(out), &list); err != nil || *list.Items[0].Spec.DisabledReason != hostile {
 		t.Errorf("JSON does not keep what was written: %v\n%s", err, out)
+	}
+}
+
+func TestATemplateAloneIsAnOutputFormatAsInKubectl(t *testing.T) {
+	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
+	for _, args := range [][]string{
+		{"list", "--template={{range .items}}{{.metadata.name}}{{end}}"},
+		{"list", "-o", "go-template", "--template={{range .items}}{{.metadata.name}}{{end}}"},
+		{"disable", "compute-1", "--reason", "x", "--dry-run=client", "--template={{.metadata.name}}"},
+	} {
+		if out, complaints, code := a.run(t, 0, args...); out != "compute-1" || code != ExitOK {
+			t.Errorf("%v ends with %d and prints %q, not the name alone: %s", args, code, out, complaints)
+		}
 	}
 }
 

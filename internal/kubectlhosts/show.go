@@ -6,19 +6,20 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
 func (p *plugin) newShow() *cobra.Command {
-	var output string
+	o := newOutput()
+	// A report is not an object of the API: it has JSON, and neither a kind nor a name.
+	o.NamePrintFlags, o.TemplatePrinterFlags = nil, nil
 	cmd := &cobra.Command{
 		Use:   "show HOST",
 		Short: "Show why a host has its status, its heartbeats, and the servers on it",
@@ -31,19 +32,18 @@ shows the servers of one tenant only.`,
 		Args:              hostArgs(cobra.ExactArgs(1), "name one host: show HOST"),
 		ValidArgsFunction: p.completeHosts(1, nil),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.show(cmd, args[0], output)
+			return p.show(cmd, args[0], o)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "Output format: text by default, json or yaml.")
-	complete(cmd, "output", "json", "yaml")
+	o.addFlags(cmd, "Output format, text by default:", "json", "yaml")
+	cmd.Flag("show-managed-fields").Hidden = true
 	return cmd
 }
 
-func (p *plugin) show(cmd *cobra.Command, name, output string) error {
-	switch output {
-	case "", "json", "yaml":
-	default:
-		return usageError("--output: %q is not supported; use json or yaml, or leave it out", output)
+func (p *plugin) show(cmd *cobra.Command, name string, o *output) error {
+	printer, err := o.printer()
+	if err != nil {
+		return err
 	}
 	c, err := p.connect()
 	if err != nil {
@@ -67,29 +67,15 @@ func (p *plugin) show(cmd *cobra.Command, name, output string) error {
 	now := c.now()
 	p.warnOfManager(e.manager, now)
 	report := newReport(e, now)
-	switch output {
-	case "json":
-		return safely(p.Out, output, func(w io.Writer) error {
-			encoder := json.NewEncoder(w)
-			encoder.SetIndent("", "    ")
-			return encoder.Encode(report)
-		})
-	case "yaml":
-		safe, err := cleaned(report)
-		if err != nil {
-			return fmt.Errorf("encoding the report: %w", err)
-		}
-		encoded, err := yaml.Marshal(safe)
-		if err != nil {
-			return fmt.Errorf("encoding the report: %w", err)
-		}
-		return safely(p.Out, output, func(w io.Writer) error {
-			_, err := w.Write(encoded)
-			return err
-		})
+	if printer == nil {
+		p.writeReport(report, now)
+		return nil
 	}
-	p.writeReport(report, now)
-	return nil
+	encoded, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("encoding the report: %w", err)
+	}
+	return printer.PrintObj(&runtime.Unknown{Raw: encoded}, p.Out)
 }
 
 // writeReport writes a report for people.

@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
@@ -30,7 +29,7 @@ func oneOfEach() (services []v1alpha1.ComputeService) {
 func TestEveryStatusOfTheTableCanBeAskedForAndHasAColour(t *testing.T) {
 	for _, s := range oneOfEach() {
 		name := statusWord(&s)
-		_, err := (&listOptions{statuses: []string{strings.ToLower(name)}, sort: "name", print: genericclioptions.NewPrintFlags("")}).validate(nil)
+		_, _, err := (&listOptions{statuses: []string{strings.ToLower(name)}, sort: "name", output: newOutput()}).validate(nil)
 		_, known := hoststatus.RowOf(s.Status.HostStatus)
 		if (err == nil) != known {
 			t.Errorf("--status %s: %v", name, err)

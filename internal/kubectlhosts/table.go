@@ -46,7 +46,8 @@ func showStatus(status *v1alpha1.HostStatus) string {
 	return string(*status)
 }
 
-// table is rows under a header, aligned.
+// table is rows under a header, aligned. kubectl's printer of tables has no colours and
+// does not shorten columns to the width of a terminal.
 type table struct {
 	indent  string
 	header  []string

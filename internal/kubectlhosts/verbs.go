@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/printers"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -173,21 +172,19 @@ type writer struct {
 	selector string
 	dryRun   string
 	yes      bool
-	print    *genericclioptions.PrintFlags
+	output   *output
 	in       *bufio.Reader
 	// manager waits for the answer to whether anybody acts on what is written.
 	manager func() managerSign
 }
 
 func (w *writer) addFlags(cmd *cobra.Command) {
-	w.print = genericclioptions.NewPrintFlags("")
+	w.output = newOutput()
 	cmd.Flags().StringVarP(&w.selector, "selector", "l", "", "Choose the hosts by their labels, for example rack=r12. You are asked before anything is written.")
 	cmd.Flags().StringVar(&w.dryRun, "dry-run", "none", "none; client: only say what would be done; server: let the API server check it without storing it.")
 	cmd.Flags().BoolVarP(&w.yes, "yes", "y", false, "Answer every question with yes.")
-	w.print.AddFlags(cmd)
-	cmd.Flag("output").Usage = "Print the changed hosts in this format instead: " + strings.Join(w.print.AllowedFormats(), ", ") + "."
+	w.output.addFlags(cmd, "Print the changed hosts in this format instead:", "json", "yaml", "name")
 	complete(cmd, "dry-run", "none", "client", "server")
-	complete(cmd, "output", "json", "yaml", "name")
 }
 
 // run changes the hosts. Nothing is written before all are known to exist and all
@@ -272,14 +269,7 @@ func (w *writer) validate(names []string) (printers.ResourcePrinter, error) {
 	if !slices.Contains([]string{"none", "client", "server"}, w.dryRun) {
 		return nil, usageError("--dry-run: %q is not supported; use none, client or server", w.dryRun)
 	}
-	if *w.print.OutputFormat == "" {
-		return nil, nil
-	}
-	printer, err := w.print.ToPrinter()
-	if err != nil {
-		return nil, usageError("--output: %w", err)
-	}
-	return printer, nil
+	return w.output.printer()
 }
 
 func (w *writer) plan(ctx context.Context, cluster *cluster, names []string, c *change) ([]*plan, error) {
@@ -460,13 +450,12 @@ func (w *writer) sayAll(done []*plan, c *change, printer printers.ResourcePrinte
 			w.warn("%s", p.warning)
 		}
 	}
-	format := *w.print.OutputFormat
-	if format == "json" && several {
+	if w.output.format() == "json" && several {
 		var after []v1alpha1.ComputeService
 		for _, p := range done {
 			after = append(after, *p.after)
 		}
-		return printSafely(w.Out, format, printer, listOf(after))
+		return printer.PrintObj(listOf(after), w.Out)
 	}
 	for _, p := range done {
 		if err := w.say(p, c, printer, manager); err != nil {
@@ -479,7 +468,7 @@ func (w *writer) sayAll(done []*plan, c *change, printer printers.ResourcePrinte
 // say tells what was done to one host.
 func (w *writer) say(p *plan, c *change, printer printers.ResourcePrinter, manager managerSign) error {
 	if printer != nil {
-		return printSafely(w.Out, *w.print.OutputFormat, printer, p.after)
+		return printer.PrintObj(p.after, w.Out)
 	}
 	suffix := map[string]string{"client": " (dry run)", "server": " (server dry run)"}[w.dryRun]
 	did := c.done

@@ -238,6 +238,7 @@ func (c *connection) follow(stream watch.Interface) watch.Interface {
 
 func (p *plugin) printTransition(t Transition, output string) error {
 	if output == "json" {
+		// kubectl's printer of JSON writes an object over several lines.
 		return safely(p.Out, output, func(w io.Writer) error { return json.NewEncoder(w).Encode(t) })
 	}
 	_, err := fmt.Fprintln(p.Out, showTransition(t, p.colours()))
