@@ -217,10 +217,13 @@ func TestNamesAreOrderedAsPeopleCount(t *testing.T) {
 func TestSimilarNames(t *testing.T) {
 	names := []string{"compute-1", "compute-2", "compute-10", "storage-1.example.com"}
 	for typed, want := range map[string][]string{
-		"compute-1": {"compute-1", "compute-2", "compute-10"},
-		"compue-2":  {"compute-2", "compute-1"},
-		"storage-1": {"storage-1.example.com"},
-		"nova":      nil,
+		"compute-1":             {"compute-1", "compute-10", "compute-2"},
+		"compue-2":              {"compute-2", "compute-1"},
+		"storage-1":             {"storage-1.example.com"},
+		"compute-2.example.com": {"compute-2", "compute-1", "compute-10"},
+		"COMPUTE-10":            {"compute-10", "compute-1", "compute-2"},
+		"storage-2.example.com": {"storage-1.example.com"},
+		"nova":                  nil,
 	} {
 		if diff := cmp.Diff(want, similar(typed, names)); diff != "" {
 			t.Errorf("like %s (-want +got):\n%s", typed, diff)

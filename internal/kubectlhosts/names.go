@@ -6,9 +6,11 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+
+	"github.com/spf13/cobra"
 )
 
-// maxSimilar is how many similar names are told.
+// maxSimilar is how many similar names an error lists.
 const maxSimilar = 5
 
 // compareNames orders names as people count: compute-2 before compute-10.
@@ -37,46 +39,27 @@ func digits(s string) int {
 	return len(s) - len(strings.TrimLeft(s, "0123456789"))
 }
 
-// similar returns the names that somebody who typed name may have meant, the
-// likeliest first.
+// similar returns the names that are most like a name that does not exist: those that
+// begin with it, then those that differ in the fewest letters. cobra compares them, as it
+// does with commands that do not exist.
 func similar(name string, names []string) []string {
-	limit := max(1, len(name)/4)
-	far := map[string]int{}
+	like := &cobra.Command{}
 	for _, n := range names {
-		d := distance(name, n)
-		// Part of a name, as a host's name without its domain.
-		if strings.Contains(n, name) || strings.Contains(name, n) {
-			d = min(d, limit)
-		}
-		if d <= limit {
-			far[n] = d
-		}
+		like.AddCommand(&cobra.Command{Use: n, Run: func(*cobra.Command, []string) {}})
 	}
-	var like []string
-	for n := range far {
-		like = append(like, n)
-	}
-	slices.SortFunc(like, func(a, b string) int { return cmp.Or(cmp.Compare(far[a], far[b]), compareNames(a, b)) })
-	return like[:min(len(like), maxSimilar)]
-}
-
-// distance counts the letters to put in, take out or change to get from a to b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
+	// A host may go by its name without the domain.
+	short, _, _ := strings.Cut(name, ".")
+	var found []string
+	for far := range max(1, len(short)/4) + 1 {
+		like.SuggestionsMinimumDistance = far
+		for _, n := range append(like.SuggestionsFor(name), like.SuggestionsFor(short)...) {
+			if len(found) == maxSimilar {
+				return found
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+			if !slices.Contains(found, n) {
+				found = append(found, n)
+			}
 		}
 	}
-	return row[len(b)]
+	return found
 }
