@@ -7,11 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -34,9 +32,6 @@ const (
 	fieldManager = "kubectl-hosts"
 	// listPage is how many objects one request asks for.
 	listPage = 500
-	// clockTolerance is by how much this machine's clock may differ from the API
-	// server's before ages are told by the latter.
-	clockTolerance = 2 * time.Second
 )
 
 // cluster is a connection to the API server.
@@ -67,9 +62,7 @@ func (p *plugin) connect() (*cluster, error) {
 	config.WarningHandler = &serverWarnings{plugin: p}
 	c := &cluster{now: p.Now, patience: cmp.Or(p.ManagerPatience, managerPatience), where: p.whereIs(config)}
 	if c.now == nil {
-		clock := &serverClock{local: time.Now}
-		config.Wrap(clock.follow)
-		c.now = clock.Now
+		c.now = time.Now
 	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, coordinationv1.AddToScheme} {
@@ -104,60 +97,6 @@ func (p *plugin) whereIs(config *rest.Config) string {
 		return config.Host
 	}
 	return fmt.Sprintf("%s (context %q)", config.Host, name)
-}
-
-// serverClock tells the time by the API server's answers. Renewals are stamped in
-// the cluster, and a laptop that was asleep would call every host silent.
-type serverClock struct {
-	local func() time.Time
-
-	mu     sync.Mutex
-	offset time.Duration
-}
-
-// Now returns the API server's time, as far as it is known.
-func (c *serverClock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.local().Add(c.offset)
-}
-
-func (c *serverClock) follow(next http.RoundTripper) http.RoundTripper {
-	return followed{next, c}
-}
-
-// followed listens to the API server's answers.
-type followed struct {
-	next  http.RoundTripper
-	clock *serverClock
-}
-
-// RoundTrip implements http.RoundTripper.
-func (f followed) RoundTrip(r *http.Request) (*http.Response, error) {
-	response, err := f.next.RoundTrip(r)
-	if err == nil {
-		f.clock.heard(response.Header.Get("Date"))
-	}
-	return response, err
-}
-
-// WrappedRoundTripper lets client-go cancel a request. Where it cannot look beneath, it
-// says so on standard error for each request that --request-timeout ends.
-func (f followed) WrappedRoundTripper() http.RoundTripper { return f.next }
-
-// heard takes the header Date, which leaves out the fraction of a second.
-func (c *serverClock) heard(date string) {
-	server, err := http.ParseTime(date)
-	if err != nil {
-		return
-	}
-	offset := server.Add(time.Second / 2).Sub(c.local())
-	if offset.Abs() <= clockTolerance {
-		offset = 0
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.offset = offset
 }
 
 // get returns one host.

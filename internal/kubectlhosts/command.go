@@ -48,7 +48,7 @@ type Environment struct {
 	InTerminal, OutTerminal bool
 	// Getenv reads a variable of the environment.
 	Getenv func(string) string
-	// Now tells the time. Nil means: by the API server's clock.
+	// Now is the clock. Nil means this machine's.
 	Now func() time.Time
 	// Width is how many letters a line of the terminal has. Nil or 0 means any number.
 	Width func() int

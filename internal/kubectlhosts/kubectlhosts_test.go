@@ -4,7 +4,6 @@ package kubectlhosts
 
 import (
 	"errors"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -171,29 +170,6 @@ func TestAForcedDownHostThatRenewedBeforeItWasSaidIsOff(t *testing.T) {
 }
 
 func runs(hint string) bool { return strings.Contains(hint, "it runs") }
-
-func TestTheAPIServersClockCountsWhereThisOneIsOff(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		date string
-		want time.Time
-	}{
-		{"the same second", now.Format(http.TimeFormat), now},
-		{"within the tolerance", now.Add(2 * time.Second).Format(http.TimeFormat), now.Add(2500 * time.Millisecond)},
-		{"a second ahead", now.Add(time.Second).Format(http.TimeFormat), now},
-		{"an hour behind", now.Add(-time.Hour).Format(http.TimeFormat), now.Add(-time.Hour + time.Second/2)},
-		{"no header", "", now},
-		{"nonsense", "yesterday", now},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			clock := &serverClock{local: func() time.Time { return now }}
-			clock.heard(c.date)
-			if got := clock.Now(); !got.Equal(c.want) {
-				t.Errorf("it is %s, want %s", got, c.want)
-			}
-		})
-	}
-}
 
 func TestNamesAreOrderedAsPeopleCount(t *testing.T) {
 	want := []string{"a", "a1", "a2", "a10", "a10b", "b", "compute-01", "compute-1", "compute-2.x", "compute-10"}

@@ -364,10 +364,10 @@ func hints(r *Report, e evidence) []string {
 	switch {
 	case !renewed:
 	case age < -maxClockSkew:
-		hint("renewTime is %s in the future, so the host's clock is wrong. That does not change its status: renewals count when they arrive.", human(-age))
+		hint("renewTime is %s in the future: the clock of the host or of this machine is wrong. The status depends on neither: a renewal counts when it arrives.", human(-age))
 	case outOfDate:
 	case r.Reporting == v1alpha1.HostReportingTrue && age > r.Lease.duration()+maxClockSkew:
-		hint("The manager sees renewals, yet renewTime is %s old: the host's clock is slow, or the host has fallen silent this moment.", human(age))
+		hint("The manager sees renewals, yet renewTime is %s old: the host's clock is slow, this machine's is fast, or the host stopped reporting just now.", human(age))
 	case r.Reporting == v1alpha1.HostReportingFalse && age < r.Lease.duration():
 		hint("The Lease was renewed within its duration, yet the manager does not say that the host reports: the host is just back, or its clock was fast when it fell silent.")
 	}
