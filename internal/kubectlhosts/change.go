@@ -79,9 +79,9 @@ func (p *plan) outcome(manager managerSign) string {
 	case !p.needed:
 		return p.already
 	case manager.gone() && p.from == p.to:
-		return fmt.Sprintf("%s stays, and no manager is at work to say otherwise%s", p.to, p.detail)
+		return fmt.Sprintf("%s stays; no manager is at work%s", p.to, p.detail)
 	case manager.gone():
-		return fmt.Sprintf("no manager acts on it, so %s stays until one is at work, which makes it %s (%s)%s", p.from, p.to, p.reason, p.detail)
+		return fmt.Sprintf("%s until a manager is at work, then %s (%s)%s", p.from, p.to, p.reason, p.detail)
 	case p.from == p.to:
 		return fmt.Sprintf("%s stays (%s)%s", p.to, p.reason, p.detail)
 	default:
@@ -102,11 +102,11 @@ func (c *change) ownerWarning(before, after *v1alpha1.ComputeService) string {
 	}[c.flag]
 	switch {
 	case set != nil && isTrue(set(&before.Spec)) && isTrue(set(&after.Spec)):
-		return fmt.Sprintf("%s: spec.%s was set by %s, and goes when that takes it back", before.Name, c.flag, o.name)
+		return fmt.Sprintf("%s: spec.%s is managed by %s, and is removed when %[3]s removes it", before.Name, c.flag, o.name)
 	case equality.Semantic.DeepEqual(before.Spec, after.Spec):
 		return ""
 	default:
-		return fmt.Sprintf("%s: spec.%s is applied by %s, which may set it again", before.Name, c.flag, o.name)
+		return fmt.Sprintf("%s: spec.%s is managed by %s, which may set it again", before.Name, c.flag, o.name)
 	}
 }
 
@@ -123,9 +123,9 @@ func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manag
 	if meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionReporting) {
 		if sign := manager(); sign.gone() {
 			// It may have died since; nobody has proven that.
-			return fmt.Sprintf("its renewals of Lease %s were seen when a manager was last at work", key)
+			return fmt.Sprintf("it renewed Lease %s when a manager was last at work", key)
 		}
-		return "the manager sees its renewals of Lease " + key.String()
+		return "the manager sees that it renews Lease " + key.String()
 	}
 	return ""
 }
@@ -212,10 +212,10 @@ func (w *windowChange) apply(spec *v1alpha1.ComputeServiceSpec, now time.Time) e
 	}
 	if end := window.EndTime; end != nil {
 		if !end.After(window.StartTime.Time) {
-			return usageError("the window would end at %s, before it starts at %s; change --start, --end or --for", stamp(end.Time), stamp(window.StartTime.Time))
+			return usageError("the window must end after it starts, and it would start at %s and end at %s; change --start, --end or --for", stamp(window.StartTime.Time), stamp(end.Time))
 		}
 		if !end.After(now) {
-			return usageError("the window would be over already: it ends at %s and it is %s; change --end or --for, or use --clear", stamp(end.Time), stamp(now))
+			return usageError("the window must end in the future, and it would end at %s; it is %s now. Change --end or --for, or remove the window with --clear", stamp(end.Time), stamp(now))
 		}
 	}
 	spec.MaintenanceWindow = window
@@ -227,7 +227,7 @@ func (w *windowChange) already(spec *v1alpha1.ComputeServiceSpec) string {
 	if spec.MaintenanceWindow == nil {
 		return "it has no maintenance window"
 	}
-	return "its window is so already: " + showWindow(spec.MaintenanceWindow)
+	return "its window is already " + showWindow(spec.MaintenanceWindow)
 }
 
 // detail says how the window is.
@@ -237,7 +237,7 @@ func (*windowChange) detail(spec *v1alpha1.ComputeServiceSpec) string {
 	}
 	detail := ", " + showWindow(spec.MaintenanceWindow)
 	if spec.MaintenanceWindow.EndTime == nil {
-		detail += " (without an end: it stays until --end or --for sets one, or --clear removes it)"
+		detail += " (no end: it stays open until --end or --for sets one, or --clear removes it)"
 	}
 	return detail
 }

@@ -44,28 +44,27 @@ func (p *plugin) newCheck() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check that a manager is at work and that the owners' view answers",
-		Long: `Check that hoststatus works in this cluster.
-
-The custom resources can be listed; a manager renews its canary in each lease
-namespace, which is seen by two renewals; and the owners' view answers a list of
-the servers in --namespace. Until all of it is so it looks again, for --timeout.`,
+		Long: `Check that hoststatus works in this cluster: the custom resources can be listed, a
+manager renews its canary (a Lease) in each lease namespace, and the owners' view lists
+the servers in --namespace. Until all of that works the checks are repeated, for
+--timeout at most.`,
 		Example: `  kubectl hosts check
   kubectl hosts check -n team-a --lease-namespaces hoststatus-leases,kube-node-lease`,
-		Args: hostArgs(cobra.NoArgs, "check takes no arguments"),
+		Args: hostArgs(cobra.NoArgs, "check takes no arguments; --namespace chooses the namespace"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.check(cmd.Context(), o) },
 	}
-	cmd.Flags().StringSliceVar(&o.leaseNamespaces, "lease-namespaces", []string{v1alpha1.DefaultLeaseNamespace}, "The manager's --lease-namespaces.")
-	cmd.Flags().BoolVar(&o.tenantAPI, "tenant-api", true, "Check the owners' view too.")
+	cmd.Flags().StringSliceVar(&o.leaseNamespaces, "lease-namespaces", []string{v1alpha1.DefaultLeaseNamespace}, "The lease namespaces of the manager, as in its flag --lease-namespaces.")
+	cmd.Flags().BoolVar(&o.tenantAPI, "tenant-api", true, "Also check the owners' view (the tenant API).")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", time.Minute, "How long to retry until everything works, at most 10m; 0s checks once, and watches the canaries for 5s.")
 	return cmd
 }
 
 func (o *checkOptions) validate() error {
 	if o.timeout < 0 || o.timeout > 10*time.Minute {
-		return usageError("--timeout: %s must be from 0s to 10m", o.timeout)
+		return usageError("--timeout: %s is out of range; use 0s to 10m", o.timeout)
 	}
 	if len(o.leaseNamespaces) == 0 {
-		return usageError("--lease-namespaces: name those of the manager, for example %s", v1alpha1.DefaultLeaseNamespace)
+		return usageError("--lease-namespaces: it is empty; give the lease namespaces of the manager, for example %s", v1alpha1.DefaultLeaseNamespace)
 	}
 	return nil
 }
@@ -166,7 +165,7 @@ func (k *check) canary(namespace string, read canaryRead) error {
 	const hint = "no manager leads, or it reads other --lease-namespaces"
 	switch {
 	case renewed.IsZero():
-		return errors.New("there is none: " + hint)
+		return errors.New("does not exist: " + hint)
 	case renewed.Equal(first):
 		return fmt.Errorf("was last renewed %s ago: %s", human(k.now().Sub(renewed)), hint)
 	default:
@@ -183,7 +182,7 @@ func (k *check) ownersView(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case isForbiddenByRBAC(err, "list", "servers"):
-		return fmt.Errorf("you lack the right to list servers.%s in namespace %s; the ClusterRole hoststatus-server-viewer gives it, as does view", tenantv1alpha1.SchemeGroupVersion.Group, k.namespace)
+		return fmt.Errorf("you lack the right to list servers.%s in namespace %s; ask for the ClusterRole hoststatus-server-viewer or view", tenantv1alpha1.SchemeGroupVersion.Group, k.namespace)
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("is not served: there is no APIService v1alpha1.%s", tenantv1alpha1.SchemeGroupVersion.Group)
 	default:

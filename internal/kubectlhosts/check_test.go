@@ -86,11 +86,11 @@ func TestCheckLooksAtWhatRunsAndNotOnlyAtWhatIsStored(t *testing.T) {
 		},
 		"nothing has ever run": {
 			&installation{hosts: 200, servers: 503, absent: true}, checkOptions{tenantAPI: true},
-			map[string]string{resources: ok, canary: "there is none: no manager leads", view: "unable to handle the request"},
+			map[string]string{resources: ok, canary: "does not exist: no manager leads", view: "unable to handle the request"},
 		},
 		"nothing is installed": {
 			&installation{absent: true}, checkOptions{tenantAPI: true},
-			map[string]string{resources: "hoststatus is not installed in the cluster at http://127.0.0.1:", canary: "there is none", view: "is not served: there is no APIService v1alpha1.tenant.hoststatus.dev"},
+			map[string]string{resources: "hoststatus is not installed in the cluster at http://127.0.0.1:", canary: "does not exist", view: "is not served: there is no APIService v1alpha1.tenant.hoststatus.dev"},
 		},
 		"without the tenant API": {&installation{hosts: 200}, checkOptions{}, map[string]string{resources: ok, canary: ok}},
 		"without the right to read servers": {

@@ -52,7 +52,7 @@ func (p *plugin) connect() (*cluster, error) {
 	// Where nothing is configured client-go asks port 8080, as long ago.
 	if kubeconfig, readErr := p.config.ToRawKubeConfigLoader().RawConfig(); clientcmd.IsEmptyConfig(err) ||
 		err == nil && readErr == nil && clientcmdapi.IsConfigEmpty(&kubeconfig) && text(p.config.APIServer) == "" && config.Host == "http://localhost:8080" {
-		return nil, errors.New("no cluster is configured: neither --kubeconfig, $KUBECONFIG nor ~/.kube/config names one")
+		return nil, errors.New("no cluster is configured; give --kubeconfig, set $KUBECONFIG or create ~/.kube/config")
 	}
 	if err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func (c *cluster) noSuchHost(ctx context.Context, name string) error {
 		return fmt.Errorf("there is no host %q", name)
 	}
 	if len(services) == 0 {
-		return fmt.Errorf("there is no host %q; there are no hosts at all", name)
+		return fmt.Errorf("there is no host %q; the cluster has no hosts", name)
 	}
 	var names []string
 	for _, s := range services {
@@ -198,7 +198,7 @@ func (c *cluster) noSuchHost(ctx context.Context, name string) error {
 	if like := similar(name, names); len(like) > 0 {
 		return fmt.Errorf("there is no host %q; similar names: %s", name, strings.Join(like, ", "))
 	}
-	return fmt.Errorf("there is no host %q; 'kubectl hosts list' shows the %d that there are", name, len(names))
+	return fmt.Errorf("there is no host %q; 'kubectl hosts list' lists all %d", name, len(names))
 }
 
 // roleFor says which shipped role gives a right.
@@ -227,11 +227,11 @@ func explain(err error, where, verb, resource, namespace string) error {
 	full := schema.GroupResource{Group: group, Resource: resource}
 	switch {
 	case isForbiddenByRBAC(err, verb, resource):
-		return fmt.Errorf("you lack the right to %s %s%s; the ClusterRole %s gives it (%w)", verb, full, in, roleFor(verb), err)
+		return fmt.Errorf("you lack the right to %s %s%s; ask for the ClusterRole %s (%w)", verb, full, in, roleFor(verb), err)
 	case apierrors.IsNotFound(err) && !isNoSuchObject(err):
 		return fmt.Errorf("hoststatus is not installed in the cluster at %s: it has no %s; check --context, or install hoststatus", where, full)
 	case errors.As(err, &unanswered):
-		return fmt.Errorf("no answer from the cluster at %s; check --context, or that it runs: %w", where, unanswered.Err)
+		return fmt.Errorf("no answer from the cluster at %s; check --context, and that the API server runs: %w", where, unanswered.Err)
 	default:
 		return err
 	}

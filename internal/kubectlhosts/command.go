@@ -121,9 +121,9 @@ func newRoot(p *plugin) *cobra.Command {
 
 The hosts are the ComputeServices of hoststatus (computeservices.compute.hoststatus.dev).
 
-Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed; of
-list --exit-code 5 a listed host is not UP, or there is none, 6 all were UP when a
-manager was last at work, and none is now.`,
+Exit codes: 0 done, 1 error, 2 wrong usage, 3 no such host, 4 not confirmed.
+list --exit-code also uses 5 (a listed host is not UP, or there are no hosts) and 6
+(every listed host was UP when a manager was last at work, and none is now).`,
 		Example: `  kubectl hosts list --status DOWN,UNKNOWN
   kubectl hosts show compute-2
   kubectl hosts force-down compute-2 --reason "fenced by ipmi"

@@ -53,30 +53,30 @@ func TestEachReasonIsAnsweredByASentence(t *testing.T) {
 		change  func(*v1alpha1.ComputeService)
 		want    string
 	}{
-		{"no status", &v1alpha1.ComputeService{}, nil, "The manager has not derived a status yet. Is it running?"},
-		{"up", service("UP", v1alpha1.ReasonReporting, "True"), nil, "The host renews its Lease in time, and nobody has said anything else about it."},
+		{"no status", &v1alpha1.ComputeService{}, nil, "No manager has set a status yet. 'kubectl hosts check' shows whether one is at work."},
+		{"up", service("UP", v1alpha1.ReasonReporting, "True"), nil, "The host renews its Lease in time."},
 		{
 			"forced down", service("DOWN", v1alpha1.ReasonForcedDown, "False"),
 			func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) },
-			"Somebody asserts that the host is off, so its servers can be failed over safely.",
+			"The host was forced down: it counts as off, and its servers may be failed over.",
 		},
 		{
 			"forced down, with a reason", service("DOWN", v1alpha1.ReasonForcedDown, "False"),
 			func(s *v1alpha1.ComputeService) {
 				s.Spec.ForcedDown, s.Spec.ForcedDownReason = ptr.To(true), ptr.To("fenced")
 			},
-			`Somebody asserts that the host is off ("fenced"), so its servers can be failed over safely.`,
+			`The host was forced down ("fenced"): it counts as off, and its servers may be failed over.`,
 		},
 		{
 			"disabled", service("MAINTENANCE", v1alpha1.ReasonDisabled, "True"),
 			func(s *v1alpha1.ComputeService) {
 				s.Spec.Disabled, s.Spec.DisabledReason = ptr.To(true), ptr.To("memory")
 			},
-			`The host was taken out of service by hand ("memory").`,
+			`The host was disabled ("memory"), so it is out of service.`,
 		},
 		{
 			"enabled since", service("MAINTENANCE", v1alpha1.ReasonDisabled, "True"), nil,
-			"The host was taken out of service by hand.",
+			"The host was disabled, so it is out of service.",
 		},
 		{
 			"open window", service("MAINTENANCE", v1alpha1.ReasonWindowOpen, "True"),
@@ -97,11 +97,11 @@ func TestEachReasonIsAnsweredByASentence(t *testing.T) {
 		},
 		{
 			"window removed since", service("NEEDS_MAINTENANCE", v1alpha1.ReasonWindowAnnounced, "True"), nil,
-			"The host reports, and maintenance was announced for it.",
+			"The host reports, and a maintenance window was announced for it.",
 		},
 		{
 			"silent", service("UNKNOWN", v1alpha1.ReasonLeaseExpired, "False"), nil,
-			"Lease hoststatus-leases/compute-1 was not renewed in time. The host may be off, hung or cut off: nobody has said which, so failing over is not safe yet.",
+			"Lease hoststatus-leases/compute-1 was not renewed in time. The host may be off, hung or disconnected, and its servers may still run: do not fail them over before the host is fenced.",
 		},
 		{
 			"in the manager's words", service("UNKNOWN", v1alpha1.ReasonLeaseNotReadable, "Unknown"),
@@ -162,14 +162,14 @@ func TestAForcedDownHostThatRenewedBeforeItWasSaidIsOff(t *testing.T) {
 	s := service("DOWN", v1alpha1.ReasonForcedDown, "True") // down for a minute
 	s.Spec.ForcedDown = ptr.To(true)
 	if hints := newReport(evidence{service: s, lease: lease(61*time.Second, 40)}, now).Hints; slices.ContainsFunc(hints, runs) {
-		t.Errorf("a host that is off is said to run: %q", hints)
+		t.Errorf("the hints of a host that is off state that it runs: %q", hints)
 	}
 	if hints := newReport(evidence{service: s, lease: lease(30*time.Second, 40)}, now).Hints; !slices.ContainsFunc(hints, runs) {
-		t.Errorf("a host that runs is not said to: %q", hints)
+		t.Errorf("no hint states that the host still runs: %q", hints)
 	}
 }
 
-func runs(hint string) bool { return strings.Contains(hint, "it runs") }
+func runs(hint string) bool { return strings.Contains(hint, "still runs") }
 
 func TestNamesAreOrderedAsPeopleCount(t *testing.T) {
 	want := []string{"a", "a1", "a2", "a10", "a10b", "b", "compute-01", "compute-1", "compute-2.x", "compute-10"}
@@ -276,7 +276,7 @@ func TestAFlagThatIsFalseIsNoObstacleAndIsNotTakenAway(t *testing.T) {
 func TestErrorsSayWhatToDo(t *testing.T) {
 	resource := schema.GroupResource{Group: "compute.hoststatus.dev", Resource: "computeservices"}
 	refused := apierrors.NewForbidden(resource, "compute-1", errors.New(`User "ana" cannot patch resource "computeservices" in API group`))
-	if got := explain(refused, "", "patch", "computeservices", "").Error(); !strings.HasPrefix(got, "you lack the right to patch computeservices.compute.hoststatus.dev; the ClusterRole hoststatus-fleet-operator gives it") {
+	if got := explain(refused, "", "patch", "computeservices", "").Error(); !strings.HasPrefix(got, "you lack the right to patch computeservices.compute.hoststatus.dev; ask for the ClusterRole hoststatus-fleet-operator") {
 		t.Errorf("of a missing right it says %q", got)
 	}
 	admission := apierrors.NewForbidden(resource, "compute-1", errors.New("denied: renewed 3 s ago"))

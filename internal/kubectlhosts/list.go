@@ -51,9 +51,9 @@ func (p *plugin) newList() *cobra.Command {
 		Use:     "list [HOST...]",
 		Aliases: []string{"ls"},
 		Short:   "List hosts and their status",
-		Long: `List hosts and their status, and how many servers are on each. A summary goes to
-standard error, so that scripts find one host a line; --no-headers leaves it out. On
-a terminal, what does not fit is shortened; in a pipe nothing is.`,
+		Long: `List hosts, their status, and the number of servers on each. A summary goes to
+standard error, so that standard output has one line for each host. On a terminal,
+long names and notes are shortened to fit; in a pipe nothing is shortened.`,
 		Example: `  kubectl hosts list
   kubectl hosts list --status DOWN,UNKNOWN --sort since
   kubectl hosts list -l rack=r12 -o wide
@@ -63,10 +63,10 @@ a terminal, what does not fit is shortened; in a pipe nothing is.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return p.list(cmd, args, o) },
 	}
 	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
-	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "Only hosts with one of these statuses: "+strings.Join(hostStatuses, ", ")+"; "+statusNone+" is not derived yet.")
-	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most pressing first) or since (the latest change first).")
-	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Do not print column headers.")
-	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "Exit with code 5 if a listed host is not UP or there is no host to list, and with 6 if no manager keeps the list up to date.")
+	cmd.Flags().StringSliceVar(&o.statuses, "status", nil, "Only hosts with one of these statuses: "+strings.Join(hostStatuses, ", ")+"; "+statusNone+" means that the manager has not set a status yet.")
+	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most urgent first) or since (the latest change first).")
+	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Print neither column headers nor the summary.")
+	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "Exit with code 5 if a listed host is not UP or there are no hosts, and with 6 if all are UP but no manager is at work.")
 	o.output.addFlags(cmd, "Output format, a table by default:", "wide", "json", "yaml", "name")
 	completions := make([]string, len(hostStatuses))
 	for i, status := range hostStatuses {
@@ -134,7 +134,7 @@ func (o *listOptions) validate(names []string) (labels.Selector, printers.Resour
 	for i, status := range o.statuses {
 		o.statuses[i] = strings.ToUpper(status)
 		if !slices.Contains(hostStatuses, o.statuses[i]) {
-			return nil, nil, usageError("--status: %q is not a host status; use %s", status, strings.Join(hostStatuses, ", "))
+			return nil, nil, usageError("--status: %q is not a host status; use one of %s", status, strings.Join(hostStatuses, ", "))
 		}
 	}
 	if err := sortHosts(nil, o.sort); err != nil {
@@ -150,11 +150,11 @@ func (o *listOptions) validate(names []string) (labels.Selector, printers.Resour
 
 func parseSelector(selector string, names []string) (labels.Selector, error) {
 	if selector != "" && len(names) > 0 {
-		return nil, usageError("--selector: it chooses the hosts, so name none beside it")
+		return nil, usageError("--selector: it cannot be combined with names of hosts; use one or the other")
 	}
 	parsed, err := labels.Parse(selector)
 	if err != nil {
-		return nil, usageError("--selector: %w", err)
+		return nil, usageError("--selector: %q is not a label selector (%w); write it as rack=r12", selector, err)
 	}
 	return parsed, nil
 }

@@ -189,7 +189,7 @@ func (m managerSign) since(now time.Time) string {
 	case m.lastSeen.IsZero():
 		return ""
 	case m.lastSeen.After(now):
-		return fmt.Sprintf(" since %s by its own clock, which was fast", stamp(m.lastSeen))
+		return fmt.Sprintf(" since %s by its own clock, which is ahead of this machine's", stamp(m.lastSeen))
 	default:
 		return fmt.Sprintf(" since %s (%s ago)", stamp(m.lastSeen), human(now.Sub(m.lastSeen)))
 	}
@@ -198,7 +198,7 @@ func (m managerSign) since(now time.Time) string {
 // noManager says that no manager is at work.
 func (m managerSign) noManager(now time.Time) string {
 	if m.state == ManagerAbsent || m.lastSeen.IsZero() {
-		return fmt.Sprintf("no hoststatus manager is at work: there is no sign of one (Lease %s/%s)", v1alpha1.DefaultLeaseNamespace, v1alpha1.CanaryLeaseName)
+		return fmt.Sprintf("no hoststatus manager is at work: none has renewed Lease %s/%s", v1alpha1.DefaultLeaseNamespace, v1alpha1.CanaryLeaseName)
 	}
 	return "no hoststatus manager has been at work" + m.since(now)
 }
@@ -206,17 +206,15 @@ func (m managerSign) noManager(now time.Time) string {
 // warnings are what the reader of any host status has to know.
 func (m managerSign) warnings(now time.Time) []string {
 	switch m.state {
-	case ManagerSilent:
-		return []string{m.noManager(now) + ", and what is shown is of then; check that one runs"}
-	case ManagerAbsent:
-		return []string{m.noManager(now) + ", and what is shown may be out of date; check that one runs"}
+	case ManagerSilent, ManagerAbsent:
+		return []string{m.noManager(now) + ", so what is shown may be out of date; check that a manager runs"}
 	}
 	if m.state != ManagerAtWork {
 		return nil
 	}
 	var out []string
 	for namespace, seen := range m.blind {
-		out = append(out, fmt.Sprintf("the manager has not judged the heartbeats in namespace %s%s: what is shown of the hosts that report there is of then",
+		out = append(out, fmt.Sprintf("the manager has not checked the heartbeats in namespace %s%s, so what is shown of the hosts that report there may be out of date",
 			namespace, managerSign{lastSeen: seen}.since(now)))
 	}
 	slices.Sort(out)

@@ -134,12 +134,12 @@ func TestEveryVerbSaysOnceThatNoManagerIsAtWork(t *testing.T) {
 		want string
 		not  string
 	}{
-		{[]string{"list"}, "what is shown is of then", ""},
-		{[]string{"list", "-o", "json"}, "what is shown is of then", ""},
-		{[]string{"show", "compute-1"}, "Nobody keeps this status up to date", "clock is slow"},
+		{[]string{"list"}, "what is shown may be out of date", ""},
+		{[]string{"list", "-o", "json"}, "what is shown may be out of date", ""},
+		{[]string{"show", "compute-1"}, "its status may be out of date", "clock is slow"},
 		{[]string{"show", "compute-1", "-o", "json"}, `"lastSeen": "2026-10-01T11:00:00Z"`, "clock is slow"},
-		{[]string{"disable", "compute-1", "--reason", "x"}, "compute-1 disabled: no manager acts on it, so UP stays until one is at work, which makes it MAINTENANCE (Disabled)", "->"},
-		{[]string{"force-down", "compute-1", "--reason", "x", "--yes"}, "nobody acts on what is written", "the manager sees"},
+		{[]string{"disable", "compute-1", "--reason", "x"}, "compute-1 disabled: UP until a manager is at work, then MAINTENANCE (Disabled)", "->"},
+		{[]string{"force-down", "compute-1", "--reason", "x", "--yes"}, "the change has no effect yet", "the manager sees"},
 		{[]string{"window", "compute-1", "--for", "1d"}, "2026-10-01T12:00:00Z/2026-10-02T12:00:00Z", "->"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestWhoMayNotReadTheCanaryIsToldNothingWrong(t *testing.T) {
 	}
 	for _, args := range [][]string{{"list"}, {"show", "compute-1"}, {"disable", "compute-1", "--reason", "x"}} {
 		out, complaints, code := a.run(t, 0, args...)
-		if code != ExitOK || strings.Contains(out+complaints, "Warning") || strings.Contains(out+complaints, "Nobody") {
+		if code != ExitOK || strings.Contains(out+complaints, "Warning") || strings.Contains(out+complaints, "out of date") {
 			t.Errorf("%v ends with %d: %s%s", args, code, out, complaints)
 		}
 	}
@@ -385,7 +385,7 @@ func TestItIsSaidWhenThePlainWordServersMeansAnotherThing(t *testing.T) {
 	for _, args := range [][]string{{"list"}, {"show", "compute-1"}} {
 		for available = range map[string]bool{"False": true, "True": false} {
 			out, complaints, _ := a.run(t, 0, args...)
-			if said := strings.Contains(out+complaints, "'kubectl get servers' means the custom resource"); said != (available == "False") {
+			if said := strings.Contains(out+complaints, "'kubectl get servers' gets the custom resources"); said != (available == "False") {
 				t.Errorf("%v while Available is %s: %s%s", args, available, out, complaints)
 			}
 		}
@@ -451,7 +451,7 @@ func TestDurationsMayHaveDays(t *testing.T) {
 func TestAWindowWithoutAnEndSaysSo(t *testing.T) {
 	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
 	for args, said := range map[string]bool{"--start=1h": true, "--for=1h": false} {
-		if out, _, _ := a.run(t, 0, "window", "compute-1", args); strings.Contains(out, "without an end") != said {
+		if out, _, _ := a.run(t, 0, "window", "compute-1", args); strings.Contains(out, "no end: it stays open") != said {
 			t.Errorf("of %s it says %q", args, out)
 		}
 	}
@@ -510,7 +510,7 @@ func TestShowSaysThatADurationIsAsShortAsTheRenewals(t *testing.T) {
 				s.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: c.namespace}
 			}
 			r := newReport(evidence{service: s, lease: lease(time.Second, c.declared), manager: atWork()}, now)
-			if got := slices.ContainsFunc(r.Hints, func(h string) bool { return strings.Contains(h, "one that is late makes it UNKNOWN") }); got != c.want {
+			if got := slices.ContainsFunc(r.Hints, func(h string) bool { return strings.Contains(h, "one late renewal makes the host UNKNOWN") }); got != c.want {
 				t.Errorf("the hints are %q", r.Hints)
 			}
 		})

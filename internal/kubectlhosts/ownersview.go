@@ -31,8 +31,8 @@ func (c *cluster) ownersViewHint(ctx context.Context) string {
 	}
 	for _, condition := range service.Status.Conditions {
 		if condition.Type == "Available" && condition.Status != metav1.ConditionTrue {
-			return fmt.Sprintf("the owners' view is not available (APIService %s: %s). Until it is, 'kubectl get servers' means the custom resource: "+
-				"owners are refused, and you see another table. 'kubectl get servers.tenant.hoststatus.dev' always means the view, and 'servers.compute' the custom resource.",
+			return fmt.Sprintf("the owners' view is not available (APIService %s: %s). Until it is, 'kubectl get servers' gets the custom resources: "+
+				"you see another table, and owners are refused. 'kubectl get servers.tenant.hoststatus.dev' always gets the view, and 'kubectl get servers.compute' the custom resources.",
 				ownersView, condition.Reason)
 		}
 	}

@@ -132,7 +132,7 @@ func (p *pulse) take(ctx context.Context) {
 		p.state = ManagerAtWork
 	case p.state == ManagerAtWork && now.Sub(p.beat) > holds:
 		p.state = ManagerSilent
-		p.screen.note("Warning: %s, so no host changes; check that one runs", sign.noManager(p.cluster.now()))
+		p.screen.note("Warning: %s, so no host status changes; check that a manager runs", sign.noManager(p.cluster.now()))
 	}
 }
 

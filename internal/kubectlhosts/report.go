@@ -298,26 +298,26 @@ func why(r *Report, message string, now time.Time) string {
 	lease := r.Lease.Namespace + "/" + r.Lease.Name
 	switch r.Reason {
 	case v1alpha1.ReasonForcedDown:
-		return "Somebody asserts that the host is off" + because(r.ForcedDown) + ", so its servers can be failed over safely."
+		return "The host was forced down" + because(r.ForcedDown) + ": it counts as off, and its servers may be failed over."
 	case v1alpha1.ReasonDisabled:
-		return "The host was taken out of service by hand" + because(r.Disabled) + "."
+		return "The host was disabled" + because(r.Disabled) + ", so it is out of service."
 	case v1alpha1.ReasonWindowOpen:
 		return "Its maintenance window is open" + until(r.Window, now) + "."
 	case v1alpha1.ReasonLeaseExpired:
 		// The manager's words have the duration by which it judged.
 		return cmp.Or(message, fmt.Sprintf("Lease %s was not renewed in time", lease)) +
-			". The host may be off, hung or cut off: nobody has said which, so failing over is not safe yet."
+			". The host may be off, hung or disconnected, and its servers may still run: do not fail them over before the host is fenced."
 	case v1alpha1.ReasonNeverReported, v1alpha1.ReasonLeaseNotReadable, v1alpha1.ReasonWaitingForHeartbeat:
 		return cmp.Or(message, fmt.Sprintf("No renewal of Lease %s has been seen", lease)) + "."
 	case v1alpha1.ReasonWindowAnnounced:
 		if r.Window == nil {
-			return "The host reports, and maintenance was announced for it."
+			return "The host reports, and a maintenance window was announced for it."
 		}
 		return fmt.Sprintf("The host reports, and its maintenance window opens at %s (in %s).", stamp(r.Window.StartTime.Time), human(r.Window.StartTime.Sub(now)))
 	case v1alpha1.ReasonReporting:
-		return "The host renews its Lease in time, and nobody has said anything else about it."
+		return "The host renews its Lease in time."
 	default:
-		return "The manager has not derived a status yet. Is it running?"
+		return "No manager has set a status yet. 'kubectl hosts check' shows whether one is at work."
 	}
 }
 
@@ -350,16 +350,16 @@ func hints(r *Report, e evidence) []string {
 	// Without a manager nothing else that does not fit is worth a word but what the
 	// Lease says, which is of now.
 	case outOfDate && !renewed:
-		hint("Nobody keeps this status up to date.")
+		hint("No manager checks this host at present, so its status may be out of date.")
 	case outOfDate && age.Abs() < r.Lease.duration():
-		hint("Nobody keeps this status up to date. By its Lease the host is alive: it was renewed %s ago.", human(age))
+		hint("No manager checks this host at present, so its status may be out of date. The host does report: it renewed its Lease %s ago.", human(age))
 	case outOfDate:
-		hint("Nobody keeps this status up to date. By its Lease the host does not report: it was renewed %s ago, and that held for %s.", human(age), human(r.Lease.duration()))
+		hint("No manager checks this host at present, so its status may be out of date. The host does not report: it renewed its Lease %s ago, and a renewal expires after %s.", human(age), human(r.Lease.duration()))
 	case s.Status.HostStatus != nil && s.Status.ObservedGeneration < s.Generation:
-		hint("The status is older than the spec: the manager has not seen the last change of spec yet.")
+		hint("The status is older than the spec: the manager has not processed the last change yet.")
 	}
 	if outOfDate && s.Status.ObservedGeneration < s.Generation {
-		hint("The spec has changed since: what it says now is in no status yet.")
+		hint("The spec was changed after that, and no status reflects the change yet.")
 	}
 	switch {
 	case !renewed:
@@ -367,23 +367,23 @@ func hints(r *Report, e evidence) []string {
 		hint("renewTime is %s in the future: the clock of the host or of this machine is wrong. The status depends on neither: a renewal counts when it arrives.", human(-age))
 	case outOfDate:
 	case r.Reporting == v1alpha1.HostReportingTrue && age > r.Lease.duration()+maxClockSkew:
-		hint("The manager sees renewals, yet renewTime is %s old: the host's clock is slow, this machine's is fast, or the host stopped reporting just now.", human(age))
+		hint("The manager sees renewals, but renewTime is %s old: the host's clock is slow, this machine's is fast, or the host stopped reporting just now.", human(age))
 	case r.Reporting == v1alpha1.HostReportingFalse && age < r.Lease.duration():
-		hint("The Lease was renewed within its duration, yet the manager does not say that the host reports: the host is just back, or its clock was fast when it fell silent.")
+		hint("By its renewTime the Lease has not expired, but the manager does not count the host as reporting: the host came back just now, or its clock was fast when it stopped reporting.")
 	}
 	if every, held := renewalInterval(e), r.Lease.duration(); every > 0 && held < 2*every {
-		hint("Renewals hold for %s, and the host renews its Lease every %s or so: one that is late makes it UNKNOWN. "+
-			"Set spec.leaseDurationSeconds to %d or more, or leave it out: then the Lease's own %s hold.",
+		hint("The Lease expires %s after a renewal, and the host renews it about every %s: one late renewal makes the host UNKNOWN. "+
+			"Set spec.leaseDurationSeconds to %d or more, or remove it to use the %s of the Lease.",
 			human(held), human(every), int(math.Ceil(3*every.Seconds())), human(time.Duration(*e.lease.Spec.LeaseDurationSeconds)*time.Second))
 	}
 	if r.Lease.State == LeaseMissing && r.Reporting != v1alpha1.HostReportingUnknown {
-		hint("There is no Lease %s/%s now: was it deleted?", r.Lease.Namespace, r.Lease.Name)
+		hint("Lease %s/%s does not exist any more; check whether it was deleted.", r.Lease.Namespace, r.Lease.Name)
 	}
 	if r.Reporting == v1alpha1.HostReportingFalse && (r.Reason == v1alpha1.ReasonDisabled || r.Reason == v1alpha1.ReasonWindowOpen) {
-		hint("The host does not report, which MAINTENANCE hides.")
+		hint("The host does not report; the status does not show that during MAINTENANCE.")
 	}
 	if r.Reason == v1alpha1.ReasonForcedDown && renewed && !r.Since.IsZero() && r.Lease.RenewTime.After(r.Since.Time) {
-		hint("The host is said to be off, yet it renewed its Lease %s ago, after that was said: it runs. Do not fail it over; 'kubectl hosts up %s' takes the assertion back.", human(age), r.Host)
+		hint("The host is forced down but still runs: it renewed its Lease %s ago, after it was forced down. Do not fail its servers over. Fence the host, or run 'kubectl hosts up %s'.", human(age), r.Host)
 	}
 	if behind := outOfStep(r); behind > 0 && !outOfDate {
 		hint("The status has not reached %s yet.", counted(behind, "server"))

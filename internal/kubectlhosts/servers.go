@@ -48,7 +48,7 @@ func (s *serverCount) summary() string {
 	case s == nil:
 		return ""
 	case s.err != nil:
-		return "; their servers could not be counted: " + s.err.Error()
+		return "; servers could not be counted: " + s.err.Error()
 	default:
 		return "; " + counted(s.total, "server")
 	}
@@ -108,7 +108,7 @@ func (c *cluster) countByHost(ctx context.Context, selector string, count map[st
 		column := slices.IndexFunc(page.ColumnDefinitions, func(d metav1.TableColumnDefinition) bool { return d.Name == "Host" })
 		for _, row := range page.Rows {
 			if column < 0 || column >= len(row.Cells) {
-				return fmt.Errorf("the API server lists servers without their column Host")
+				return fmt.Errorf("the API server's table of servers has no column Host")
 			}
 			if host, ok := row.Cells[column].(string); ok {
 				count[host]++

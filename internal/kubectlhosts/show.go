@@ -25,11 +25,11 @@ func (p *plugin) newShow() *cobra.Command {
 		Short: "Show why a host has its status, its heartbeats, and the servers on it",
 		Long: `Show why a host has its status, its heartbeats, and the servers on it.
 
-The Lease is read anew, so its age is that of the last heartbeat. --namespace
-shows the servers of one tenant only.`,
+Show reads the host's Lease from the API server, so the age is that of the last
+heartbeat. With --namespace, only the servers of that tenant are shown.`,
 		Example: `  kubectl hosts show compute-2
   kubectl hosts show compute-2 -o json`,
-		Args:              hostArgs(cobra.ExactArgs(1), "name one host: show HOST"),
+		Args:              hostArgs(cobra.ExactArgs(1), "show takes exactly one host: kubectl hosts show HOST"),
 		ValidArgsFunction: p.completeHosts(1, nil),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.show(cmd, args[0], o)
@@ -90,7 +90,7 @@ func (p *plugin) writeReport(r *Report, now time.Time) {
 	line("Reporting", "%s%s", cmp.Or(string(r.Reporting), none), since(r.ReportingSince, now))
 	line("Lease", "%s", showLease(&r.Lease))
 	line("Last renewal", "%s", showRenewal(r, now))
-	line("Renewals hold", "%s", showDuration(&r.Lease))
+	line("Expires after", "%s", showDuration(&r.Lease))
 	line("Forced down", "%s", showFlag(r.ForcedDown))
 	line("Disabled", "%s", showFlag(r.Disabled))
 	line("Window", "%s", showWindowReport(r.Window, now))
@@ -140,13 +140,13 @@ func showLease(l *LeaseReport) string {
 func showDuration(l *LeaseReport) string {
 	switch l.DurationFrom {
 	case DurationFromHost:
-		return human(l.duration()) + ", as spec.leaseDurationSeconds of the ComputeService says"
+		return human(l.duration()) + ", set by spec.leaseDurationSeconds of the ComputeService"
 	case DurationFromLease:
-		return human(l.duration()) + ", as the Lease says"
+		return human(l.duration()) + ", set in the Lease"
 	case DurationFromManager:
-		return human(l.duration()) + ", the default, unless the manager's --default-lease-duration says otherwise"
+		return human(l.duration()) + ", the default; the manager's --default-lease-duration may set another"
 	default:
-		return "as long as the Lease says, which could not be read"
+		return "unknown: the Lease could not be read"
 	}
 }
 
@@ -154,19 +154,19 @@ func showRenewal(r *Report, now time.Time) string {
 	if age, ok := r.Lease.age(); ok {
 		at := r.Lease.RenewTime.UTC().Format("2006-01-02T15:04:05.000Z")
 		if age < -time.Second {
-			return fmt.Sprintf("in %s by the host's clock (%s)", human(-age), at)
+			return fmt.Sprintf("%s in the future (%s)", human(-age), at)
 		}
 		return fmt.Sprintf("%s ago (%s)", human(age), at)
 	}
 	unknown := none
 	if r.Lease.State == LeaseNotReadable {
-		unknown = "unknown, for the Lease could not be read"
+		unknown = "unknown: the Lease could not be read"
 	}
 	if r.LastSeenUp.IsZero() {
 		return unknown
 	}
 	// The manager writes that down when something else changes, and renewals change nothing.
-	return fmt.Sprintf("%s; one of %s (%s ago) is on record, and there may have been others since", unknown, stamp(r.LastSeenUp.Time), age(r.LastSeenUp, now))
+	return fmt.Sprintf("%s; the last one on record was at %s (%s ago), and there may have been later ones", unknown, stamp(r.LastSeenUp.Time), age(r.LastSeenUp, now))
 }
 
 func showFlag(f *Flag) string {
@@ -214,11 +214,11 @@ func countServers(r *Report) string {
 	case r.Tenants == nil:
 		return "could not be read"
 	case n == 0 && r.Namespace != "":
-		return fmt.Sprintf("none in namespace %s; those of others are left out (--namespace)", r.Namespace)
+		return fmt.Sprintf("none in namespace %s; other namespaces are not shown (--namespace)", r.Namespace)
 	case n == 0:
 		return none
 	case r.Namespace != "":
-		return fmt.Sprintf("%s in namespace %s; those of others are left out (--namespace)", counted(n, "server"), r.Namespace)
+		return fmt.Sprintf("%s in namespace %s; other namespaces are not shown (--namespace)", counted(n, "server"), r.Namespace)
 	default:
 		return fmt.Sprintf("%s of %s", counted(n, "server"), counted(len(r.Tenants), "tenant"))
 	}

@@ -41,12 +41,12 @@ type verb struct {
 
 var verbs = []verb{
 	{
-		use: "force-down HOST... --reason TEXT", short: "Assert that hosts are off: DOWN at once, and safe to fail over",
+		use: "force-down HOST... --reason TEXT", short: "Set hosts DOWN that are off, so that their servers can be failed over",
 		others: []string{"down", "off", "fence", "force", "kill"},
-		long: `Assert that hosts are off (fenced, powered down). Their status is DOWN at once, and
-whoever watches it may start their servers elsewhere. So do it only when the host
-is off. If it still reports, you are asked; without a terminal nothing is written,
-unless --yes says so.`,
+		long: `Set spec.forcedDown, which declares that hosts are off (fenced or powered down). Their
+status becomes DOWN at once, and failover tools may start their servers elsewhere. Use
+it only if the hosts are off. If a host still reports, you are asked to confirm;
+without a terminal nothing is written unless --yes is given.`,
 		example: `  kubectl hosts force-down compute-2 --reason "fenced by ipmi"
   kubectl hosts force-down -l rack=r12 --reason "rack r12 has no power" --yes`,
 		reason: true, cuts: true,
@@ -65,15 +65,15 @@ unless --yes says so.`,
 		},
 	},
 	{
-		use: "up HOST...", short: "Take back that hosts are off",
+		use: "up HOST...", short: "Remove force-down from hosts",
 		others: []string{"unforce", "undown", "un-force-down", "on"},
-		long: `Take back what force-down, or a fencing tool, has asserted: spec.forcedDown and its
-reason are removed. The hosts are UP once they report.`,
+		long: `Remove spec.forcedDown and its reason, whether force-down or a fencing tool has set
+them. A host becomes UP once it reports, unless it is disabled or in maintenance.`,
 		example: `  kubectl hosts up compute-2`,
 		wants:   func(s *v1alpha1.ComputeService) bool { return isTrue(s.Spec.ForcedDown) },
 		make: func(string) *change {
 			return &change{
-				question: "Take back force-down of", done: "no longer forced down", flag: "forcedDown",
+				question: "Remove force-down from", done: "no longer forced down", flag: "forcedDown",
 				apply: func(spec *v1alpha1.ComputeServiceSpec, _ time.Time) error {
 					withdraw(&spec.ForcedDown, &spec.ForcedDownReason)
 					return nil
@@ -83,7 +83,7 @@ reason are removed. The hosts are UP once they report.`,
 		},
 	},
 	{
-		use: "disable HOST... --reason TEXT", short: "Take hosts out of service: MAINTENANCE",
+		use: "disable HOST... --reason TEXT", short: "Take hosts out of service (MAINTENANCE)",
 		others:  []string{"cordon", "drain", "maintenance"},
 		long:    `Take hosts out of service. Their status is MAINTENANCE until they are enabled.`,
 		example: `  kubectl hosts disable compute-3 --reason "new memory"`,
@@ -105,8 +105,8 @@ reason are removed. The hosts are UP once they report.`,
 	{
 		use: "enable HOST...", short: "Take disabled hosts back into service",
 		others: []string{"uncordon", "undrain"},
-		long: `Take disabled hosts back into service: spec.disabled and its reason are removed. An
-open maintenance window stays open; 'kubectl hosts window HOST --clear' ends it.`,
+		long: `Remove spec.disabled and its reason, which takes hosts back into service. An open
+maintenance window stays open; 'kubectl hosts window HOST --clear' ends it.`,
 		example: `  kubectl hosts enable compute-3`,
 		wants:   func(s *v1alpha1.ComputeService) bool { return isTrue(s.Spec.Disabled) },
 		make: func(string) *change {
@@ -132,7 +132,7 @@ func (p *plugin) newVerb(v verb) *cobra.Command {
 		ValidArgsFunction: p.completeHosts(0, v.wants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if v.reason && strings.TrimSpace(reason) == "" {
-				return usageError("--reason: say why, for whoever reads the status")
+				return usageError("--reason: it is required; give the reason to show with the host's status")
 			}
 			reason, err := p.fitReason(reason, v.cuts)
 			if err != nil {
@@ -142,9 +142,9 @@ func (p *plugin) newVerb(v verb) *cobra.Command {
 		},
 	}
 	if v.reason {
-		usage := "Why, for whoever reads the status; at most 256 letters."
+		usage := "Reason to show with the host's status, at most 256 characters."
 		if v.cuts {
-			usage = "Why, for whoever reads the status. Of more than 256 letters the rest is left out."
+			usage = "Reason to show with the host's status. It is cut to 256 characters."
 		}
 		cmd.Flags().StringVar(&reason, "reason", "", usage)
 	}
@@ -158,9 +158,9 @@ func (p *plugin) fitReason(reason string, cuts bool) (string, error) {
 	// The schema takes what is seen only.
 	fitting := clean(reason)
 	if n := letters(fitting); n > maxReason && !cuts {
-		return "", usageError("--reason: it has %d letters; use at most %d", n, maxReason)
+		return "", usageError("--reason: it has %d characters; use at most %d", n, maxReason)
 	} else if n > maxReason {
-		p.warn("--reason: it has %d letters, and %d are kept", n, maxReason)
+		p.warn("--reason: it has %d characters and is cut to %d", n, maxReason)
 		fitting = string([]rune(fitting)[:maxReason-1]) + ellipsis
 	}
 	return fitting, nil
@@ -180,8 +180,8 @@ type writer struct {
 
 func (w *writer) addFlags(cmd *cobra.Command) {
 	w.output = newOutput()
-	cmd.Flags().StringVarP(&w.selector, "selector", "l", "", "Choose the hosts by their labels, for example rack=r12. You are asked before anything is written.")
-	cmd.Flags().StringVar(&w.dryRun, "dry-run", "none", "none; client: only say what would be done; server: let the API server check it without storing it.")
+	cmd.Flags().StringVarP(&w.selector, "selector", "l", "", "Select hosts by their labels, for example rack=r12. You are asked to confirm before anything is written.")
+	cmd.Flags().StringVar(&w.dryRun, "dry-run", "none", "none, client (only print what would change) or server (let the API server check the change without storing it).")
 	cmd.Flags().BoolVarP(&w.yes, "yes", "y", false, "Answer every question with yes.")
 	w.output.addFlags(cmd, "Print the changed hosts in this format instead:", "json", "yaml", "name")
 	complete(cmd, "dry-run", "none", "client", "server")
@@ -232,7 +232,7 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 	err = joined(failed)
 	if err != nil && written {
 		// The other codes promise that nothing was.
-		return exitError{fmt.Errorf("some hosts were changed, and not all: %w", err), ExitError}
+		return exitError{fmt.Errorf("some hosts were changed and others were not: %w", err), ExitError}
 	}
 	return err
 }
@@ -261,7 +261,7 @@ func joined(failed []error) error {
 
 func (w *writer) validate(names []string) (printers.ResourcePrinter, error) {
 	if len(names) == 0 && w.selector == "" {
-		return nil, usageError("name a host, or choose some with --selector")
+		return nil, usageError("no hosts given; name them, or select them with --selector")
 	}
 	if _, err := parseSelector(w.selector, names); err != nil {
 		return nil, err
@@ -320,12 +320,12 @@ func (w *writer) confirm(ctx context.Context, plans []*plan, c *change) error {
 	}
 	switch {
 	case len(reporting) > 0:
-		_, _ = fmt.Fprintln(w.ErrOut, "DOWN says that a host is off: its servers may be started elsewhere while they still run here.")
-		return w.ask(ctx, fmt.Sprintf("%s %s all the same?", c.question, listed(changing)),
+		_, _ = fmt.Fprintln(w.ErrOut, "DOWN means that a host is off: its servers may be started elsewhere while they still run on it.")
+		return w.ask(ctx, fmt.Sprintf("%s %s anyway?", c.question, listed(changing)),
 			fmt.Sprintf("%s still reporting; make sure that it is off, then add --yes", isOrAre(reporting)))
 	case w.selector != "" && len(changing) > 0:
 		return w.ask(ctx, fmt.Sprintf("%s %s?", c.question, listed(changing)),
-			fmt.Sprintf("--selector chooses %s; add --yes", listed(changing)))
+			fmt.Sprintf("--selector selects %s; add --yes to change them", listed(changing)))
 	default:
 		return nil
 	}
@@ -346,7 +346,7 @@ func listed(names []string) string {
 }
 
 // unconfirmed is of the hosts that the question was about: all, before anything is written.
-const unconfirmed = "not confirmed, and nothing was changed"
+const unconfirmed = "not confirmed, nothing was changed"
 
 // ask asks a person; where there is none, it refuses and says why.
 func (w *writer) ask(ctx context.Context, question, refusal string) error {
@@ -395,7 +395,7 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 			return p, nil
 		}
 		if c.deadly && !isTrue(p.before.Spec.ForcedDown) && p.after.Spec.ForcedDownReason != nil && refusesOnly(err, "spec.forcedDownReason") {
-			w.warn("%s: the reason was refused, so it is left out: %v", p.before.Name, err)
+			w.warn("%s: --reason: the API server refused it, so it is left out: %v", p.before.Name, err)
 			p.after.Spec.ForcedDownReason = nil
 			continue
 		}
@@ -407,7 +407,7 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 			return nil, err
 		}
 		if service.UID != p.before.UID {
-			return nil, fmt.Errorf("%s: another host of that name has taken its place since it was looked at, and was not changed; run this again if you mean that one", service.Name)
+			return nil, fmt.Errorf("%s: the host was deleted and created again meanwhile, and the new one was not changed; run the command again to change it", service.Name)
 		}
 		again, err := w.planFor(ctx, cluster, service, c)
 		if err != nil {
@@ -441,7 +441,7 @@ func refusesOnly(err error, field string) bool {
 func (w *writer) sayAll(done []*plan, c *change, printer printers.ResourcePrinter, several bool, now func() time.Time) error {
 	manager := w.manager()
 	if warnings := manager.warnings(now()); len(warnings) > 0 && manager.gone() {
-		w.warn("%s, so nobody acts on what is written; check that one runs", manager.noManager(now()))
+		w.warn("%s, so the change has no effect yet; check that a manager runs", manager.noManager(now()))
 	} else {
 		w.warnOfManager(manager, now())
 	}

@@ -42,13 +42,14 @@ func (p *plugin) newWatch() *cobra.Command {
 		Use:   "watch [HOST...]",
 		Short: "Print changes of hosts as they happen",
 		Long: `Print a line for each change of a host's status, of its reason, or of whether it
-reports: when, which host, from -> to, why. It lasts until Ctrl-C, and outlives lost
-connections: what has changed meanwhile is printed when the API server is back, with
-the time at which it changed. It says when no manager is at work any more, and when
-one is again: without one nothing changes.
+reports: the time, the host, the old and the new status, and the reason. Watch runs
+until Ctrl-C. After a lost connection it prints what has changed meanwhile, with the
+time of each change. It warns when no manager is at work, because no status changes
+then, and reports when one is at work again.
 
-On a terminal, changes that are alike and come at once share a line, and the last line
-says that all is well while nothing changes. In a pipe each change has its own.`,
+On a terminal, similar changes within two seconds share a line, and the last line shows
+whether watch is connected and a manager is at work. In a pipe each change has its own
+line.`,
 		Example: `  kubectl hosts watch
   kubectl hosts watch -l rack=r12 -o json | jq 'select(.to == "UNKNOWN")'`,
 		Args:              cobra.ArbitraryArgs,
@@ -213,7 +214,7 @@ func (c *connection) follow(stream watch.Interface) watch.Interface {
 			select {
 			case event, ok := <-stream.ResultChan():
 				if !ok && !alive {
-					c.heard(errors.New("the connection is closed at once"))
+					c.heard(errors.New("the connection was closed at once"))
 				}
 				if !ok {
 					return

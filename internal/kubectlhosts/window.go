@@ -25,10 +25,10 @@ func (p *plugin) newWindow() *cobra.Command {
 		Long: `Announce, change or remove maintenance windows of hosts. Until the window opens the
 host status is NEEDS_MAINTENANCE, then MAINTENANCE until it closes.
 
-A time is RFC 3339 with its zone (2027-01-10T22:00:00Z), or from now (2h or +2h,
-30m, 1d, now); a day is 24 hours. What is not given stays as the host's window has it; a host without a
-window, or with one that is over, gets one that starts now. A window without an end
-stays open until it is removed.`,
+A time is RFC 3339 with a zone (2027-01-10T22:00:00Z), or relative to now (2h or +2h,
+30m, 1d, now); a day is 24 hours. Without a flag, the host's window keeps its value. A
+host without a window, or with one that is over, gets a new one, which starts now
+unless --start is given. A window without an end stays open until it is removed.`,
 		Example: `  kubectl hosts window compute-3 --start +2h --for 1h --reason "new memory"
   kubectl hosts window compute-3 --end +3h
   kubectl hosts window -l rack=r12 --start 2027-01-10T22:00:00Z --end 2027-01-10T23:00:00Z
@@ -44,8 +44,8 @@ stays open until it is removed.`,
 		},
 	}
 	cmd.Flags().StringVar(&o.start, "start", "", "Start of the maintenance window.")
-	cmd.Flags().StringVar(&o.end, "end", "", "End of the maintenance window; never removes the end.")
-	cmd.Flags().StringVar(&o.length, "for", "", "How long the window is, instead of --end; for example 90m, 1d or 1d12h.")
+	cmd.Flags().StringVar(&o.end, "end", "", "End of the maintenance window, or the word never for a window without an end.")
+	cmd.Flags().StringVar(&o.length, "for", "", "Length of the window, in place of --end; for example 90m, 1d or 1d12h.")
 	cmd.Flags().StringVar(&o.reason, "reason", "", "Reason for the maintenance, at most 256 characters.")
 	cmd.Flags().BoolVar(&o.clear, "clear", false, "Remove the window.")
 	w.addFlags(cmd)
@@ -57,16 +57,16 @@ func (o *windowOptions) change(p *plugin, given func(string) bool) (*change, err
 	w := &windowChange{clear: o.clear}
 	switch {
 	case o.clear && (given("start") || given("end") || given("for") || given("reason")):
-		return nil, usageError("--clear: it removes the window, so give no other flag of it")
+		return nil, usageError("--clear: it removes the window, so it cannot be combined with --start, --end, --for or --reason")
 	case !o.clear && !given("start") && !given("end") && !given("for") && !given("reason"):
-		return nil, usageError("give --start, --end, --for or --reason, or --clear to remove the window")
+		return nil, usageError("nothing to change; give --start, --end, --for or --reason, or --clear to remove the window")
 	case given("for") && given("end"):
-		return nil, usageError("--for: --end says already when the window ends; give one of them")
+		return nil, usageError("--for: it cannot be combined with --end; use one or the other")
 	}
 	if given("for") {
 		length, err := parseDuration(o.length)
 		if err != nil {
-			return nil, usageError("--for: %q is not a duration; write it as 90m, 2h, 1d or 1d12h", o.length)
+			return nil, usageError("--for: %q is not a duration; use one such as 90m, 2h, 1d or 1d12h", o.length)
 		}
 		if length < time.Second {
 			return nil, usageError("--for: %s is too short; use at least 1s", length)
@@ -126,7 +126,7 @@ func parseMoment(flag, text string) (moment, error) {
 	}
 	d, err := parseDuration(text)
 	if err != nil {
-		return moment{}, usageError("%s: %q is not a time; write it with its zone, as 2027-01-10T22:00:00Z, or from now, as +2h, 30m or 1d", flag, text)
+		return moment{}, usageError("%s: %q is not a time; use RFC 3339 with a zone, such as 2027-01-10T22:00:00Z, or a time from now, such as +2h, 30m or 1d", flag, text)
 	}
 	return moment{from: d}, nil
 }
@@ -154,13 +154,13 @@ func parseDuration(text string) (time.Duration, error) {
 	}
 	days, err := strconv.ParseFloat(count, 64)
 	if err != nil || !(days >= 0 && days <= maxDays) {
-		return 0, fmt.Errorf("%q is no number of days", count)
+		return 0, fmt.Errorf("%q is not a number of days", count)
 	}
 	total := time.Duration(days * float64(day))
 	if after != "" {
 		d, err := time.ParseDuration(after)
 		if err != nil || d < 0 {
-			return 0, fmt.Errorf("%q is no duration", after)
+			return 0, fmt.Errorf("%q is not a duration", after)
 		}
 		total += d
 	}

@@ -132,7 +132,7 @@ func TestAtATerminalThePluginAsksAndColours(t *testing.T) {
 	seen += readUntil(t, person, "NOTE")
 	seen += readUntil(t, person, "no power")
 	_ = program.Close()
-	if !strings.Contains(seen, "the manager sees its renewals") || !strings.Contains(seen, "\x1b[32mUP\x1b[0m") {
+	if !strings.Contains(seen, "the manager sees that it renews Lease") || !strings.Contains(seen, "\x1b[32mUP\x1b[0m") {
 		t.Errorf("at the terminal there was\n%q", seen)
 	}
 }

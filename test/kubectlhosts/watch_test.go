@@ -282,7 +282,7 @@ func TestWatchSaysWhenTheManagerIsGoneAndBack(t *testing.T) {
 	expect.NoError(t, sign(t.Context(), now, time.Second))
 	w := startWatch(t, env.kubeconfig)
 	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
-		"Warning: no hoststatus manager has been at work since 2026-10-01T12:00:00Z (0s ago), so no host changes; check that one runs")
+		"Warning: no hoststatus manager has been at work since 2026-10-01T12:00:00Z (0s ago), so no host status changes; check that a manager runs")
 	expect.NoError(t, sign(t.Context(), now.Add(time.Minute), time.Hour))
 	expectLines(t, w.notes, "A hoststatus manager is at work again.")
 	w.stop()
@@ -291,7 +291,7 @@ func TestWatchSaysWhenTheManagerIsGoneAndBack(t *testing.T) {
 	expect.NoError(t, sign(t.Context(), now.Add(-time.Hour), time.Second))
 	w = startWatch(t, env.kubeconfig)
 	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
-		"Warning: no hoststatus manager has been at work since 2026-10-01T11:00:00Z (60m ago), and what is shown is of then; check that one runs")
+		"Warning: no hoststatus manager has been at work since 2026-10-01T11:00:00Z (60m ago), so what is shown may be out of date; check that a manager runs")
 }
 
 func TestWatchOnATerminalShowsASignOfLife(t *testing.T) {
