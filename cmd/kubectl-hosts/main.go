@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command kubectl-hosts is a kubectl plugin for those who look after the hosts:
-// kubectl hosts list, show, force-down, up, disable, enable, window and watch.
+// Command kubectl-hosts is a kubectl plugin for operators of hosts:
+// kubectl hosts list, show, watch, check, force-down, up, disable, enable and window.
 package main
 
 import (

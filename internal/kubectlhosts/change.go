@@ -18,40 +18,39 @@ import (
 
 // change is what a verb does to a host.
 type change struct {
-	// question is the verb at the beginning of a question, and done what is said
-	// afterwards.
+	// question is the verb as a question begins with it, and done is printed after a write.
 	question, done string
-	// apply changes the spec. It leaves alone what is as it should be, and touches
-	// no field that the verb is not about.
+	// apply changes the spec. It changes only fields of the verb, and only where the value
+	// differs.
 	apply func(spec *v1alpha1.ComputeServiceSpec, now time.Time) error
-	// already says how a host is that needs no change.
+	// already describes a host that needs no change.
 	already func(spec *v1alpha1.ComputeServiceSpec) string
-	// detail adds to what is said afterwards; it may be nil.
+	// detail is printed after done; it may be nil.
 	detail func(spec *v1alpha1.ComputeServiceSpec) string
-	// deadly says that the verb asserts that the host is off.
+	// deadly is true if the verb declares that the host is off.
 	deadly bool
-	// flag is the field whose owner may set it again.
+	// flag is the field that the verb sets; another owner of it may set it again.
 	flag string
 }
 
 // plan is what a change means for one host.
 type plan struct {
 	before, after *v1alpha1.ComputeService
-	// needed is false if the host is so already.
+	// needed is false if the spec has the value already.
 	needed bool
-	// stillReports says why the host is not off; empty unless the change is deadly.
+	// stillReports is the evidence that the host is not off; empty unless the change is deadly.
 	stillReports string
 	// from and to are the host status now and afterwards, and reason is why.
 	from, to string
 	reason   v1alpha1.HostStatusReason
-	// already says how a host is that needs no change, and detail more of one that does.
+	// already describes a host that needs no change, and detail one that was changed.
 	already, detail string
-	// warning is what the caller may not expect.
+	// warning is empty, or names another owner of the field.
 	warning string
 }
 
-// newPlan decides what a change means for a host. lease may be nil; manager is asked
-// only where the manager's word counts.
+// newPlan decides what a change means for a host. lease may be nil; manager is called only
+// if the decision depends on it, because it may wait.
 func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.Lease, manager func() managerSign, now time.Time) (*plan, error) {
 	p := &plan{before: service, after: service.DeepCopy()}
 	if err := c.apply(&p.after.Spec, now); err != nil {
@@ -73,7 +72,7 @@ func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.
 	return p, nil
 }
 
-// outcome says what comes of a change. Without a manager nothing does, for now.
+// outcome is the host status that follows from a change. Without a manager it stays.
 func (p *plan) outcome(manager managerSign) string {
 	switch {
 	case !p.needed:
@@ -89,8 +88,8 @@ func (p *plan) outcome(manager managerSign) string {
 	}
 }
 
-// ownerWarning tells of somebody else who applies the flag, and has a say in how long it
-// stays: one that is set already stays theirs.
+// ownerWarning warns of another field manager that applies the flag. It decides how long
+// the flag stays: one that it has set remains its own.
 func (c *change) ownerWarning(before, after *v1alpha1.ComputeService) string {
 	o := owner(before.ManagedFields, "spec", c.flag)
 	if !o.applies || o.name == fieldManager {
@@ -110,8 +109,8 @@ func (c *change) ownerWarning(before, after *v1alpha1.ComputeService) string {
 	}
 }
 
-// stillReports says by what a host shows that it is not off, or "". Either the
-// manager or the Lease is enough: the one judges by arrival, the other is newer.
+// stillReports returns the evidence that a host is not off, or "". Either the manager
+// or the Lease is enough: the manager judges by arrival, the Lease is newer.
 func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manager func() managerSign, now time.Time) string {
 	key := s.HeartbeatLease()
 	if lease != nil && lease.Spec.RenewTime != nil {
@@ -122,7 +121,7 @@ func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manag
 	}
 	if meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionReporting) {
 		if sign := manager(); sign.gone() {
-			// It may have died since; nobody has proven that.
+			// It may have died since, but there is no evidence of that.
 			return fmt.Sprintf("it renewed Lease %s when a manager was last at work", key)
 		}
 		return "the manager sees that it renews Lease " + key.String()
@@ -130,7 +129,7 @@ func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manag
 	return ""
 }
 
-// expect says what the host status is, and what it will be, by the manager's own table.
+// expect returns the host status before a change and after it, by the manager's own rules.
 func expect(before, after *v1alpha1.ComputeService, now time.Time) (from, to string, reason v1alpha1.HostStatusReason) {
 	seen := observation(before)
 	if !equality.Semantic.DeepEqual(before.Spec.MaintenanceWindow, after.Spec.MaintenanceWindow) {
@@ -150,15 +149,15 @@ func assert(flag **bool, reason **string, why string) {
 	}
 }
 
-// withdraw takes a flag away, so that nobody owns it, and its reason with it. One
-// that somebody has set to false is theirs, and is no obstacle.
+// withdraw removes a flag and its reason, so that no field manager owns them. A flag that
+// is false belongs to the manager that set it, and stays.
 func withdraw(flag **bool, reason **string) {
 	if isTrue(*flag) {
 		*flag, *reason = nil, nil
 	}
 }
 
-// quoted is a reason in brackets, if there is one.
+// quoted is a reason in parentheses, or "".
 func quoted(reason *string) string {
 	if text(reason) == "" {
 		return ""
@@ -166,21 +165,21 @@ func quoted(reason *string) string {
 	return fmt.Sprintf(" (%q)", *reason)
 }
 
-// windowChange is what the flags of window say. A nil field keeps what there is.
+// windowChange has the values of the flags of window. A nil field changes nothing.
 type windowChange struct {
 	clear      bool
 	start, end *moment
-	// endless takes the end away.
+	// endless removes the end.
 	endless bool
 	// length puts the end that long after the start.
 	length time.Duration
 	reason *string
-	// now is what times from now count from: the same for all hosts.
+	// now is what relative times count from: the same for all hosts.
 	now time.Time
 }
 
-// apply changes the window of spec. A window that is over is not changed but
-// replaced, and a new one starts now unless it says otherwise.
+// apply changes the window of spec. A window that is over is replaced, and a new one
+// starts now unless --start is given.
 func (w *windowChange) apply(spec *v1alpha1.ComputeServiceSpec, now time.Time) error {
 	if w.clear {
 		spec.MaintenanceWindow = nil
@@ -222,7 +221,7 @@ func (w *windowChange) apply(spec *v1alpha1.ComputeServiceSpec, now time.Time) e
 	return nil
 }
 
-// already says how a window is that needs no change.
+// already describes a window that needs no change.
 func (w *windowChange) already(spec *v1alpha1.ComputeServiceSpec) string {
 	if spec.MaintenanceWindow == nil {
 		return "it has no maintenance window"
@@ -230,7 +229,7 @@ func (w *windowChange) already(spec *v1alpha1.ComputeServiceSpec) string {
 	return "its window is already " + showWindow(spec.MaintenanceWindow)
 }
 
-// detail says how the window is.
+// detail describes the window after the change.
 func (*windowChange) detail(spec *v1alpha1.ComputeServiceSpec) string {
 	if spec.MaintenanceWindow == nil {
 		return ""

@@ -23,14 +23,13 @@ const (
 	// checkPause is how long check waits before it looks again: the leader renews its
 	// canaries every 0.3 to 2 s.
 	checkPause = 500 * time.Millisecond
-	// checkRequest is how long one answer may take, so that one that does not come is
-	// asked for again.
+	// checkRequest is how long one answer may take, so that a lost request is repeated.
 	checkRequest = 10 * time.Second
-	// defaultNamespace is what kubectl means where neither flag nor kubeconfig names one.
+	// defaultNamespace is kubectl's, if neither flag nor kubeconfig names one.
 	defaultNamespace = "default"
 )
 
-// ok is what check prints of what works.
+// ok is what check prints for a check that passes.
 const ok = "ok"
 
 type checkOptions struct {
@@ -103,13 +102,13 @@ func (p *plugin) check(ctx context.Context, o *checkOptions) error {
 	return nil
 }
 
-// check looks whether hoststatus works.
+// check finds out whether hoststatus works.
 type check struct {
 	*cluster
 	options   *checkOptions
 	namespace string
-	// first is when each canary was renewed when it was seen first. One that is
-	// renewed after that has somebody who does it, whatever the clocks say.
+	// first is the renewal of each canary that was read first. If there is another
+	// renewal, a manager is at work, whether or not the clocks agree.
 	first map[string]time.Time
 }
 
@@ -118,7 +117,7 @@ type finding struct {
 	err  error
 }
 
-// until looks until everything works, or ctx ends, and returns what it saw last.
+// until repeats the checks until everything works or ctx ends, and returns the last findings.
 func (k *check) until(ctx context.Context) []finding {
 	for {
 		findings := k.look(ctx)
@@ -130,7 +129,7 @@ func (k *check) until(ctx context.Context) []finding {
 			return findings
 		case <-time.After(checkPause):
 		}
-		// What an interrupted request says is nothing new.
+		// The error of an interrupted request would hide the last finding.
 		if ctx.Err() != nil {
 			return findings
 		}

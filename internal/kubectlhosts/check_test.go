@@ -23,9 +23,9 @@ import (
 type installation struct {
 	// hosts and servers are how lists are answered, by the code.
 	hosts, servers int
-	// dead says that nobody renews the canary, of 12:00.
+	// dead is true if the canary, of 12:00, is not renewed.
 	dead bool
-	// absent says that there has never been one.
+	// absent is true if there has never been one.
 	absent bool
 
 	renewals atomic.Int64

@@ -17,8 +17,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/printable"
 )
 
-// clean makes what somebody wrote into an object safe for a terminal, and brings it on
-// one line.
+// clean makes text from an object safe for a terminal, and puts it on one line.
 func clean(text string) string {
 	return printable.Clean(strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
@@ -28,7 +27,7 @@ func clean(text string) string {
 	}, text))
 }
 
-// cleanLines makes text safe whose lines and indentation are our own.
+// cleanLines makes text safe that has line breaks and tabs of our own.
 func cleanLines(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || r == '\t' || isPlain(r) {
@@ -39,10 +38,10 @@ func cleanLines(text string) string {
 	}, text)
 }
 
-// isPlain says that r is a letter of ASCII, as nearly all are.
+// isPlain is true for printable ASCII, which nearly all text is.
 func isPlain(r rune) bool { return r >= ' ' && r < 0x7f }
 
-// cleanWriter lets nothing through that drives a terminal. Each Write has whole letters.
+// cleanWriter removes what drives a terminal. Each Write has to end with a whole character.
 type cleanWriter struct{ io.Writer }
 
 // Write implements io.Writer.
@@ -54,7 +53,7 @@ func (w cleanWriter) Write(p []byte) (int, error) {
 }
 
 // escapeJSON writes what drives a terminal as \uXXXX, which means the same: in JSON it
-// stands in strings only. encoding/json leaves DEL, C1 and bidirectional marks as they are.
+// occurs in strings only. encoding/json leaves DEL, C1 and bidirectional marks as they are.
 func escapeJSON(encoded string) string {
 	var out strings.Builder
 	for _, r := range encoded {
@@ -118,13 +117,13 @@ func cleanJSON(encoded []byte) ([]byte, error) {
 	return json.Marshal(cleanValue(decoded))
 }
 
-// isJSON says that a format is JSON, which can keep every letter.
+// isJSON is true for formats that are JSON, which can escape every character.
 func isJSON(format string) bool {
 	return format == "json" || strings.HasPrefix(format, "jsonpath-as-json")
 }
 
-// safely prints in a format for scripts, which a person may look at all the same. JSON
-// keeps every letter; other formats get U+FFFD for what drives a terminal.
+// safely prints in a format for scripts, which may still end up on a terminal. JSON
+// keeps every character; other formats get U+FFFD for what drives a terminal.
 func safely(w io.Writer, format string, print func(io.Writer) error) error {
 	var raw bytes.Buffer
 	if err := print(&raw); err != nil {

@@ -38,18 +38,18 @@ const (
 type cluster struct {
 	client.WithWatch
 	now func() time.Time
-	// patience is how long a manager that looks silent may take for a sign of life.
+	// patience is how long a stale canary is watched for a renewal.
 	patience time.Duration
-	// raw asks for what is no object of ours.
+	// raw requests what is not one of our objects.
 	raw rest.Interface
-	// where says which cluster it is: its address and the context.
+	// where names the cluster in errors: its address and the context.
 	where string
 }
 
-// connect makes a client. It asks nothing yet.
+// connect makes a client. It sends no request yet.
 func (p *plugin) connect() (*cluster, error) {
 	config, err := p.config.ToRESTConfig()
-	// Where nothing is configured client-go asks port 8080, as long ago.
+	// If nothing is configured, client-go still defaults to port 8080 of localhost.
 	if kubeconfig, readErr := p.config.ToRawKubeConfigLoader().RawConfig(); clientcmd.IsEmptyConfig(err) ||
 		err == nil && readErr == nil && clientcmdapi.IsConfigEmpty(&kubeconfig) && text(p.config.APIServer) == "" && config.Host == "http://localhost:8080" {
 		return nil, errors.New("no cluster is configured; give --kubeconfig, set $KUBECONFIG or create ~/.kube/config")
@@ -70,7 +70,7 @@ func (p *plugin) connect() (*cluster, error) {
 			return nil, fmt.Errorf("registering the kinds: %w", err)
 		}
 	}
-	// Without discovery the first request is already the one that was asked for.
+	// Without discovery the first request is already the one that is needed.
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
@@ -182,7 +182,7 @@ func typed(service *v1alpha1.ComputeService) {
 	service.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"))
 }
 
-// noSuchHost names hosts with similar names.
+// noSuchHost is the error for a host that does not exist. It lists similar names.
 func (c *cluster) noSuchHost(ctx context.Context, name string) error {
 	services, err := c.all(ctx, nil)
 	if err != nil {
@@ -201,7 +201,7 @@ func (c *cluster) noSuchHost(ctx context.Context, name string) error {
 	return fmt.Errorf("there is no host %q; 'kubectl hosts list' lists all %d", name, len(names))
 }
 
-// roleFor says which shipped role gives a right.
+// roleFor names the shipped role that grants a right.
 func roleFor(verb string) string {
 	if verb == "patch" {
 		return "hoststatus-fleet-operator"
@@ -209,7 +209,7 @@ func roleFor(verb string) string {
 	return "hoststatus-fleet-viewer"
 }
 
-// explain says what is behind an error, and what to do.
+// explain adds the cause of an error, and what to do.
 func (c *cluster) explain(err error, verb, resource, namespace string) error {
 	return explain(err, c.where, verb, resource, namespace)
 }
@@ -237,14 +237,14 @@ func explain(err error, where, verb, resource, namespace string) error {
 	}
 }
 
-// isForbiddenByRBAC tells a missing right from a refusal by admission, which says
-// itself what is wrong.
+// isForbiddenByRBAC is true if a right is missing. A refusal by admission has a message
+// of its own.
 func isForbiddenByRBAC(err error, verb, resource string) bool {
 	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), fmt.Sprintf("cannot %s resource %q", verb, resource))
 }
 
-// isNoSuchObject tells an object that is not there from an API that is not there,
-// whose 404 is none of the API's own answers.
+// isNoSuchObject is true if the object does not exist, and false if the API does not:
+// that 404 has no Status of the API.
 func isNoSuchObject(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }

@@ -20,21 +20,20 @@ import (
 
 // The exit codes, for scripts.
 const (
-	// ExitOK says that all is done, or was so already.
+	// ExitOK: everything is done, or was so already.
 	ExitOK = 0
-	// ExitError says that the API server could not be reached, or refused.
+	// ExitError: the API server could not be reached, or refused a request.
 	ExitError = 1
-	// ExitUsage says that the command line is wrong. Nothing was written.
+	// ExitUsage: the command line is wrong. Nothing was written.
 	ExitUsage = 2
-	// ExitNotFound says that a named host does not exist. Nothing was written.
+	// ExitNotFound: a named host does not exist. Nothing was written.
 	ExitNotFound = 3
-	// ExitNotConfirmed says that nobody confirmed. Nothing was written.
+	// ExitNotConfirmed: the change was not confirmed. Nothing was written.
 	ExitNotConfirmed = 4
-	// ExitNotUp says, of list --exit-code, that a listed host is not UP, or that there
-	// is no host to list.
+	// ExitNotUp, of list --exit-code: a listed host is not UP, or there are no hosts.
 	ExitNotUp = 5
-	// ExitNoManager says, of list --exit-code, that every listed host was UP when a
-	// manager was last at work, which is none now.
+	// ExitNoManager, of list --exit-code: every listed host was UP when a manager was
+	// last at work, and none is now.
 	ExitNoManager = 6
 )
 
@@ -44,16 +43,17 @@ const warningCode = 299
 // Environment is what the plugin takes from the process around it.
 type Environment struct {
 	genericiooptions.IOStreams
-	// InTerminal says that a person can be asked, and OutTerminal that one reads.
+	// InTerminal is true if a person can answer questions, and OutTerminal if one reads
+	// the output.
 	InTerminal, OutTerminal bool
 	// Getenv reads a variable of the environment.
 	Getenv func(string) string
 	// Now is the clock. Nil means this machine's.
 	Now func() time.Time
-	// Width is how many letters a line of the terminal has. Nil or 0 means any number.
+	// Width is how many characters a line of the terminal has. Nil or 0 means any number.
 	Width func() int
-	// ManagerPatience is how long a manager that looks silent may take for a sign of
-	// life. Zero means that of a person.
+	// ManagerPatience is how long a stale canary is watched for a renewal. Zero means
+	// the default.
 	ManagerPatience time.Duration
 }
 
@@ -69,18 +69,18 @@ func usageError(format string, args ...any) error {
 	return exitError{fmt.Errorf(format, args...), ExitUsage}
 }
 
-// plugin is what every verb has at hand.
+// plugin has what every verb needs.
 type plugin struct {
 	Environment
 	config *genericclioptions.ConfigFlags
 	colour string
-	// coloured is standard error as it is: what goes there has to be clean.
+	// coloured is standard error without a filter: only clean text may go there.
 	coloured io.Writer
 }
 
 // Run runs the plugin with the arguments after its name, and returns its exit code.
 func Run(ctx context.Context, env Environment, args []string) int {
-	// Errors and warnings repeat what others wrote.
+	// Errors and warnings contain text from objects.
 	coloured := env.ErrOut
 	env.ErrOut = cleanWriter{coloured}
 	root := newRoot(&plugin{Environment: env, coloured: coloured})
@@ -97,7 +97,7 @@ func Run(ctx context.Context, env Environment, args []string) int {
 	if errors.As(err, &coded) {
 		code = coded.code
 	}
-	// list --exit-code has said everything by its code.
+	// list --exit-code returns a code and no message.
 	if message := err.Error(); message != "" {
 		_, _ = fmt.Fprintf(env.ErrOut, "error: %s\n", message)
 	}
@@ -167,7 +167,7 @@ list --exit-code also uses 5 (a listed host is not UP, or there are no hosts) an
 	return root
 }
 
-// colours says whether tables are coloured.
+// colours is true if tables are coloured.
 func (p *plugin) colours() bool {
 	if p.colour != "auto" {
 		return p.colour == "always"
@@ -175,7 +175,7 @@ func (p *plugin) colours() bool {
 	return p.OutTerminal && p.Getenv("NO_COLOR") == "" && p.Getenv("TERM") != "dumb"
 }
 
-// warn tells a person what they may not expect.
+// warn prints a warning to standard error.
 func (p *plugin) warn(format string, args ...any) {
 	prefix := cell{"Warning:", "33;1"}
 	_, _ = fmt.Fprintf(p.coloured, "%s %s\n", paint(prefix, p.InTerminal && p.colours()), clean(fmt.Sprintf(format, args...)))
@@ -185,7 +185,7 @@ func (p *plugin) warn(format string, args ...any) {
 type serverWarnings struct {
 	*plugin
 	mu   sync.Mutex
-	told map[string]bool
+	seen map[string]bool
 }
 
 // HandleWarningHeader implements rest.WarningHandler.
@@ -195,17 +195,17 @@ func (w *serverWarnings) HandleWarningHeader(code int, _, message string) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.told[message] {
+	if w.seen[message] {
 		return
 	}
-	if w.told == nil {
-		w.told = map[string]bool{}
+	if w.seen == nil {
+		w.seen = map[string]bool{}
 	}
-	w.told[message] = true
+	w.seen[message] = true
 	w.warn("%s", message)
 }
 
-// hostArgs turns cobra's complaint about arguments into one about usage.
+// hostArgs turns cobra's error about arguments into a usage error.
 func hostArgs(check cobra.PositionalArgs, want string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
@@ -215,7 +215,7 @@ func hostArgs(check cobra.PositionalArgs, want string) cobra.PositionalArgs {
 	}
 }
 
-// complete says which values a flag may have.
+// complete sets the values that shell completion offers for a flag.
 func complete(cmd *cobra.Command, flag string, values ...string) {
 	function := cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)
 	if err := cmd.RegisterFlagCompletionFunc(flag, function); err != nil {

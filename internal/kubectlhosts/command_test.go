@@ -11,7 +11,7 @@ import (
 )
 
 // Scripts read it, so it is the only thing on standard output.
-func TestTheVersionIsSaidWithoutACluster(t *testing.T) {
+func TestTheVersionIsPrintedWithoutACluster(t *testing.T) {
 	streams, _, out, complaint := genericiooptions.NewTestIOStreams()
 	code := Run(t.Context(), Environment{IOStreams: streams, Getenv: func(string) string { return "" }}, []string{"--version"})
 	if want := version.Of("kubectl-hosts") + "\n"; code != ExitOK || out.String() != want || complaint.Len() > 0 {

@@ -13,11 +13,11 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// completionTimeout is how long somebody who typed Tab waits.
+// completionTimeout is how long Tab may take.
 const completionTimeout = 3 * time.Second
 
 // completeHosts offers the names of hosts: at most limit of them (0 for any
-// number), those that wants chooses (nil for all), and none twice.
+// number), those for which wants is true (nil for all), and none twice.
 func (p *plugin) completeHosts(limit int, wants func(*v1alpha1.ComputeService) bool) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if limit > 0 && len(args) >= limit {
@@ -44,7 +44,7 @@ func (p *plugin) completeHosts(limit int, wants func(*v1alpha1.ComputeService) b
 	}
 }
 
-// describe says in a word or two how a host is.
+// describe is the status of a host and its reason.
 func describe(s *v1alpha1.ComputeService) string {
 	return strings.TrimSpace(showStatus(s.Status.HostStatus) + " " + string(s.Status.HostStatusReason))
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package kubectlhosts is the kubectl plugin kubectl-hosts: what the people who
-// look after hosts read, and what they say about a host. report.go and change.go
-// decide, as functions of what was read and the time; the rest asks the API
-// server and prints.
+// Package kubectlhosts is the kubectl plugin kubectl-hosts, with which operators of
+// hosts read and set host status. report.go and change.go decide, as functions of
+// what was read and the time; the rest calls the API server and prints.
 package kubectlhosts

@@ -121,7 +121,7 @@ func TestEachReasonIsAnsweredByASentence(t *testing.T) {
 				c.change(c.service)
 			}
 			if got := newReport(evidence{service: c.service}, now).Why; got != c.want {
-				t.Errorf("it says %q, want %q", got, c.want)
+				t.Errorf("it is %q, want %q", got, c.want)
 			}
 		})
 	}
@@ -158,7 +158,7 @@ func TestAHostThatIsWellGetsNoHint(t *testing.T) {
 	}
 }
 
-func TestAForcedDownHostThatRenewedBeforeItWasSaidIsOff(t *testing.T) {
+func TestAForcedDownHostThatLastRenewedBeforeIsOff(t *testing.T) {
 	s := service("DOWN", v1alpha1.ReasonForcedDown, "True") // down for a minute
 	s.Spec.ForcedDown = ptr.To(true)
 	if hints := newReport(evidence{service: s, lease: lease(61*time.Second, 40)}, now).Hints; slices.ContainsFunc(hints, runs) {
@@ -207,7 +207,7 @@ func TestSimilarNames(t *testing.T) {
 	}
 }
 
-func TestNothingThatSomebodyWroteReachesTheTerminalRaw(t *testing.T) {
+func TestTextFromObjectsIsPrintedWithoutControlCharacters(t *testing.T) {
 	if got := clean("a\x1b[2J\nb\tc\u202e\x00é"); got != "a\ufffd[2J b c\ufffd\ufffdé" {
 		t.Errorf("it prints %q", got)
 	}
@@ -224,7 +224,7 @@ func TestTablesAlignWhatIsColoured(t *testing.T) {
 	}
 }
 
-func TestTheOwnerWhoAppliesGoesFirst(t *testing.T) {
+func TestAnOwnerThatAppliesHasPrecedence(t *testing.T) {
 	field := metav1.NewFieldsV1
 	managed := []metav1.ManagedFieldsEntry{
 		{Manager: "kubectl-patch", Operation: metav1.ManagedFieldsOperationUpdate, FieldsV1: field(`{"f:spec":{"f:disabled":{}}}`)},
@@ -243,7 +243,7 @@ func TestTheOwnerWhoAppliesGoesFirst(t *testing.T) {
 func TestAPlanKeepsAWindowOpenThatItDoesNotTouch(t *testing.T) {
 	s := service("MAINTENANCE", v1alpha1.ReasonDisabled, "True")
 	s.Spec.Disabled = ptr.To(true)
-	// The manager has opened it; this machine's clock says that it is to come.
+	// The manager has opened it; by the clock of this machine it is still to come.
 	s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ago(-time.Minute)}
 	s.Status.Conditions[0].Reason = string(v1alpha1.ReasonReporting)
 	s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionWindowOpen, Status: "True", ObservedGeneration: 1})
@@ -261,7 +261,7 @@ func TestAFlagThatIsFalseIsNoObstacleAndIsNotTakenAway(t *testing.T) {
 	flag, reason := ptr.To(false), ptr.To("kept")
 	withdraw(&flag, &reason)
 	if flag == nil || reason == nil {
-		t.Error("somebody else's false was taken away")
+		t.Error("a false that another field manager has set was removed")
 	}
 	assert(&flag, &reason, "why")
 	if !*flag || *reason != "why" {
@@ -269,27 +269,27 @@ func TestAFlagThatIsFalseIsNoObstacleAndIsNotTakenAway(t *testing.T) {
 	}
 	withdraw(&flag, &reason)
 	if flag != nil || reason != nil {
-		t.Error("it still belongs to somebody")
+		t.Error("a field manager still owns it")
 	}
 }
 
-func TestErrorsSayWhatToDo(t *testing.T) {
+func TestErrorsStateWhatToDo(t *testing.T) {
 	resource := schema.GroupResource{Group: "compute.hoststatus.dev", Resource: "computeservices"}
 	refused := apierrors.NewForbidden(resource, "compute-1", errors.New(`User "ana" cannot patch resource "computeservices" in API group`))
 	if got := explain(refused, "", "patch", "computeservices", "").Error(); !strings.HasPrefix(got, "you lack the right to patch computeservices.compute.hoststatus.dev; ask for the ClusterRole hoststatus-fleet-operator") {
-		t.Errorf("of a missing right it says %q", got)
+		t.Errorf("a missing right is reported as %q", got)
 	}
 	admission := apierrors.NewForbidden(resource, "compute-1", errors.New("denied: renewed 3 s ago"))
 	if got := explain(admission, "", "patch", "computeservices", ""); !errors.Is(got, admission) || got.Error() != admission.Error() {
-		t.Errorf("of a refusal by admission it says %q", got)
+		t.Errorf("a refusal by admission is reported as %q", got)
 	}
 }
 
-func TestTransitionsAreToldOnce(t *testing.T) {
+func TestTransitionsArePrintedOnce(t *testing.T) {
 	up := service("UP", v1alpha1.ReasonReporting, "True")
-	var told []string
+	var printed []string
 	changes := newTransitions([]v1alpha1.ComputeService{*up}, nil, func() time.Time { return now }, func(tr Transition) {
-		told = append(told, showTransition(tr, false))
+		printed = append(printed, showTransition(tr, false))
 	})
 	unknown := service("UNKNOWN", v1alpha1.ReasonLeaseExpired, "False")
 	other := service("", "", "Unknown")
@@ -314,7 +314,7 @@ func TestTransitionsAreToldOnce(t *testing.T) {
 		"2026-10-01T12:00:00Z  compute-1  deleted, was  UNKNOWN",
 		"2026-10-01T12:00:00Z  compute-2  deleted, was  <none>",
 	}
-	if diff := cmp.Diff(want, told); diff != "" {
+	if diff := cmp.Diff(want, printed); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -21,11 +21,11 @@ import (
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
-// statusNone is how --status calls a host that has no status yet.
+// statusNone is the value of --status for a host that has no status yet.
 const statusNone = "NONE"
 
-// hostStatuses are the values of --status, the most pressing first; statusMeanings are
-// what they mean.
+// hostStatuses are the values of --status, the most urgent first, and statusMeanings
+// their descriptions.
 var hostStatuses, statusMeanings = func() (values, meanings []string) {
 	for row := range hoststatus.WorstFirst() {
 		if row.OfHosts() {
@@ -88,7 +88,7 @@ func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error 
 	}
 	ctx := cmd.Context()
 	options := []client.ListOption{client.MatchingLabelsSelector{Selector: selector}}
-	// Whether there is any host counts for the exit code.
+	// The exit code depends on whether there are hosts of any status.
 	if len(o.statuses) == 1 && o.statuses[0] != statusNone && !o.exitCode {
 		options = append(options, client.MatchingFields{"status.hostStatus": o.statuses[0]})
 	}
@@ -228,7 +228,7 @@ func (p *plugin) hostTable(services []v1alpha1.ComputeService, servers *serverCo
 	return t
 }
 
-// note is what people say about the host, as far as it counts now.
+// note has the reasons that people gave for the host's flags and window, if these apply now.
 func note(s *v1alpha1.ComputeService, now time.Time) string {
 	var notes []string
 	if isTrue(s.Spec.ForcedDown) {
@@ -257,7 +257,7 @@ func showWindow(w *v1alpha1.MaintenanceWindow) string {
 
 func statusWord(s *v1alpha1.ComputeService) string { return statusName(s.Status.HostStatus) }
 
-// statusName is how --status calls a host status.
+// statusName is the value of --status for a host status.
 func statusName(status *v1alpha1.HostStatus) string {
 	if status == nil || *status == "" {
 		return statusNone

@@ -16,42 +16,41 @@ import (
 )
 
 const (
-	// managerPatience is how long a manager that looks silent may take for a sign of
-	// life. It renews its canary every 2 s at the latest.
+	// managerPatience is how long a stale canary is watched for a renewal. A manager
+	// renews its canary every 2 s at the latest.
 	managerPatience = 3 * time.Second
-	// canaryPoll is between reads of a canary that may be renewed any moment.
+	// canaryPoll is the time between reads of a stale canary.
 	canaryPoll = 500 * time.Millisecond
-	// maxCanaries is how many lease namespaces are asked for a sign of life. A manager
-	// reads one or two.
+	// maxCanaries is in how many lease namespaces a canary is read. A manager has one or
+	// two lease namespaces.
 	maxCanaries = 8
 )
 
-// ManagerState says whether host status is kept up to date.
+// ManagerState is whether host status is kept up to date.
 type ManagerState string
 
-// The states of the managers, all of them together: one leads, and the others are
-// silent anyway.
+// The states of the managers, all of them together: only the leader renews canaries.
 const (
 	ManagerAtWork ManagerState = "AtWork"
-	// ManagerSilent says that one has been at work, and ManagerAbsent that none has.
+	// ManagerSilent: one was at work earlier. ManagerAbsent: none ever was.
 	ManagerSilent ManagerState = "Silent"
 	ManagerAbsent ManagerState = "Absent"
-	// ManagerUnknown says that no canary could be read.
+	// ManagerUnknown: no canary could be read.
 	ManagerUnknown ManagerState = "Unknown"
 )
 
-// managerSign is what the canaries say: the Leases that the manager that leads renews
-// in each lease namespace while it judges heartbeats.
+// managerSign is what follows from the canaries: the Leases that the leading manager
+// renews in each lease namespace while it judges heartbeats.
 type managerSign struct {
 	state ManagerState
 	// lastSeen is the last renewal of a canary, by the manager's clock.
 	lastSeen time.Time
-	// blind are the namespaces in which the manager that is at work has left no sign
-	// of late, and when it has left the last.
+	// blind are the namespaces in which no canary was renewed lately although a manager
+	// is at work, with the last renewal.
 	blind map[string]time.Time
 }
 
-// gone says that what is shown is of the past.
+// gone is true if no manager is at work.
 func (m managerSign) gone() bool { return m.state == ManagerSilent || m.state == ManagerAbsent }
 
 // canaryRead is one read of a canary.
@@ -68,7 +67,7 @@ func (r canaryRead) renewed() time.Time {
 	return r.lease.Spec.RenewTime.Time
 }
 
-// holds is for how long the canary says that a renewal counts.
+// holds is the Lease duration of the canary.
 func (r canaryRead) holds() time.Duration {
 	if r.lease == nil || r.lease.Spec.LeaseDurationSeconds == nil {
 		return 0
@@ -76,8 +75,8 @@ func (r canaryRead) holds() time.Duration {
 	return time.Duration(*r.lease.Spec.LeaseDurationSeconds) * time.Second
 }
 
-// fresh says that the canary was renewed lately. One of the future is as far off as
-// one of the past: its manager's clock is wrong, or was when it died.
+// fresh is true if the canary was renewed lately. A renewal far in the future does not
+// count either: the manager's clock is wrong, or was when it died.
 func (r canaryRead) fresh(now time.Time) bool {
 	return !r.renewed().IsZero() && now.Sub(r.renewed()).Abs() <= r.holds()
 }
@@ -92,8 +91,7 @@ func (c *cluster) readCanaries(ctx context.Context, namespaces []string) map[str
 	return reads
 }
 
-// canaryNamespaces are those in which hosts report, and the one in which a manager
-// leaves its sign by default.
+// canaryNamespaces are those in which hosts report, and the default one.
 func canaryNamespaces(services []v1alpha1.ComputeService) []string {
 	namespaces := []string{v1alpha1.DefaultLeaseNamespace}
 	for i := range services {
@@ -105,15 +103,15 @@ func canaryNamespaces(services []v1alpha1.ComputeService) []string {
 	return namespaces
 }
 
-// lookForManager begins to find out whether a manager is at work, while the caller
-// does something else, and returns a function that waits for the answer.
+// lookForManager begins to find out whether a manager is at work, and returns at once. The
+// function that it returns waits for the answer.
 func (c *cluster) lookForManager(ctx context.Context, services []v1alpha1.ComputeService) func() managerSign {
 	namespaces := canaryNamespaces(services)
 	found := make(chan managerSign, 1)
 	go func() {
 		sign := c.findManager(ctx, namespaces)
 		if sign.state == ManagerAbsent && len(services) == 0 {
-			// No host says where a manager would leave its sign.
+			// Without hosts the lease namespaces are not known.
 			sign.state = ManagerUnknown
 		}
 		found <- sign
@@ -121,8 +119,8 @@ func (c *cluster) lookForManager(ctx context.Context, services []v1alpha1.Comput
 	return sync.OnceValue(func() managerSign { return <-found })
 }
 
-// findManager reads the canaries. One that looks stale is read again for a while: a
-// manager whose clock is wrong renews it all the same, and then nothing else counts.
+// findManager reads the canaries. A stale one is read again for a while: if it is
+// renewed, a manager is at work whose clock is wrong.
 func (c *cluster) findManager(ctx context.Context, namespaces []string) managerSign {
 	first := c.readCanaries(ctx, namespaces)
 	now := c.now()
@@ -158,7 +156,7 @@ func (c *cluster) findManager(ctx context.Context, namespaces []string) managerS
 	return signOf(first, alive, nil)
 }
 
-// signOf sums up what the canaries of some namespaces say.
+// signOf sums up the canaries of some namespaces.
 func signOf(reads map[string]canaryRead, alive map[string]bool, stale []string) managerSign {
 	sign := managerSign{state: ManagerAbsent, blind: map[string]time.Time{}}
 	for namespace, read := range reads {
@@ -183,7 +181,7 @@ func signOf(reads map[string]canaryRead, alive map[string]bool, stale []string) 
 	return sign
 }
 
-// since says since when no manager is at work; "" where nobody knows.
+// since states since when no manager is at work; "" if that is not known.
 func (m managerSign) since(now time.Time) string {
 	switch {
 	case m.lastSeen.IsZero():
@@ -195,7 +193,7 @@ func (m managerSign) since(now time.Time) string {
 	}
 }
 
-// noManager says that no manager is at work.
+// noManager states that no manager is at work.
 func (m managerSign) noManager(now time.Time) string {
 	if m.state == ManagerAbsent || m.lastSeen.IsZero() {
 		return fmt.Sprintf("no hoststatus manager is at work: none has renewed Lease %s/%s", v1alpha1.DefaultLeaseNamespace, v1alpha1.CanaryLeaseName)
@@ -203,7 +201,7 @@ func (m managerSign) noManager(now time.Time) string {
 	return "no hoststatus manager has been at work" + m.since(now)
 }
 
-// warnings are what the reader of any host status has to know.
+// warnings state that host status may be out of date.
 func (m managerSign) warnings(now time.Time) []string {
 	switch m.state {
 	case ManagerSilent, ManagerAbsent:
@@ -221,7 +219,7 @@ func (m managerSign) warnings(now time.Time) []string {
 	return out
 }
 
-// warnOfManager tells a person, once, that nobody keeps host status up to date.
+// warnOfManager prints these warnings.
 func (p *plugin) warnOfManager(sign managerSign, now time.Time) {
 	for _, warning := range sign.warnings(now) {
 		p.warn("%s", warning)

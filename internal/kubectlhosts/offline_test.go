@@ -37,7 +37,7 @@ type api struct {
 	hosts []v1alpha1.ComputeService
 	// canary answers a read of the canary; nil if there is none.
 	canary func() *coordinationv1.Lease
-	// other answers other requests, and says whether it did.
+	// other answers other requests, and returns whether it did.
 	other func(w http.ResponseWriter, r *http.Request) bool
 	// patience is how long a sign of life is waited for.
 	patience time.Duration
@@ -127,7 +127,7 @@ func (a *api) run(t *testing.T, width screenWidth, args ...string) (out, complai
 	return o.String(), e.String(), code
 }
 
-func TestEveryVerbSaysOnceThatNoManagerIsAtWork(t *testing.T) {
+func TestEveryVerbWarnsOnceThatNoManagerIsAtWork(t *testing.T) {
 	const gone = "Warning: no hoststatus manager has been at work since 2026-10-01T11:00:00Z (60m ago)"
 	for _, c := range []struct {
 		args []string
@@ -164,7 +164,7 @@ func TestEveryVerbSaysOnceThatNoManagerIsAtWork(t *testing.T) {
 	}
 }
 
-func TestAManagerThatLeavesSignsIsAtWorkWhateverItsClockSays(t *testing.T) {
+func TestAManagerThatLeavesSignsIsAtWorkWhateverItsClock(t *testing.T) {
 	var mu sync.Mutex
 	beats := 0
 	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
@@ -180,7 +180,7 @@ func TestAManagerThatLeavesSignsIsAtWorkWhateverItsClockSays(t *testing.T) {
 	}
 }
 
-func TestExitCodesSayWhetherAllIsUpAndKnownToBe(t *testing.T) {
+func TestExitCodesShowWhetherAllIsUpAndKnownToBe(t *testing.T) {
 	up := called("compute-1", service("UP", v1alpha1.ReasonReporting, "True"))
 	down := called("compute-2", service("DOWN", v1alpha1.ReasonForcedDown, "False"))
 	lost := canaryAt(now.Add(-time.Hour))
@@ -208,7 +208,7 @@ func TestExitCodesSayWhetherAllIsUpAndKnownToBe(t *testing.T) {
 	}
 }
 
-func TestWhoMayNotReadTheCanaryIsToldNothingWrong(t *testing.T) {
+func TestWithoutTheRightToReadTheCanaryThereIsNoWarning(t *testing.T) {
 	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
 	a.other = func(w http.ResponseWriter, r *http.Request) bool {
 		if !strings.Contains(r.URL.Path, "/leases/") {
@@ -225,7 +225,7 @@ func TestWhoMayNotReadTheCanaryIsToldNothingWrong(t *testing.T) {
 	}
 }
 
-// hostile is what nobody wants on a terminal: ESC, BEL, DEL, C1, and text that runs backwards.
+// hostile is what must not reach a terminal: ESC, BEL, DEL, C1, and text that runs backwards.
 const hostile = "a\x1b[2J\a\x7f\u009b31m\u202eb\U000e0041c"
 
 func TestNothingRawIsPrintedInAnyFormat(t *testing.T) {
@@ -292,7 +292,7 @@ func TestLongNamesAreShortenedOnATerminalOnly(t *testing.T) {
 		seen[strings.Fields(line)[0]] = true
 	}
 	if len(seen) != 4 || !strings.Contains(out, ellipsis) {
-		t.Errorf("the hosts cannot be told apart:\n%s", out)
+		t.Errorf("the hosts cannot be distinguished:\n%s", out)
 	}
 	if out, _, _ := a.run(t, 0, "list"); strings.Contains(out, ellipsis) || !strings.Contains(out, hosts[0].Name) {
 		t.Errorf("in a pipe a name is shortened:\n%s", out)
@@ -370,7 +370,7 @@ func TestDownNeverFailsForItsText(t *testing.T) {
 	}
 }
 
-func TestItIsSaidWhenThePlainWordServersMeansAnotherThing(t *testing.T) {
+func TestThereIsAWarningWhenTheNameServersMeansAnotherResource(t *testing.T) {
 	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
 	available := "False"
 	a.other = func(w http.ResponseWriter, r *http.Request) bool {
@@ -385,14 +385,14 @@ func TestItIsSaidWhenThePlainWordServersMeansAnotherThing(t *testing.T) {
 	for _, args := range [][]string{{"list"}, {"show", "compute-1"}} {
 		for available = range map[string]bool{"False": true, "True": false} {
 			out, complaints, _ := a.run(t, 0, args...)
-			if said := strings.Contains(out+complaints, "'kubectl get servers' gets the custom resources"); said != (available == "False") {
+			if printed := strings.Contains(out+complaints, "'kubectl get servers' gets the custom resources"); printed != (available == "False") {
 				t.Errorf("%v while Available is %s: %s%s", args, available, out, complaints)
 			}
 		}
 	}
 }
 
-func TestARequestThatTimesOutIsAllThatIsSaid(t *testing.T) {
+func TestARequestThatTimesOutIsReportedOnce(t *testing.T) {
 	var logged bytes.Buffer
 	klog.LogToStderr(false)
 	klog.SetOutput(&logged)
@@ -405,7 +405,7 @@ func TestARequestThatTimesOutIsAllThatIsSaid(t *testing.T) {
 	_, complaints, code := a.run(t, 0, "list", "--request-timeout=100ms")
 	klog.Flush()
 	if code != ExitError || !strings.Contains(complaints, "no answer from the cluster at http://127.0.0.1:") || logged.Len() > 0 {
-		t.Errorf("it ends with %d, says %q and logs %q", code, complaints, logged.String())
+		t.Errorf("it ends with %d, prints %q and logs %q", code, complaints, logged.String())
 	}
 }
 
@@ -448,11 +448,11 @@ func TestDurationsMayHaveDays(t *testing.T) {
 	}
 }
 
-func TestAWindowWithoutAnEndSaysSo(t *testing.T) {
+func TestAWindowWithoutAnEndIsPointedOut(t *testing.T) {
 	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
-	for args, said := range map[string]bool{"--start=1h": true, "--for=1h": false} {
-		if out, _, _ := a.run(t, 0, "window", "compute-1", args); strings.Contains(out, "no end: it stays open") != said {
-			t.Errorf("of %s it says %q", args, out)
+	for args, printed := range map[string]bool{"--start=1h": true, "--for=1h": false} {
+		if out, _, _ := a.run(t, 0, "window", "compute-1", args); strings.Contains(out, "no end: it stays open") != printed {
+			t.Errorf("for %s it prints %q", args, out)
 		}
 	}
 }
@@ -488,7 +488,7 @@ func TestWhatHappensAtOnceSharesALineOnATerminal(t *testing.T) {
 	}
 }
 
-func TestShowSaysThatADurationIsAsShortAsTheRenewals(t *testing.T) {
+func TestShowHintsAtADurationThatOneLateRenewalExceeds(t *testing.T) {
 	for _, c := range []struct {
 		name           string
 		host, declared int32

@@ -7,16 +7,16 @@ import (
 	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
 )
 
-// fieldOwner is who last set a field.
+// fieldOwner is the field manager that last set a field.
 type fieldOwner struct {
 	name string
-	// applies says that it does so by server-side apply, as GitOps tools do: again
+	// applies is true for server-side apply, with which GitOps tools set a field again
 	// and again.
 	applies bool
 }
 
-// owner finds out who set a field. One that applies it goes before others, since
-// it will do so again.
+// owner returns the field manager that set a field. One that applies it has precedence,
+// because it will do so again.
 func owner(managed []metav1.ManagedFieldsEntry, path ...any) (found fieldOwner) {
 	field := fieldpath.MakePathOrDie(path...)
 	for _, entry := range managed {

@@ -13,9 +13,9 @@ import (
 // ownersView is the APIService by which kube-apiserver finds the owners' view.
 const ownersView = "v1alpha1.tenant.hoststatus.dev"
 
-// ownersViewHint says that the owners' view is away, which changes what the plain word
-// servers means: kubectl then finds the custom resource, and remembers that. It returns
-// "" where all is well, where there is no such view, and to whom may not read that.
+// ownersViewHint warns if the owners' view is not available: for the name servers kubectl
+// then finds the custom resource, and remembers that. It returns "" if the view is
+// available, if there is none, and if the caller may not read the APIService.
 func (c *cluster) ownersViewHint(ctx context.Context) string {
 	body, err := c.raw.Get().AbsPath("apis", "apiregistration.k8s.io", "v1", "apiservices", ownersView).Do(ctx).Raw()
 	if err != nil {

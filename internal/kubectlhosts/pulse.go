@@ -12,29 +12,29 @@ import (
 )
 
 const (
-	// pulseInterval is between reads of the canaries during a watch. A manager renews
-	// them as often.
+	// pulseInterval is the time between reads of the canaries during a watch. A manager
+	// renews them as often.
 	pulseInterval = 2 * time.Second
 	// pulseTimeout is how long one read may take before the connection counts as lost.
 	pulseTimeout = 5 * time.Second
-	// screenInterval is between looks at what waits to be written.
+	// screenInterval is the time between updates of the screen.
 	screenInterval = 250 * time.Millisecond
 )
 
-// pulse tells during a watch whether a manager is at work. What counts is that its
-// canary changes, whatever any clock says.
+// pulse reports during a watch whether a manager is at work. One is as long as its canary
+// changes; clocks do not matter.
 type pulse struct {
 	cluster    *cluster
 	namespaces []string
-	// hosts says that the namespaces are those of hosts.
+	// hosts is true if the namespaces are those of hosts.
 	hosts      bool
 	screen     *screen
 	connection *connection
 
-	// The rest but quietSince is of run alone.
+	// Only run uses these.
 	state   ManagerState
 	renewed map[string]time.Time
-	// beat is when a canary was last seen to change.
+	// beat is when a canary last changed.
 	beat time.Time
 
 	mu         sync.Mutex
@@ -45,14 +45,14 @@ func newPulse(c *cluster, namespaces []string, hosts bool, s *screen) *pulse {
 	return &pulse{cluster: c, namespaces: namespaces, hosts: hosts, screen: s, renewed: map[string]time.Time{}, quietSince: time.Now()}
 }
 
-// changed takes that a host has changed.
+// changed is called when a host has changed.
 func (p *pulse) changed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.quietSince = time.Now()
 }
 
-// run takes the pulse until ctx ends. printed takes the end of each write.
+// run reads the canaries until ctx ends. printed gets the result of each write.
 func (p *pulse) run(ctx context.Context, printed func(error)) {
 	p.begin(ctx)
 	ticker := time.NewTicker(screenInterval)
@@ -74,7 +74,7 @@ func (p *pulse) run(ctx context.Context, printed func(error)) {
 	}
 }
 
-// begin finds out how things are.
+// begin finds out whether a manager is at work when the watch begins.
 func (p *pulse) begin(ctx context.Context) {
 	first := p.cluster.findManager(ctx, p.namespaces)
 	if ctx.Err() != nil {
@@ -122,7 +122,7 @@ func (p *pulse) take(ctx context.Context) {
 	p.connection.read(lost)
 	switch {
 	case lost != nil, !answered:
-		// Nobody knows, and the time does not count.
+		// Not known, so this time does not count as silence.
 		p.beat = now
 	case beats:
 		p.beat = now
@@ -136,12 +136,12 @@ func (p *pulse) take(ctx context.Context) {
 	}
 }
 
-// refused says that the API server has answered, if with a no.
+// refused is true if the API server has answered, with a refusal.
 func refused(err error) bool {
 	return apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err)
 }
 
-// sign says in a short line how things are while nothing changes.
+// sign is the last line on a terminal while nothing changes.
 func (p *pulse) sign(now time.Time) string {
 	p.mu.Lock()
 	quiet := now.Sub(p.quietSince)

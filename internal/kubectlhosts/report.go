@@ -23,19 +23,19 @@ import (
 const (
 	// defaultLeaseDuration is the default of the manager's flag of that name.
 	defaultLeaseDuration = time.Minute
-	// maxClockSkew is from where the manager counts a host's clock as wrong, too.
+	// maxClockSkew is by how much a host's clock may differ, for the manager as well.
 	maxClockSkew = 10 * time.Second
 )
 
-// Report is everything that show tells of a host. Its JSON is for scripts.
+// Report is everything that show prints about a host. Its JSON is for scripts.
 type Report struct {
 	Host       string                    `json:"host"`
 	HostStatus string                    `json:"hostStatus"`
 	Reason     v1alpha1.HostStatusReason `json:"reason,omitempty"`
 	Since      *metav1.Time              `json:"since,omitempty"`
-	// Why is the status in a sentence.
+	// Why explains the status in a sentence.
 	Why string `json:"why"`
-	// Reporting is the manager's word on the heartbeats, whatever the status says.
+	// Reporting is whether the manager sees heartbeats, whatever the status is.
 	Reporting      v1alpha1.HostReporting `json:"reporting,omitempty"`
 	ReportingSince *metav1.Time           `json:"reportingSince,omitempty"`
 	LastSeenUp     *metav1.Time           `json:"lastSeenUp,omitempty"`
@@ -43,25 +43,25 @@ type Report struct {
 	Disabled       *Flag                  `json:"disabled,omitempty"`
 	Lease          LeaseReport            `json:"lease"`
 	Window         *WindowReport          `json:"window,omitempty"`
-	// Manager says whether all this is kept up to date.
+	// Manager is whether the status is kept up to date.
 	Manager ManagerReport `json:"manager"`
 	// Namespace is the only one whose servers are listed; empty for all.
 	Namespace string `json:"namespace,omitempty"`
 	// Tenants have the host's servers. It is nil if they cannot be read.
 	Tenants []TenantReport `json:"tenants"`
-	// Hints are what does not fit together, and what to do about it.
+	// Hints name what is inconsistent, and what to do about it.
 	Hints []string `json:"hints,omitempty"`
 }
 
-// ManagerReport is about the managers, by the sign that one leaves in the host's lease
-// namespace while it is at work.
+// ManagerReport is whether a manager is at work, by its canary in the host's lease
+// namespace.
 type ManagerReport struct {
 	State ManagerState `json:"state"`
 	// LastSeen is when one was last at work. It is left out while one is.
 	LastSeen *metav1.Time `json:"lastSeen,omitempty"`
 }
 
-// Flag is something that an operator or a tool asserts.
+// Flag is a flag that an operator or a tool has set.
 type Flag struct {
 	Reason string `json:"reason,omitempty"`
 	// SetBy is the field manager.
@@ -77,13 +77,13 @@ type LeaseReport struct {
 	Holder     string            `json:"holder,omitempty"`
 	RenewTime  *metav1.MicroTime `json:"renewTime,omitempty"`
 	AgeSeconds *float64          `json:"ageSeconds,omitempty"`
-	// DurationSeconds is for how long a renewal holds, and DurationFrom says who
-	// decided that.
+	// DurationSeconds is after how long a renewal expires, and DurationFrom where that
+	// is set.
 	DurationSeconds int32        `json:"durationSeconds,omitempty"`
 	DurationFrom    DurationFrom `json:"durationFrom"`
 }
 
-// LeaseState says whether a Lease could be read.
+// LeaseState is whether a Lease could be read.
 type LeaseState string
 
 // The states of a Lease.
@@ -93,15 +93,15 @@ const (
 	LeaseNotReadable LeaseState = "NotReadable"
 )
 
-// DurationFrom says where the duration of a renewal comes from.
+// DurationFrom is where the Lease duration is set.
 type DurationFrom string
 
-// The sources, in the order in which they count.
+// The sources, in the order of precedence.
 const (
 	DurationFromHost    DurationFrom = "ComputeService"
 	DurationFromLease   DurationFrom = "Lease"
 	DurationFromManager DurationFrom = "ManagerDefault"
-	// DurationUnknown says that the Lease may give one, and could not be read.
+	// DurationUnknown: the Lease may have one, and could not be read.
 	DurationUnknown DurationFrom = "Unknown"
 )
 
@@ -133,16 +133,16 @@ type ServerReport struct {
 // evidence is what was read for a report.
 type evidence struct {
 	service *v1alpha1.ComputeService
-	// lease is nil if there is none, and leaseErr says why it could not be read.
+	// lease is nil if there is none, or if it could not be read because of leaseErr.
 	lease    *coordinationv1.Lease
 	leaseErr error
-	// manager says whether the host's status is kept up to date.
+	// manager is whether the host's status is kept up to date.
 	manager    managerSign
 	servers    []v1alpha1.Server
 	serversErr error
-	// namespace is the only one whose servers were asked for; empty for all.
+	// namespace is the only one whose servers were listed; empty for all.
 	namespace string
-	// ownersView is what there is to say of the owners' view; mostly nothing.
+	// ownersView is a warning about the owners' view; mostly empty.
 	ownersView string
 }
 
@@ -180,7 +180,7 @@ func newReport(e evidence, now time.Time) *Report {
 	return r
 }
 
-// managerReport says whether the host's own status is kept up to date.
+// managerReport is whether this host's status is kept up to date.
 func managerReport(e evidence) ManagerReport {
 	r := ManagerReport{State: cmp.Or(e.manager.state, ManagerUnknown)}
 	seen := e.manager.lastSeen
@@ -193,7 +193,7 @@ func managerReport(e evidence) ManagerReport {
 	return r
 }
 
-// durationOf returns for how long a renewal holds, as the manager decides it.
+// durationOf returns after how long a renewal expires, as the manager decides it.
 func durationOf(s *v1alpha1.ComputeService, lease *coordinationv1.Lease) (time.Duration, DurationFrom) {
 	if d := s.Spec.LeaseDurationSeconds; d > 0 {
 		return time.Duration(d) * time.Second, DurationFromHost
@@ -250,7 +250,7 @@ func observation(s *v1alpha1.ComputeService) hoststatus.Observation {
 	return seen
 }
 
-// phaseOf says where the host's maintenance window stands.
+// phaseOf returns the phase of the host's maintenance window.
 func phaseOf(s *v1alpha1.ComputeService, now time.Time) hoststatus.WindowPhase {
 	return hoststatus.Derive(&s.Spec, observation(s), now).Window
 }
@@ -285,7 +285,7 @@ func tenants(servers []v1alpha1.Server) []TenantReport {
 	return out
 }
 
-// reportingMessage is what the manager says of the heartbeats in words.
+// reportingMessage is the manager's message about the heartbeats.
 func reportingMessage(s *v1alpha1.ComputeService) string {
 	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
 		return c.Message
@@ -293,7 +293,7 @@ func reportingMessage(s *v1alpha1.ComputeService) string {
 	return ""
 }
 
-// why says in a sentence why the host has its status.
+// why explains in a sentence why the host has its status.
 func why(r *Report, message string, now time.Time) string {
 	lease := r.Lease.Namespace + "/" + r.Lease.Name
 	switch r.Reason {
@@ -304,7 +304,7 @@ func why(r *Report, message string, now time.Time) string {
 	case v1alpha1.ReasonWindowOpen:
 		return "Its maintenance window is open" + until(r.Window, now) + "."
 	case v1alpha1.ReasonLeaseExpired:
-		// The manager's words have the duration by which it judged.
+		// The manager's message has the duration by which it judged.
 		return cmp.Or(message, fmt.Sprintf("Lease %s was not renewed in time", lease)) +
 			". The host may be off, hung or disconnected, and its servers may still run: do not fail them over before the host is fenced."
 	case v1alpha1.ReasonNeverReported, v1alpha1.ReasonLeaseNotReadable, v1alpha1.ReasonWaitingForHeartbeat:
@@ -339,7 +339,7 @@ func until(w *WindowReport, now time.Time) string {
 	}
 }
 
-// hints says what does not fit together.
+// hints names what is inconsistent.
 func hints(r *Report, e evidence) []string {
 	var out []string
 	hint := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
@@ -347,8 +347,7 @@ func hints(r *Report, e evidence) []string {
 	age, renewed := r.Lease.age()
 	outOfDate := r.Manager.State == ManagerSilent || r.Manager.State == ManagerAbsent
 	switch {
-	// Without a manager nothing else that does not fit is worth a word but what the
-	// Lease says, which is of now.
+	// Without a manager only the Lease is up to date.
 	case outOfDate && !renewed:
 		hint("No manager checks this host at present, so its status may be out of date.")
 	case outOfDate && age.Abs() < r.Lease.duration():
@@ -400,9 +399,9 @@ func hints(r *Report, e evidence) []string {
 	return out
 }
 
-// renewalInterval is about how often the host renews its Lease, which declares for how
-// long its renewer thinks that a renewal holds; zero where nobody knows. An agent renews
-// three times in that, a kubelet four times.
+// renewalInterval estimates how often the host renews its Lease; zero if that is not
+// known. An agent renews three times in the duration that its Lease declares, a kubelet
+// four times.
 func renewalInterval(e evidence) time.Duration {
 	if e.lease == nil || e.lease.Spec.LeaseDurationSeconds == nil || *e.lease.Spec.LeaseDurationSeconds <= 0 {
 		return 0

@@ -23,16 +23,16 @@ const (
 )
 
 // screen is where a watch writes: changes, notes about the watch itself, and on a
-// terminal a last line that is written over, as a sign of life.
+// terminal a last line that is overwritten and shows that the watch is alive.
 type screen struct {
 	out, notes io.Writer
-	// print writes a change, and gathered says that changes which are alike share a line.
+	// print writes a change. If gathered is true, changes of one kind share a line.
 	print    func(Transition) error
 	gathered bool
 	colours  bool
 
 	mu sync.Mutex
-	// signed is the sign of life that is the last line; empty for none.
+	// signed is the present last line; empty for none.
 	signed string
 	// alike are the changes that wait to be written, by what they have in common.
 	alike map[kind]*gathering
@@ -63,7 +63,7 @@ func (s *screen) change(t Transition, now time.Time) error {
 		return s.print(t)
 	}
 	s.flush(now)
-	// What is told of a host is told in order.
+	// The changes of one host stay in order.
 	for k, g := range s.alike {
 		if slices.ContainsFunc(g.waiting, func(w Transition) bool { return w.Host == t.Host }) {
 			s.write(g)
@@ -86,7 +86,7 @@ func (s *screen) change(t Transition, now time.Time) error {
 	return s.err
 }
 
-// tick writes what has waited long enough, and then the sign of life.
+// tick writes what has waited long enough, and then the last line.
 func (s *screen) tick(sign string, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +98,7 @@ func (s *screen) tick(sign string, now time.Time) error {
 	return s.err
 }
 
-// end writes what waits, and leaves the terminal as it should be.
+// end writes what waits, and erases the last line.
 func (s *screen) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *screen) end() {
 	s.erase()
 }
 
-// note tells a person of the watch itself.
+// note writes a line about the watch itself.
 func (s *screen) note(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,21 +20,21 @@ import (
 )
 
 const (
-	// asTable asks for printed columns in place of objects: a tenth of the bytes.
+	// asTable requests printed columns in place of objects: a tenth of the bytes.
 	asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
-	// maxAskedByHost is how many named hosts are asked for their servers one by one.
+	// maxAskedByHost is for how many named hosts the servers are listed one by one.
 	maxAskedByHost = 10
 )
 
-// serverCount is how many servers each host has. Nil says that nobody has counted.
+// serverCount is how many servers each host has; nil if they were not counted.
 type serverCount struct {
 	byHost map[string]int
 	total  int
-	// err says why they could not be counted.
+	// err is why they could not be counted.
 	err error
 }
 
-// on says how many servers a host has.
+// on is the number of servers on a host, or "?".
 func (s *serverCount) on(host string) string {
 	if s == nil || s.err != nil {
 		return "?"
@@ -54,8 +54,8 @@ func (s *serverCount) summary() string {
 	}
 }
 
-// countServers counts the servers of hosts. Of a few that were named it asks for theirs
-// only.
+// countServers counts the servers on hosts. If only a few hosts were named, it lists no
+// others.
 func (c *cluster) countServers(ctx context.Context, services []v1alpha1.ComputeService, named bool) *serverCount {
 	selectors := []string{""}
 	if named && len(services) <= maxAskedByHost {
@@ -79,7 +79,7 @@ func (c *cluster) countServers(ctx context.Context, services []v1alpha1.ComputeS
 	return count
 }
 
-// countByHost adds the servers that a field selector chooses, by their column Host.
+// countByHost counts the servers that a field selector selects, by their column Host.
 func (c *cluster) countByHost(ctx context.Context, selector string, count map[string]int) error {
 	next := ""
 	for {
@@ -120,7 +120,7 @@ func (c *cluster) countByHost(ctx context.Context, selector string, count map[st
 	}
 }
 
-// rawClient makes requests whose answers are no objects of ours.
+// rawClient makes requests whose answers are not our objects.
 func rawClient(config *rest.Config) (rest.Interface, error) {
 	config = rest.CopyConfig(config)
 	config.GroupVersion = &v1alpha1.SchemeGroupVersion

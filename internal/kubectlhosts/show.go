@@ -60,7 +60,7 @@ func (p *plugin) show(cmd *cobra.Command, name string, o *output) error {
 	e.namespace = *p.config.Namespace
 	e.servers, e.serversErr = c.serversOn(ctx, name, e.namespace)
 	e.ownersView = c.ownersViewHint(ctx)
-	// What looks stale is looked at for a while; meanwhile the host may renew its Lease.
+	// A stale canary is watched for a while; meanwhile the host may have renewed its Lease.
 	if e.manager = manager(); e.manager.gone() && e.leaseErr == nil {
 		e.lease, e.leaseErr = c.lease(ctx, e.service.HeartbeatLease())
 	}
@@ -165,7 +165,7 @@ func showRenewal(r *Report, now time.Time) string {
 	if r.LastSeenUp.IsZero() {
 		return unknown
 	}
-	// The manager writes that down when something else changes, and renewals change nothing.
+	// The manager stores that time when something else changes, not at each renewal.
 	return fmt.Sprintf("%s; the last one on record was at %s (%s ago), and there may have been later ones", unknown, stamp(r.LastSeenUp.Time), age(r.LastSeenUp, now))
 }
 

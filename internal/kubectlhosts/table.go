@@ -53,13 +53,13 @@ type table struct {
 	header  []string
 	rows    [][]cell
 	colours bool
-	// width is how many letters a line may have; 0 for any number.
+	// width is how many characters a line may have; 0 for any number.
 	width int
-	// shorter says which columns may be shortened to fit, and how.
+	// shorter has the functions that shorten columns to fit.
 	shorter map[int]func(words []string, limit int) []string
 }
 
-// newTable makes a table for whoever reads the plugin's output.
+// newTable makes a table for standard output.
 func (p *plugin) newTable(header ...string) *table {
 	t := &table{header: header, colours: p.colours()}
 	if p.OutTerminal && p.Width != nil {
@@ -70,7 +70,7 @@ func (p *plugin) newTable(header ...string) *table {
 
 func (t *table) add(header ...string) { t.header = append(t.header, header...) }
 
-// shorten says that a column, if there is one of that header, may be shortened.
+// shorten allows the column of that header, if there is one, to be shortened.
 func (t *table) shorten(header string, how func([]string, int) []string) {
 	if i := slices.Index(t.header, header); i >= 0 {
 		if t.shorter == nil {
@@ -171,9 +171,9 @@ func end(words []string, limit int) []string {
 	return cut(words, limit, limit-1)
 }
 
-// middle leaves out the middle of what is longer than limit: of names in a row the
-// beginning and the end tell most. If names would look alike it moves, to where they do
-// not differ.
+// middle leaves out the middle of what is longer than limit: names of hosts mostly differ
+// at the beginning and the end. If shortened names would be equal, it leaves out another
+// part, in which the names are equal.
 func middle(words []string, limit int) []string {
 	keep := limit - 1
 	want := len(distinct(words))
@@ -196,7 +196,7 @@ func middle(words []string, limit int) []string {
 			}
 		}
 	}
-	// What tells them apart is amid what is the same: leave out both sides of it.
+	// They differ only in between: leave out what is before and after that.
 	head := limit / 4
 	for from := head + 1; from < longest; from++ {
 		out := make([]string, len(words))
@@ -259,7 +259,7 @@ func paint(c cell, colours bool) string {
 	return "\x1b[" + c.colour + "m" + c.text + "\x1b[0m"
 }
 
-// age says how long ago t was, as kubectl does.
+// age is how long ago t was, in kubectl's format.
 func age(t *metav1.Time, now time.Time) string {
 	if t.IsZero() {
 		return none

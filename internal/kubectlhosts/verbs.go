@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// maxReason is how many letters a reason may have, as the schema says.
+	// maxReason is how many characters a reason may have by the schema.
 	maxReason = 256
 	// maxAttempts is how often a write is decided again because the host has
 	// changed meanwhile.
@@ -30,11 +30,11 @@ const (
 // verb is a command that sets or clears a flag.
 type verb struct {
 	use, short, long, example string
-	// others are words under which somebody may look for it.
+	// others are names under which a user may look for the verb.
 	others []string
-	// reason says that the verb needs one, and cuts that one which is too long is cut.
+	// reason is true if the verb needs one, and cuts if one that is too long is cut.
 	reason, cuts bool
-	// wants says which hosts the verb is for, for completion.
+	// wants is true for hosts that completion offers.
 	wants func(*v1alpha1.ComputeService) bool
 	make  func(reason string) *change
 }
@@ -152,10 +152,10 @@ func (p *plugin) newVerb(v verb) *cobra.Command {
 	return cmd
 }
 
-// fitReason makes a reason one that the API server takes. What is too long is refused,
-// or cut where the verb must not fail for its text.
+// fitReason makes a reason acceptable to the API server. One that is too long is refused,
+// or cut if the verb must not fail because of its text.
 func (p *plugin) fitReason(reason string, cuts bool) (string, error) {
-	// The schema takes what is seen only.
+	// The schema accepts visible characters only.
 	fitting := clean(reason)
 	if n := letters(fitting); n > maxReason && !cuts {
 		return "", usageError("--reason: it has %d characters; use at most %d", n, maxReason)
@@ -174,7 +174,7 @@ type writer struct {
 	yes      bool
 	output   *output
 	in       *bufio.Reader
-	// manager waits for the answer to whether anybody acts on what is written.
+	// manager waits for the answer to whether a manager is at work.
 	manager func() managerSign
 }
 
@@ -214,7 +214,7 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 	var failed []error
 	var done []*plan
 	written := false
-	// What there is to say may take longer than to write, which somebody may wait for.
+	// To print may take longer than to write, and failover tools wait for the write.
 	for _, plan := range plans {
 		carried, err := w.carryOut(ctx, cluster, plan, c)
 		if err != nil {
@@ -225,7 +225,7 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 		done = append(done, carried)
 	}
 	if len(done) > 0 {
-		if err := w.sayAll(done, c, printer, len(plans) > 1, cluster.now); err != nil {
+		if err := w.printAll(done, c, printer, len(plans) > 1, cluster.now); err != nil {
 			failed = append(failed, err)
 		}
 	}
@@ -297,12 +297,12 @@ func (w *writer) planFor(ctx context.Context, cluster *cluster, service *v1alpha
 	if !c.deadly {
 		return newPlan(c, service, nil, w.manager, cluster.now())
 	}
-	// Who may not read Leases goes by the manager's word.
+	// Without the right to read Leases, the manager's record has to do.
 	lease, _ := cluster.lease(ctx, service.HeartbeatLease())
 	return newPlan(c, service, lease, w.manager, cluster.now())
 }
 
-// confirm asks whatever there is to ask, once for all hosts.
+// confirm asks for confirmation if it is needed, once for all hosts.
 func (w *writer) confirm(ctx context.Context, plans []*plan, c *change) error {
 	if w.dryRun != "none" {
 		return nil
@@ -345,10 +345,10 @@ func listed(names []string) string {
 	return fmt.Sprintf("%d hosts (%s)", len(names), strings.Join(names, ", "))
 }
 
-// unconfirmed is of the hosts that the question was about: all, before anything is written.
+// unconfirmed is about the hosts of the question: all of them, before anything is written.
 const unconfirmed = "not confirmed, nothing was changed"
 
-// ask asks a person; where there is none, it refuses and says why.
+// ask asks for confirmation. Without a terminal it refuses, with the given reason.
 func (w *writer) ask(ctx context.Context, question, refusal string) error {
 	if w.yes {
 		return nil
@@ -422,7 +422,7 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 	}
 }
 
-// refusesOnly says that the API server refuses an object for one field alone.
+// refusesOnly is true if the API server refuses an object because of this field alone.
 func refusesOnly(err error, field string) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsInvalid(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -437,8 +437,8 @@ func refusesOnly(err error, field string) bool {
 	return len(causes) > 0
 }
 
-// sayAll tells what was done, to several hosts or to one.
-func (w *writer) sayAll(done []*plan, c *change, printer printers.ResourcePrinter, several bool, now func() time.Time) error {
+// printAll prints the warnings, and what was done to each host.
+func (w *writer) printAll(done []*plan, c *change, printer printers.ResourcePrinter, several bool, now func() time.Time) error {
 	manager := w.manager()
 	if warnings := manager.warnings(now()); len(warnings) > 0 && manager.gone() {
 		w.warn("%s, so the change has no effect yet; check that a manager runs", manager.noManager(now()))
@@ -458,15 +458,15 @@ func (w *writer) sayAll(done []*plan, c *change, printer printers.ResourcePrinte
 		return printer.PrintObj(listOf(after), w.Out)
 	}
 	for _, p := range done {
-		if err := w.say(p, c, printer, manager); err != nil {
+		if err := w.print(p, c, printer, manager); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// say tells what was done to one host.
-func (w *writer) say(p *plan, c *change, printer printers.ResourcePrinter, manager managerSign) error {
+// print prints what was done to one host.
+func (w *writer) print(p *plan, c *change, printer printers.ResourcePrinter, manager managerSign) error {
 	if printer != nil {
 		return printer.PrintObj(p.after, w.Out)
 	}

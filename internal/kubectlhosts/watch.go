@@ -28,7 +28,7 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// reconnectBackoff is between attempts to see again.
+// reconnectBackoff is between attempts to reconnect.
 var reconnectBackoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
 
 type watchOptions struct {
@@ -64,7 +64,7 @@ line.`,
 	return cmd
 }
 
-// Transition is one change of a host, as watch tells it.
+// Transition is one change of a host, as watch prints it.
 type Transition struct {
 	Time time.Time `json:"time"`
 	Host string    `json:"host"`
@@ -90,7 +90,7 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	if err != nil {
 		return err
 	}
-	// What is wrong from the start is an error; what breaks later is waited for.
+	// A failure at the start is an error; later failures are retried.
 	services, err := c.all(ctx, names, client.MatchingLabelsSelector{Selector: selector})
 	if err != nil {
 		return err
@@ -157,8 +157,8 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	return broken
 }
 
-// connection tells a person when the API server is lost, and when it is back: as the
-// watch finds it, and as reads beside it do. A watch may hang for long without an error.
+// connection reports when the connection to the API server is lost, and when it is back,
+// by the watch and by the reads beside it: a watch may hang for long without an error.
 type connection struct {
 	note    func(format string, args ...any)
 	explain func(error) error
@@ -167,13 +167,13 @@ type connection struct {
 	watchLost, readsLost bool
 }
 
-// heard takes the end of a request of the watch.
-func (c *connection) heard(err error) { c.told(&c.watchLost, err) }
+// heard gets the result of a request of the watch.
+func (c *connection) heard(err error) { c.update(&c.watchLost, err) }
 
-// read takes the end of a read beside it.
-func (c *connection) read(err error) { c.told(&c.readsLost, err) }
+// read gets the result of a read beside it.
+func (c *connection) read(err error) { c.update(&c.readsLost, err) }
 
-func (c *connection) told(lost *bool, err error) {
+func (c *connection) update(lost *bool, err error) {
 	if errors.Is(err, context.Canceled) {
 		return
 	}
@@ -189,18 +189,18 @@ func (c *connection) told(lost *bool, err error) {
 	}
 }
 
-// lost says that nothing is known now.
+// lost is true while there is no connection.
 func (c *connection) lost() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.watchLost || c.readsLost
 }
 
-// aliveAfter is how long a watch lasts before its connection counts as good. A
+// aliveAfter is how long a watch has to last before its connection counts as good. A
 // connection that is cut at once looks like a watch without events.
 const aliveAfter = time.Second
 
-// follow passes a watch on, and listens whether it lasts.
+// follow passes the events of a watch on, and notices whether it lasts.
 func (c *connection) follow(stream watch.Interface) watch.Interface {
 	events := make(chan watch.Event)
 	proxy := watch.NewProxyWatcher(events)
@@ -285,7 +285,7 @@ func summary(services []v1alpha1.ComputeService) string {
 			delete(count, status)
 		}
 	}
-	// What is left over is of a later release than this plugin.
+	// Other statuses are of a later release than this plugin.
 	for _, status := range hostStatuses {
 		add(status)
 	}
@@ -311,29 +311,29 @@ func stateOf(s *v1alpha1.ComputeService) state {
 	return out
 }
 
-// transitions remembers each host, so that it can tell what has changed also after
-// a time without a connection.
+// transitions remembers each host, so that it finds what has changed also after a time
+// without a connection.
 type transitions struct {
 	names []string
 	now   func() time.Time
-	tell  func(Transition)
+	print func(Transition)
 
 	mu    sync.Mutex
 	known map[string]state
 }
 
-func newTransitions(services []v1alpha1.ComputeService, names []string, now func() time.Time, tell func(Transition)) *transitions {
-	t := &transitions{names: names, now: now, tell: tell, known: map[string]state{}}
+func newTransitions(services []v1alpha1.ComputeService, names []string, now func() time.Time, print func(Transition)) *transitions {
+	t := &transitions{names: names, now: now, print: print, known: map[string]state{}}
 	for i := range services {
 		t.known[services[i].Name] = stateOf(&services[i])
 	}
 	return t
 }
 
-// Add takes a new host.
+// Add implements cache.ReflectorStore for a new host.
 func (t *transitions) Add(obj any) error { return t.Update(obj) }
 
-// Update takes a host that may have changed.
+// Update is for a host that may have changed.
 func (t *transitions) Update(obj any) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -370,16 +370,16 @@ func (t *transitions) seen(obj any) error {
 	return nil
 }
 
-// announce tells a change whose time may not be known.
+// announce prints a change. If its time is not known, it is now.
 func (t *transitions) announce(news Transition) {
 	if news.Time.IsZero() {
 		news.Time = t.now()
 	}
 	news.Time = news.Time.UTC().Truncate(time.Second)
-	t.tell(news)
+	t.print(news)
 }
 
-// Delete takes a host that is gone.
+// Delete is for a host that was deleted.
 func (t *transitions) Delete(obj any) error {
 	s, ok := obj.(*v1alpha1.ComputeService)
 	if !ok {
@@ -398,7 +398,7 @@ func (t *transitions) gone(name string) {
 	}
 }
 
-// Replace takes all hosts, after a time in which changes may have been missed.
+// Replace is for all hosts, after a time in which changes may have been missed.
 func (t *transitions) Replace(list []any, _ string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -425,5 +425,5 @@ func (t *transitions) Replace(list []any, _ string) error {
 	return nil
 }
 
-// Resync has nothing to do: every change is told when it comes.
+// Resync has nothing to do: every change is printed when it comes.
 func (t *transitions) Resync() error { return nil }

@@ -52,7 +52,7 @@ unless --start is given. A window without an end stays open until it is removed.
 	return cmd
 }
 
-// change turns the flags into a change. given says which flags there are.
+// change turns the flags into a change. given is true for flags that were given.
 func (o *windowOptions) change(p *plugin, given func(string) bool) (*change, error) {
 	w := &windowChange{clear: o.clear}
 	switch {
@@ -103,7 +103,7 @@ func (o *windowOptions) change(p *plugin, given func(string) bool) (*change, err
 	return c, nil
 }
 
-// moment is a time of day, or one from now.
+// moment is a fixed time, or one relative to now.
 type moment struct {
 	at   time.Time
 	from time.Duration
@@ -131,7 +131,7 @@ func parseMoment(flag, text string) (moment, error) {
 	return moment{from: d}, nil
 }
 
-// day is one of a duration, whatever the clocks do that night.
+// day is always 24 hours, also when clocks are changed.
 const day = 24 * time.Hour
 
 // maxDays keeps days from overflowing.
