@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -75,7 +74,7 @@ func hostByPod(t *testing.T, name string) someone {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		review, err := kube.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User:               "system:serviceaccount:" + namespace + ":" + account,
 			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: v1alpha1.SchemeGroupVersion.Group, Resource: "servers", Subresource: "status", Verb: "patch", Namespace: "team-a"},
@@ -152,7 +151,7 @@ func unforeseen(t *testing.T) someone {
 func admitted(t *testing.T) {
 	t.Helper()
 	stranger := hostByCertificate(t, "stranger")
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		_, err := stranger.leases(v1alpha1.DefaultLeaseNamespace).Create(t.Context(), lease("not-a-stranger"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 		if !apierrors.IsForbidden(err) {
 			return fmt.Errorf("the policy on Leases does not bite yet: %v", err) //nolint:errorlint // nil too
@@ -260,7 +259,7 @@ func TestAWriterThatNobodyThoughtOfIsRefused(t *testing.T) {
 	writer := unforeseen(t)
 	there := writer.leases(v1alpha1.DefaultLeaseNamespace)
 	var err error
-	expect.Eventually(t, 10*time.Second, func() error { // Until his role has arrived.
+	expect.Eventually(t, patience, func() error { // Until his role has arrived.
 		_, getErr := there.Get(t.Context(), "compute-1", metav1.GetOptions{})
 		return getErr
 	})

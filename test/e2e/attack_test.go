@@ -133,7 +133,7 @@ func TestOneHostThatHoldsItsRequestsOpenDelaysNoFlag(t *testing.T) {
 	newService(t, "attack-victim")
 	_, err := leases().Create(t.Context(), &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "attack-victim"}}, metav1.CreateOptions{})
 	expect.NoError(t, err)
-	expect.Eventually(t, 10*time.Second, hostIs(host.Name, v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, hostIs(host.Name, v1alpha1.HostStatusUp))
 	attacker, err := system.HostConfig("attack-evil")
 	expect.NoError(t, err)
 
@@ -142,7 +142,7 @@ func TestOneHostThatHoldsItsRequestsOpenDelaysNoFlag(t *testing.T) {
 		{"reports", http.MethodPatch, "/apis/compute.hoststatus.dev/v1alpha1/namespaces/team-a/servers/web-1/status", "application/merge-patch+json"},
 	} {
 		t.Run(attack.name, func(t *testing.T) {
-			expect.Eventually(t, 30*time.Second, fleetLeads)
+			expect.Eventually(t, patience, fleetLeads)
 			const tries = 4
 			alone := forceDownAndUp(t, host, "attack-fenced", tries)
 			renewalsAlone, _ := renewals(t, "attack-victim", 3, limit)

@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
 	"k8s.io/client-go/kubernetes"
@@ -180,7 +179,7 @@ func TestTheAuditLogTellsOfAProcessThatAsksForTooMuch(t *testing.T) {
 	if answer := greedy.RESTClient().Get().AbsPath("/api/v1/secrets").Do(t.Context()); answer.Error() == nil {
 		t.Fatal("the manager reads all Secrets")
 	}
-	expect.Eventually(t, 5*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		r, err := audit.read("greedy")
 		if err != nil {
 			return err

@@ -31,15 +31,16 @@ func ownLease(t *testing.T, service *v1alpha1.ComputeService) {
 
 // The garbage collector is Kubernetes' own, with the rights that it has in a cluster.
 func TestALeaseThatItsComputeServiceOwnsGoesWithIt(t *testing.T) {
+	t.Parallel()
 	admitted(t)
 	service := newService(t, "owned")
 	beat := newHost(t, "owned", time.Minute, 50*time.Millisecond, 0)
-	expect.Eventually(t, 10*time.Second, hostIs("owned", v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, hostIs("owned", v1alpha1.HostStatusUp))
 	ownLease(t, service)
 	// The agent renews it as it is.
 	before, err := leases().Get(t.Context(), "owned", metav1.GetOptions{})
 	expect.NoError(t, err)
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		now, err := leases().Get(t.Context(), "owned", metav1.GetOptions{})
 		if err == nil && now.Spec.RenewTime.Equal(before.Spec.RenewTime) {
 			err = fmt.Errorf("it is not renewed")
@@ -51,7 +52,7 @@ func TestALeaseThatItsComputeServiceOwnsGoesWithIt(t *testing.T) {
 	})
 	beat.stop()
 	expect.NoError(t, system.Client.Delete(t.Context(), service))
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		_, err := leases().Get(t.Context(), "owned", metav1.GetOptions{})
 		if apierrors.IsNotFound(err) {
 			return nil
@@ -95,7 +96,7 @@ func TestStorageOfLeasesCanBeMigratedByWhoeverDoesThat(t *testing.T) {
 	clients, err := kubernetes.NewForConfig(config)
 	expect.NoError(t, err)
 	there := clients.CoordinationV1().Leases(v1alpha1.DefaultLeaseNamespace)
-	expect.Eventually(t, 10*time.Second, func() error { // Until his role has arrived.
+	expect.Eventually(t, patience, func() error { // Until his role has arrived.
 		_, err := there.Get(t.Context(), kept.Name, metav1.GetOptions{})
 		return err
 	})

@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/leadership"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
@@ -39,12 +40,12 @@ func leader(t *testing.T) (identity string) {
 // startStandby starts a second manager, which is stopped after the test.
 func startStandby(t *testing.T) {
 	t.Helper()
-	expect.Eventually(t, 30*time.Second, fleetLeads)
+	expect.Eventually(t, patience, fleetLeads)
 	standby, _, err := system.StartManager("standby-" + t.Name())
 	expect.NoError(t, err)
 	t.Cleanup(func() {
 		standby.Stop()
-		expect.Eventually(t, 30*time.Second, fleetLeads) // As other tests expect.
+		expect.Eventually(t, patience, fleetLeads) // As other tests expect.
 	})
 }
 
@@ -68,7 +69,7 @@ func TestAStandbyJudgesAfterItsLeaderWasKilled(t *testing.T) {
 	newService(t, "failover-lives")
 	newHost(t, "failover-lives", duration, interval, 0)
 	for _, name := range []string{"failover-fenced", "failover-dies", "failover-lives"} {
-		expect.Eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+		expect.Eventually(t, patience, hostIs(name, v1alpha1.HostStatusUp))
 	}
 	before := leader(t)
 	dies.stop()
@@ -97,11 +98,11 @@ func TestALeaderThatStopsCleanlyHandsOverAtOnce(t *testing.T) {
 	startStandby(t)
 	fenced := newService(t, "handover")
 	newHost(t, "handover", time.Minute, 10*time.Second, 0)
-	expect.Eventually(t, 5*time.Second, hostIs("handover", v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, hostIs("handover", v1alpha1.HostStatusUp))
 	before := leader(t)
 	system.Manager.Stop()
 	patch(t, fenced, `{"spec":{"disabled":true}}`)
-	expect.Eventually(t, 4*time.Second, hostIs("handover", v1alpha1.HostStatusMaintenance))
+	expect.Eventually(t, leadership.LeaseDuration, hostIs("handover", v1alpha1.HostStatusMaintenance))
 	if after := leader(t); after == before {
 		t.Errorf("%s still leads", after)
 	}

@@ -183,7 +183,7 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 		code, err := readiness("127.0.0.1:" + ports[1])
 		return err == nil && code == http.StatusOK
 	}
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if !ready() {
 			return errors.New("it is not ready")
 		}
@@ -191,7 +191,7 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 	})
 	other := func(than string) (is string) {
 		t.Helper()
-		expect.Eventually(t, 20*time.Second, func() error {
+		expect.Eventually(t, patience, func() error {
 			if is = leader(t); is == "" || is == than {
 				return fmt.Errorf("%q leads", is)
 			}
@@ -238,5 +238,5 @@ func TestAManagerThatIsToldToStopGoesOnServingTheWebhookButDoesNotLead(t *testin
 		t.Error("it does not end")
 	}
 	webhookAnswers(t)
-	expect.Eventually(t, 30*time.Second, fleetLeads) // As other tests expect.
+	expect.Eventually(t, patience, fleetLeads) // As other tests expect.
 }

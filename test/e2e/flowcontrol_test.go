@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -73,7 +72,7 @@ func TestNothingThatAVerdictNeedsSharesAPriorityLevelWithAgentsOrTenants(t *test
 		{"a tenant's list", tenant, http.MethodGet, "/apis/compute.hoststatus.dev/v1alpha1/servers", "global-default"},
 	} {
 		t.Run(test.what, func(t *testing.T) {
-			expect.Eventually(t, 10*time.Second, func() error { // A new level takes a moment.
+			expect.Eventually(t, patience, func() error { // A new level takes a moment.
 				if got := levelOf(t, test.config, test.method, test.path); got != test.want {
 					return fmt.Errorf("is served at the level %s, not %s", got, test.want)
 				}

@@ -89,8 +89,8 @@ func TestWhatIsAppliedAgainChangesNothing(t *testing.T) {
 			tool := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-11"}}
 			patch(t, tool, `{"spec":{"forcedDown":true,"forcedDownReason":"fenced by ipmi"}}`)
 			patch(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-12"}}, `{"spec":{"disabled":true}}`)
-			expect.Eventually(t, soon, serverIs("team-a", "shop-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
-			expect.Eventually(t, soon, hostIs("compute-12", v1alpha1.HostStatusMaintenance))
+			expect.Eventually(t, patience, serverIs("team-a", "shop-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+			expect.Eventually(t, patience, hostIs("compute-12", v1alpha1.HostStatusMaintenance))
 			before := gitVersions(t)
 			for range 2 {
 				apply()

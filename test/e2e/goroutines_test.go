@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
@@ -19,11 +18,11 @@ import (
 // that runs for months.
 func TestTheManagerKeepsNoGoroutineForWhatIsGone(t *testing.T) {
 	const rounds, slack = 200, 50
-	expect.Eventually(t, 30*time.Second, fleetLeads)
+	expect.Eventually(t, patience, fleetLeads)
 	// Its workers do not run before, nor at once.
 	newService(t, "goroutines", func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) })
 	newServer(t, "team-a", "goroutines", "goroutines")
-	expect.Eventually(t, 10*time.Second, serverIs("team-a", "goroutines", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+	expect.Eventually(t, patience, serverIs("team-a", "goroutines", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 	before := metric(t, "go_goroutines ")
 	names := make([]string, rounds)
 	for n := range names {
@@ -41,7 +40,7 @@ func TestTheManagerKeepsNoGoroutineForWhatIsGone(t *testing.T) {
 		}
 	})
 	var after float64
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if after = metric(t, "go_goroutines "); after > before+slack {
 			return fmt.Errorf("%v goroutines, before %d objects came and went %v", after, 2*rounds, before)
 		}

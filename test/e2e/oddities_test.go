@@ -39,6 +39,7 @@ func renewedAt(at time.Time) func(*coordinationv1.LeaseSpec) {
 }
 
 func TestWhateverStandsInALeaseHasADefinedOutcome(t *testing.T) {
+	t.Parallel()
 	const duration = 3 * time.Second
 	old := time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
 	far := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
@@ -57,28 +58,29 @@ func TestWhateverStandsInALeaseHasADefinedOutcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			renewBy(t, name, renewedAt(old))
 			newService(t, name, withDuration(duration))
-			expect.Eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
-			expect.Eventually(t, 10*time.Second, hostIs(name, v1alpha1.HostStatusUnknown))
+			expect.Eventually(t, patience, hostIs(name, v1alpha1.HostStatusUp))
+			expect.Eventually(t, patience, hostIs(name, v1alpha1.HostStatusUnknown))
 			renewBy(t, name, test.second)
 			if test.want == v1alpha1.HostStatusUp {
-				expect.Eventually(t, soon, hostIs(name, test.want))
+				expect.Eventually(t, patience, hostIs(name, test.want))
 				return
 			}
 			// What is no renewal changes nothing. A renewal of another host that comes
 			// after it shows that it was seen.
 			renewBy(t, "oddities-marker", renewedAt(time.Now()))
 			newService(t, "oddities-marker")
-			expect.Eventually(t, 5*time.Second, hostIs("oddities-marker", v1alpha1.HostStatusUp))
+			expect.Eventually(t, patience, hostIs("oddities-marker", v1alpha1.HostStatusUp))
 			expect.NoError(t, hostIs(name, test.want)())
 		})
 	}
 }
 
 func TestALeaseThatIsDeletedAndMadeAgain(t *testing.T) {
+	t.Parallel()
 	const duration = 4 * time.Second
 	renewBy(t, "remade", renewedAt(time.Now()))
 	newService(t, "remade", withDuration(duration))
-	expect.Eventually(t, 5*time.Second, hostIs("remade", v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, hostIs("remade", v1alpha1.HostStatusUp))
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	begin := time.Now()
 	expect.NoError(t, leases().Delete(t.Context(), "remade", metav1.DeleteOptions{}))
@@ -94,31 +96,32 @@ func TestALeaseThatIsDeletedAndMadeAgain(t *testing.T) {
 		t.Errorf("the deletion was taken for silence: UNKNOWN after %v", after)
 	}
 	renewBy(t, "remade", renewedAt(time.Now()))
-	expect.Eventually(t, soon, hostIs("remade", v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, hostIs("remade", v1alpha1.HostStatusUp))
 }
 
 func TestTwoComputeServicesOnOneLeaseAreJudgedEachByItsOwnDuration(t *testing.T) {
+	t.Parallel()
 	shared := func(s *v1alpha1.ComputeService) { s.Spec.LeaseRef = &v1alpha1.LeaseReference{Name: "shared"} }
 	renewBy(t, "shared", renewedAt(time.Now()))
 	newService(t, "shared-short", shared, withDuration(3*time.Second))
 	newService(t, "shared-long", shared, withDuration(time.Hour))
 	for _, name := range []string{"shared-short", "shared-long"} {
-		expect.Eventually(t, 2*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+		expect.Eventually(t, patience, hostIs(name, v1alpha1.HostStatusUp))
 	}
-	expect.Eventually(t, 10*time.Second, hostIs("shared-short", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, patience, hostIs("shared-short", v1alpha1.HostStatusUnknown))
 	expect.NoError(t, hostIs("shared-long", v1alpha1.HostStatusUp)())
 	renewBy(t, "shared", renewedAt(time.Now()))
-	expect.Eventually(t, soon, hostIs("shared-short", v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, hostIs("shared-short", v1alpha1.HostStatusUp))
 	expect.NoError(t, leases().Delete(t.Context(), "shared", metav1.DeleteOptions{}))
 }
 
 func TestAComputeServiceMadeAgainUnderTheSameNameIsANewOne(t *testing.T) {
 	newServer(t, "team-a", "on-again", "again")
 	first := newService(t, "again", func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) })
-	expect.Eventually(t, soon, serverIs("team-a", "on-again", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+	expect.Eventually(t, patience, serverIs("team-a", "on-again", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 	expect.NoError(t, system.Client.Delete(t.Context(), first))
 	newService(t, "again")
-	expect.Eventually(t, soon, func() error {
+	expect.Eventually(t, patience, func() error {
 		var server v1alpha1.Server
 		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-again"}, &server))
 		if server.Status.HostStatusReason != v1alpha1.ReasonWaitingForHeartbeat {
@@ -136,7 +139,7 @@ func TestNamesMayBeAsLongAsTheyCanBe(t *testing.T) {
 	newHost(t, name, time.Minute, 10*time.Second, 0)
 	newService(t, name)
 	newServer(t, "team-a", name, name)
-	expect.Eventually(t, 5*time.Second, serverIs("team-a", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, serverIs("team-a", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 }
 
 // None of the above keeps the others from being judged.
@@ -152,8 +155,8 @@ func TestNonsenseStopsNobodyElse(t *testing.T) {
 	newHost(t, "sensible", time.Minute, 10*time.Second, 0)
 	newService(t, "sensible")
 	newServer(t, "team-a", "on-sensible", "sensible")
-	expect.Eventually(t, 2*time.Second, serverIs("team-a", "on-sensible", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
-	expect.Eventually(t, 5*time.Second, func() error {
+	expect.Eventually(t, patience, serverIs("team-a", "on-sensible", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, func() error {
 		var servers v1alpha1.ServerList
 		if err := system.Client.List(t.Context(), &servers, client.InNamespace("team-a")); err != nil {
 			return err
@@ -187,12 +190,12 @@ func TestAWindowThatLosesItsEndLosesItForTheServersToo(t *testing.T) {
 			return nil
 		}
 	}
-	expect.Eventually(t, 5*time.Second, windowIs(&end))
+	expect.Eventually(t, patience, windowIs(&end))
 	patch(t, service, `{"spec":{"maintenanceWindow":{"endTime":null}}}`)
-	expect.Eventually(t, 5*time.Second, windowIs(nil))
+	expect.Eventually(t, patience, windowIs(nil))
 	expect.NoError(t, system.Client.Status().Patch(t.Context(), server.DeepCopy(), client.RawPatch(types.MergePatchType,
 		[]byte(fmt.Sprintf(`{"status":{"maintenanceWindow":{"endTime":%q}}}`, end.UTC().Format(time.RFC3339))))))
-	expect.Eventually(t, 5*time.Second, windowIs(nil))
+	expect.Eventually(t, patience, windowIs(nil))
 	view, err := kubectl(t, "get", "servers.tenant.hoststatus.dev", "-n", "team-a", "on-endless", "-o", "jsonpath={.status.maintenanceWindow}")
 	if err != nil || strings.Contains(view, "endTime") {
 		t.Errorf("error %v; the view has the window %s", err, view)

@@ -49,7 +49,7 @@ func TestWhatAnOperatorSaysReachesAllServersOfAHostWithinASecond(t *testing.T) {
 			return nil
 		}
 	}
-	expect.Eventually(t, 10*time.Second, all(v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, all(v1alpha1.HostStatusUp))
 	for _, step := range []struct {
 		patch string
 		want  v1alpha1.HostStatus
@@ -91,13 +91,13 @@ func TestAMoveFromAnUpHostToAnUpHostKeepsSinceWhen(t *testing.T) {
 		newHost(t, name, time.Minute, 10*time.Second, 0)
 	}
 	server := newServer(t, "team-a", "mover", "move-1")
-	expect.Eventually(t, 5*time.Second, serverIs("team-a", "mover", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, serverIs("team-a", "mover", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	since := func() time.Time {
 		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
 		return server.Status.HostStatusTransitionTime.Time
 	}
 	before := since()
-	expect.Eventually(t, 3*time.Second, func() error { // Times are in whole seconds.
+	expect.Eventually(t, patience, func() error { // Times are in whole seconds.
 		if time.Since(before) < 2*time.Second {
 			return errors.New("too soon to tell")
 		}
@@ -113,17 +113,17 @@ func TestAMoveFromAnUpHostToAnUpHostKeepsSinceWhen(t *testing.T) {
 		return nil
 	}
 	patch(t, server, `{"spec":{"host":"move-2"}}`)
-	expect.Eventually(t, soon, moved)
+	expect.Eventually(t, patience, moved)
 	if after := since(); !after.Equal(before) {
 		t.Errorf("the move changed hostStatusTransitionTime from %v to %v", before, after)
 	}
 	patch(t, server, `{"spec":{"host":"`+down.Name+`"}}`)
-	expect.Eventually(t, soon, serverIs("team-a", "mover", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+	expect.Eventually(t, patience, serverIs("team-a", "mover", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 	if after := since(); !after.After(before) {
 		t.Errorf("the move to a host that is down kept hostStatusTransitionTime %v", before)
 	}
 	patch(t, server, `{"spec":{"host":""}}`)
-	expect.Eventually(t, soon, serverIs("team-a", "mover", v1alpha1.HostStatusNone, v1alpha1.ReasonNoHost))
+	expect.Eventually(t, patience, serverIs("team-a", "mover", v1alpha1.HostStatusNone, v1alpha1.ReasonNoHost))
 	if server.Status.HostReporting != "" {
 		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
 		if server.Status.HostReporting != "" {
@@ -135,17 +135,18 @@ func TestAMoveFromAnUpHostToAnUpHostKeepsSinceWhen(t *testing.T) {
 func TestAServerBecomesRightWhateverTheOrderOfCreation(t *testing.T) {
 	newHost(t, "later", time.Minute, 10*time.Second, 0)
 	newServer(t, "team-a", "early", "later")
-	expect.Eventually(t, soon, serverIs("team-a", "early", v1alpha1.HostStatusNone, v1alpha1.ReasonHostNotFound))
+	expect.Eventually(t, patience, serverIs("team-a", "early", v1alpha1.HostStatusNone, v1alpha1.ReasonHostNotFound))
 	newService(t, "later")
-	expect.Eventually(t, soon, serverIs("team-a", "early", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, serverIs("team-a", "early", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	newServer(t, "team-a", "late", "later")
-	expect.Eventually(t, soon, serverIs("team-a", "late", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, serverIs("team-a", "late", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 }
 
 func TestAHostThatNeverReportsWaitsAndIsUnknownThen(t *testing.T) {
+	t.Parallel()
 	newServer(t, "team-a", "on-mute", "mute")
 	service := newService(t, "mute", withDuration(3*time.Second))
-	expect.Eventually(t, soon, func() error {
+	expect.Eventually(t, patience, func() error {
 		var server v1alpha1.Server
 		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-mute"}, &server))
 		if server.Status.HostStatus != nil || server.Status.HostStatusReason != v1alpha1.ReasonWaitingForHeartbeat {
@@ -153,20 +154,21 @@ func TestAHostThatNeverReportsWaitsAndIsUnknownThen(t *testing.T) {
 		}
 		return nil
 	})
-	expect.Eventually(t, 6*time.Second, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonNeverReported))
+	expect.Eventually(t, patience, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonNeverReported))
 	patch(t, service, `{"spec":{"leaseRef":{"namespace":"elsewhere"}}}`)
-	expect.Eventually(t, soon, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseNotReadable))
+	expect.Eventually(t, patience, serverIs("team-a", "on-mute", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseNotReadable))
 }
 
 func TestAKubeletsLeaseMakesTheKubeletTheReporter(t *testing.T) {
+	t.Parallel()
 	newServer(t, "team-a", "on-node", "node-1")
 	kubelet := newReporter(t, kube.CoordinationV1().Leases(corev1.NamespaceNodeLease), "node-1", 4*time.Second, time.Second, 0)
 	newService(t, "node-1", func(s *v1alpha1.ComputeService) {
 		s.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: corev1.NamespaceNodeLease}
 	})
-	expect.Eventually(t, 5*time.Second, serverIs("team-a", "on-node", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, serverIs("team-a", "on-node", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	kubelet.stop()
-	expect.Eventually(t, 10*time.Second, serverIs("team-a", "on-node", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
+	expect.Eventually(t, patience, serverIs("team-a", "on-node", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
 }
 
 func TestAStatusWrittenByHandIsPutRight(t *testing.T) {
@@ -174,12 +176,12 @@ func TestAStatusWrittenByHandIsPutRight(t *testing.T) {
 	newHost(t, "repaired", time.Minute, 10*time.Second, 0)
 	server := newServer(t, "team-a", "on-repaired", "repaired")
 	right := serverIs("team-a", "on-repaired", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting)
-	expect.Eventually(t, 5*time.Second, right)
+	expect.Eventually(t, patience, right)
 	for _, obj := range []client.Object{service, server} {
 		for _, body := range []string{`{"status":null}`, `{"status":{"hostStatus":"DOWN","hostStatusReason":"ForcedDown"}}`} {
 			expect.NoError(t, system.Client.Status().Patch(t.Context(), obj, client.RawPatch("application/merge-patch+json", []byte(body))))
-			expect.Eventually(t, soon, hostIs("repaired", v1alpha1.HostStatusUp))
-			expect.Eventually(t, soon, right)
+			expect.Eventually(t, patience, hostIs("repaired", v1alpha1.HostStatusUp))
+			expect.Eventually(t, patience, right)
 		}
 	}
 }
@@ -209,13 +211,13 @@ func TestClearingAFlagAlwaysWorksAndNobodyOwnsAFieldThatNobodySet(t *testing.T) 
 			t.Fatalf("kubectl %v: %s", args, out)
 		}
 	}
-	expect.Eventually(t, soon, hostIs("gitops", v1alpha1.HostStatusDown))
+	expect.Eventually(t, patience, hostIs("gitops", v1alpha1.HostStatusDown))
 }
 
 func TestFieldSelectorsFilterOnTheServer(t *testing.T) {
 	newService(t, "fenced", func(s *v1alpha1.ComputeService) { s.Spec.ForcedDown = ptr.To(true) })
 	newServer(t, "team-a", "selected", "fenced")
-	expect.Eventually(t, soon, serverIs("team-a", "selected", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+	expect.Eventually(t, patience, serverIs("team-a", "selected", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 	for _, selector := range []string{"status.hostStatus=DOWN", "spec.host=fenced"} {
 		out, err := kubectl(t, "get", "servers.compute", "-A", "--field-selector", selector, "-o", "name")
 		if err != nil || strings.TrimSpace(out) != "server.compute.hoststatus.dev/selected" {
@@ -234,7 +236,7 @@ func TestKubectlWaitWorksAndObservedGenerationFollows(t *testing.T) {
 	// Neither changes anything but the generation.
 	patch(t, server, `{"spec":{"providerID":"test:///1"}}`)
 	patch(t, service, `{"spec":{"disabledReason":"not disabled"}}`)
-	expect.Eventually(t, soon, func() error {
+	expect.Eventually(t, patience, func() error {
 		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(server), server))
 		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(service), service))
 		if server.Generation != 2 || service.Generation != 2 {
@@ -284,7 +286,7 @@ func TestTheLocalControlPlaneBehavesLikeACluster(t *testing.T) {
 	expect.NoError(t, err)
 	newServer(t, "short-lived", "within", "")
 	expect.NoError(t, kube.CoreV1().Namespaces().Delete(t.Context(), "short-lived", metav1.DeleteOptions{}))
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		_, err := kube.CoreV1().Namespaces().Get(t.Context(), "short-lived", metav1.GetOptions{})
 		if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("the namespace is still there: %w", err)
@@ -298,7 +300,7 @@ func TestTheLocalControlPlaneBehavesLikeACluster(t *testing.T) {
 	}
 	_, err = kube.RbacV1().ClusterRoles().Create(t.Context(), role, metav1.CreateOptions{})
 	expect.NoError(t, err)
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		view, err := kube.RbacV1().ClusterRoles().Get(t.Context(), "view", metav1.GetOptions{})
 		if err != nil {
 			return err
@@ -314,7 +316,7 @@ func TestTheLocalControlPlaneBehavesLikeACluster(t *testing.T) {
 
 func TestAChangeInTheFakeDriversFileArrives(t *testing.T) {
 	write(t, system.DriverFile("compute-3"), "servers:\n- namespace: team-a\n  name: web-3\n  state: PAUSED\n  taskState: powering-off\n  powerState: PAUSED\n")
-	expect.Eventually(t, 5*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		var server v1alpha1.Server
 		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "web-3"}, &server))
 		if s := server.Status; s.State != "PAUSED" || s.TaskState != "powering-off" || s.PowerState != "PAUSED" || len(s.Networks) != 0 || s.HostStatus == nil {

@@ -70,7 +70,7 @@ func TestEveryServerHasTheStatusOfItsHostAfterManyHandsHaveBeenAtWork(t *testing
 		})
 	}
 	working.Wait()
-	expect.Eventually(t, 15*time.Second, func() error { return everyServerIsAsItsHost(t.Context(), namespace) })
+	expect.Eventually(t, patience, func() error { return everyServerIsAsItsHost(t.Context(), namespace) })
 }
 
 // hand is somebody who changes things at random.

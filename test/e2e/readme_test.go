@@ -7,7 +7,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -37,7 +36,7 @@ func TestTheCommandsOfTheREADMEWork(t *testing.T) {
 			}
 		}
 		for i := range 4 {
-			expect.Eventually(t, 10*time.Second, hostIs(fmt.Sprintf("compute-%d", i+1), v1alpha1.HostStatusUp))
+			expect.Eventually(t, patience, hostIs(fmt.Sprintf("compute-%d", i+1), v1alpha1.HostStatusUp))
 		}
 	}()
 	steps, err := system.RunPage(t.Context(), "README.md",

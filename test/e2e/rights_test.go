@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,7 +47,7 @@ func send(t *testing.T, config *rest.Config, r request) (code int, answer string
 	if r.method != http.MethodPut || !isLease {
 		return sendOnce(t, config, r)
 	}
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		lease, err := leases().Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return err

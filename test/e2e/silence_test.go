@@ -24,11 +24,12 @@ import (
 const lateBy = 500 * time.Millisecond
 
 func TestSilenceBecomesUnknownAfterTheLeaseDurationAndNotBefore(t *testing.T) {
+	t.Parallel()
 	const duration, interval = 5 * time.Second, time.Second
 	newService(t, "silent-1")
 	newServer(t, "team-a", "on-silent-1", "silent-1")
 	h := newHost(t, "silent-1", duration, interval, 0)
-	expect.Eventually(t, 5*time.Second, serverIs("team-a", "on-silent-1", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, serverIs("team-a", "on-silent-1", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	machine := newProbe(t)
@@ -82,7 +83,7 @@ func TestFiveHundredHostsThatFallSilentInTheSameSecond(t *testing.T) {
 	parallel(t, names, 16, renew)
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	parallel(t, names, 16, renew)
-	expect.Eventually(t, 5*time.Second, func() error { return hostIs(names[hosts-1], v1alpha1.HostStatusUp)() })
+	expect.Eventually(t, patience, func() error { return hostIs(names[hosts-1], v1alpha1.HostStatusUp)() })
 
 	// The reference: bare writes of the same field of as many ComputeServices.
 	reference := time.Now()
@@ -148,6 +149,7 @@ func canaryVersion(t *testing.T) int {
 }
 
 func TestAClockThatIsAnHourOffIsNoSilence(t *testing.T) {
+	t.Parallel()
 	const duration, interval = 4 * time.Second, time.Second
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	for name, skew := range map[string]time.Duration{"behind": -time.Hour, "ahead": time.Hour} {
@@ -155,7 +157,7 @@ func TestAClockThatIsAnHourOffIsNoSilence(t *testing.T) {
 		newHost(t, name, duration, interval, skew)
 	}
 	for _, name := range []string{"behind", "ahead"} {
-		expect.Eventually(t, 5*time.Second, hostIs(name, v1alpha1.HostStatusUp))
+		expect.Eventually(t, patience, hostIs(name, v1alpha1.HostStatusUp))
 	}
 	// For as long as three leases hold, and not by luck.
 	time.Sleep(3 * duration)
@@ -185,7 +187,7 @@ func TestAManagerKilledAndStartedAgainPassesThroughNoFalseState(t *testing.T) {
 	}
 	silent := names[0]
 	for _, name := range names {
-		expect.Eventually(t, 5*time.Second, serverIs("team-a", "on-"+name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+		expect.Eventually(t, patience, serverIs("team-a", "on-"+name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	}
 	hosts[silent].stop()
 	expect.Eventually(t, 15*time.Second, serverIs("team-a", "on-"+silent, v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
@@ -220,7 +222,7 @@ func TestASteadyFleetIsNotWrittenTo(t *testing.T) {
 	}
 	for i := range hosts {
 		name := fmt.Sprintf("on-steady-%02d", i)
-		expect.Eventually(t, 10*time.Second, serverIs("team-b", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+		expect.Eventually(t, patience, serverIs("team-b", name, v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	}
 	reconciles := func() float64 {
 		return metric(t, `controller_runtime_reconcile_total{controller="computeservice"`) +
@@ -228,7 +230,7 @@ func TestASteadyFleetIsNotWrittenTo(t *testing.T) {
 	}
 	// What was under way ends.
 	var settled float64
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		before := settled
 		if settled = reconciles(); settled != before {
 			return fmt.Errorf("reconciles go on: %v", settled)

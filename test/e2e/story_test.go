@@ -5,7 +5,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -26,7 +25,7 @@ func TestTheStoryOfTheDemoHolds(t *testing.T) {
 // A tenant can read the Events of its namespace, so none may tell of a host.
 func TestNoEventTellsOfAHost(t *testing.T) {
 	newServer(t, "team-a", "eventful", "compute-1")
-	expect.Eventually(t, 5*time.Second, serverIs("team-a", "eventful", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
+	expect.Eventually(t, patience, serverIs("team-a", "eventful", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting))
 	events, err := kube.CoreV1().Events(metav1.NamespaceAll).List(t.Context(), metav1.ListOptions{})
 	expect.NoError(t, err)
 	for _, event := range events.Items {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,7 +28,7 @@ import (
 // Whatever a fencing tool writes beside it, its flag holds.
 func TestDOWNDoesNotFailForItsReason(t *testing.T) {
 	// The API server takes a policy up a moment after it was installed.
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		probe := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "probe-of-reasons"}}
 		probe.Spec.ForcedDownReason = ptr.To("a\nb")
 		return system.Client.Create(t.Context(), probe, client.DryRunAll)
@@ -53,7 +52,7 @@ func TestDOWNDoesNotFailForItsReason(t *testing.T) {
 			if got := ptr.Deref(service.Spec.ForcedDownReason, ""); got != c.want {
 				t.Errorf("the reason is %.600q, want %.600q", got, c.want)
 			}
-			expect.Eventually(t, 5*time.Second, hostIs(service.Name, v1alpha1.HostStatusDown))
+			expect.Eventually(t, patience, hostIs(service.Name, v1alpha1.HostStatusDown))
 			if out, err := kubectl(t, "get", "computeservices", service.Name, "-o", "yaml"); err != nil {
 				t.Errorf("%v: %s", err, out)
 			}
@@ -83,8 +82,8 @@ func TestATextThatWasStoredBeforeItWasRefusedIsNoObstacle(t *testing.T) {
 	object.SetAPIVersion(group + "/v1alpha1")
 	object.SetKind("ComputeService")
 	object.SetName("stored")
-	expect.Eventually(t, 30*time.Second, func() error { return system.Client.Create(t.Context(), object) })
-	expect.Eventually(t, 30*time.Second, func() error { // The API server writes the conditions of a definition meanwhile.
+	expect.Eventually(t, patience, func() error { return system.Client.Create(t.Context(), object) })
+	expect.Eventually(t, patience, func() error { // The API server writes the conditions of a definition meanwhile.
 		if err := system.Client.Get(t.Context(), client.ObjectKeyFromObject(earlier), earlier); err != nil {
 			return err
 		}
@@ -94,7 +93,7 @@ func TestATextThatWasStoredBeforeItWasRefusedIsNoObstacle(t *testing.T) {
 	merge := func(body string) error {
 		return system.Client.Patch(t.Context(), object, client.RawPatch(types.MergePatchType, []byte(body)))
 	}
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if err := merge(`{"spec":{"maintenanceWindow":{"startTime":"2030-01-01T00:00:00Z","reason":"a\u009bb"}}}`); !apierrors.IsInvalid(err) {
 			return fmt.Errorf("the schema of today does not hold yet: %w", errors.Join(err, merge(`{"spec":{"maintenanceWindow":null}}`)))
 		}

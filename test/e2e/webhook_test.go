@@ -119,7 +119,7 @@ func TestWhoForcesDownAHostThatReportsIsWarned(t *testing.T) {
 	p.warned(t, "")
 
 	reporter := newHost(t, "warned-forced", 6*time.Second, time.Second, 0)
-	expect.Eventually(t, 5*time.Second, hostIs("warned-forced", v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, hostIs("warned-forced", v1alpha1.HostStatusUp))
 	p.patch(t, service, `{"spec":{"forcedDown":true,"forcedDownReason":"a drill"}}`, client.DryRunAll)
 	p.warned(t, "spec.forcedDown: the host still reports (renewed ")
 	p.patch(t, service, `{"spec":{"forcedDown":true}}`)
@@ -130,12 +130,12 @@ func TestWhoForcesDownAHostThatReportsIsWarned(t *testing.T) {
 	p.warned(t, "") // It reports, so it is UP.
 
 	reporter.stop()
-	expect.Eventually(t, 20*time.Second, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, patience, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
 	p.patch(t, service, `{"spec":{"forcedDown":true}}`)
 	p.warned(t, "") // It is silent, as it should be.
 	p.patch(t, service, `{"spec":{"forcedDown":null}}`)
 	p.warned(t, "spec.forcedDown: cleared, but the host is silent (renewed ")
-	expect.Eventually(t, soon, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, patience, hostIs("warned-forced", v1alpha1.HostStatusUnknown))
 }
 
 func TestWhoNamesALeaseThatNobodyReadsIsWarned(t *testing.T) {
@@ -185,7 +185,7 @@ func TestWhoNamesAnUnknownHostIsWarned(t *testing.T) {
 // webhook looks at.
 func named(t *testing.T, p *person, host *v1alpha1.ComputeService, count string) {
 	t.Helper()
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		err := p.Delete(t.Context(), host, client.DryRunAll)
 		told := p.told()
 		if err != nil {
@@ -273,7 +273,7 @@ func TestWithoutTheWebhookOnlyProtectedDeletionsStop(t *testing.T) {
 				}
 			}
 			t.Cleanup(start)
-			expect.Eventually(t, 20*time.Second, func() error { // A change takes a moment to arrive.
+			expect.Eventually(t, patience, func() error { // A change takes a moment to arrive.
 				if err := p.Create(t.Context(), serverOn("without-new", "nowhere"), client.DryRunAll); err != nil {
 					return err
 				}
@@ -285,7 +285,7 @@ func TestWithoutTheWebhookOnlyProtectedDeletionsStop(t *testing.T) {
 			p.patch(t, server, `{"spec":{"host":"nowhere"}}`)
 			p.patch(t, server, `{"spec":{"host":"without-other"}}`)
 			p.patch(t, service, `{"spec":{"forcedDown":true}}`)
-			expect.Eventually(t, 20*time.Second, serverIs("team-a", "without-2", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
+			expect.Eventually(t, patience, serverIs("team-a", "without-2", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown))
 			p.patch(t, service, `{"spec":{"forcedDown":null}}`)
 			expect.NoError(t, p.Delete(t.Context(), other, client.DryRunAll))
 			expect.NoError(t, p.Status().Patch(t.Context(), server, client.RawPatch(types.MergePatchType, []byte(`{"status":{"powerState":"RUNNING"}}`))))
@@ -362,7 +362,7 @@ func TestTheAuthorityIsInjectedAgainWhereItWasLost(t *testing.T) {
 			begin := time.Now()
 			lose(t)
 			lost := time.Now()
-			expect.Eventually(t, 20*time.Second, func() error {
+			expect.Eventually(t, patience, func() error {
 				for i, w := range configuration(t).Webhooks {
 					if string(w.ClientConfig.CABundle) != string(before.Webhooks[i].ClientConfig.CABundle) {
 						return fmt.Errorf("%s does not trust our authority", w.Name)
@@ -387,7 +387,7 @@ func TestTheAuthorityOfTheTenantAPIIsInjectedAgainToo(t *testing.T) {
 	if out, err := kubectl(t, "patch", service, "--type=json", `--patch=[{"op":"remove","path":"/spec/caBundle"}]`); err != nil {
 		t.Fatal(out)
 	}
-	expect.Eventually(t, 20*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if bundle() != before {
 			return errors.New("the APIService does not trust the tenant API")
 		}
@@ -445,7 +445,7 @@ func TestACertificateThatIsSpoiledIsMadeAnew(t *testing.T) {
 			// The loss of the authority lets the manager look at once; it would within a
 			// minute anyway.
 			rewrite(t, func(w *admissionregistrationv1.ValidatingWebhook) { w.ClientConfig.CABundle = nil })
-			expect.Eventually(t, 20*time.Second, func() error {
+			expect.Eventually(t, patience, func() error {
 				if serial() == before {
 					return errors.New("the old certificate is served")
 				}
@@ -507,7 +507,7 @@ func TestAManagerThatFindsNoAPIServerWaitsForItIsNotReadyAndEndsWhenToldTo(t *te
 		"--health-probe-bind-address=127.0.0.1:"+ports[0], "--webhook-bind-address=127.0.0.1:"+ports[1])
 	expect.NoError(t, p.Start())
 	t.Cleanup(p.Kill)
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		_, err := readiness("127.0.0.1:" + ports[0])
 		return err
 	})
@@ -555,7 +555,7 @@ func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
 	}
 	serves := func(want string) {
 		t.Helper()
-		expect.Eventually(t, 30*time.Second, func() error {
+		expect.Eventually(t, patience, func() error {
 			if got := name(); got != want {
 				return fmt.Errorf("it serves %s, want %s", got, want)
 			}
@@ -563,7 +563,7 @@ func TestCertificatesOfSomebodyElseAreServedAndReadAgain(t *testing.T) {
 		})
 	}
 	serves("hoststatus-webhook.hoststatus-system.svc")
-	expect.Eventually(t, 10*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		code, err := readiness("127.0.0.1:" + ports[0])
 		if err == nil && code != http.StatusOK {
 			err = fmt.Errorf("readyz answers %d", code)

@@ -197,6 +197,10 @@ func serverIs(namespace, name string, want v1alpha1.HostStatus, reason v1alpha1.
 	}
 }
 
+// patience is how long something may take that is not timed: this machine may be busy with
+// something else.
+const patience = time.Minute
+
 // kubectl runs kubectl as administrator and returns what it prints.
 func kubectl(t *testing.T, args ...string) (string, error) {
 	t.Helper()
