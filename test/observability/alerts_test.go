@@ -23,14 +23,14 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 	p := startPrometheus(t, system, []string{system.ManagerMetrics, standby}, serveResources(t, system))
 	ctx := t.Context()
 	readAsTenants(t, system)
-	expect.Eventually(t, 30*time.Second, p.scrapesAll(ctx, 4))
-	expect.Eventually(t, 10*time.Second, p.says(ctx, `min(hoststatus_hosts{host_status="UP"})`, "4"))
-	expect.Eventually(t, 10*time.Second, p.says(ctx, "sum(hoststatus_leading)", "1"))
-	expect.Eventually(t, 10*time.Second, p.fires(ctx))
+	expect.Eventually(t, patience, p.scrapesAll(ctx, 4))
+	expect.Eventually(t, patience, p.says(ctx, `min(hoststatus_hosts{host_status="UP"})`, "4"))
+	expect.Eventually(t, patience, p.says(ctx, "sum(hoststatus_leading)", "1"))
+	expect.Eventually(t, patience, p.fires(ctx))
 
 	t.Run("a host dies", func(t *testing.T) {
 		system.Agents["compute-3"].Kill()
-		expect.Eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent"))
+		expect.Eventually(t, patience, p.fires(ctx, "HoststatusHostSilent"))
 		firing, err := p.firing(ctx)
 		expect.NoError(t, err)
 		if got, want := firing["HoststatusHostSilent"], "1 host(s) do not report: host status UNKNOWN"; got != want {
@@ -50,12 +50,12 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 			`sum(hoststatus_detection_lag_seconds_count)`:                                                     "1",
 			`sum(hoststatus_detection_lag_seconds_bucket{le="2.5"})`:                                          "1",
 		} {
-			expect.Eventually(t, 10*time.Second, p.says(ctx, expr, want))
+			expect.Eventually(t, patience, p.says(ctx, expr, want))
 		}
 	})
 	t.Run("every query of the dashboard returns data", func(t *testing.T) {
 		for title, expr := range dashboardQueries(t) {
-			expect.Eventually(t, 15*time.Second, func() error {
+			expect.Eventually(t, patience, func() error {
 				samples, err := p.query(ctx, expr)
 				if err != nil {
 					return err
@@ -72,23 +72,23 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 	t.Run("the host returns", func(t *testing.T) {
 		expect.NoError(t, system.StartAgent("compute-3"))
 		expect.NoError(t, system.WaitFor(ctx, 30*time.Second, fleet.All(v1alpha1.HostStatusUp)))
-		expect.Eventually(t, 15*time.Second, p.fires(ctx))
+		expect.Eventually(t, patience, p.fires(ctx))
 	})
 	t.Run("three hosts die at once", func(t *testing.T) {
 		for _, host := range []string{"compute-1", "compute-2", "compute-4"} {
 			system.Agents[host].Kill()
 		}
-		expect.Eventually(t, 30*time.Second, p.fires(ctx, "HoststatusHostSilent", "HoststatusManyHostsSilent"))
+		expect.Eventually(t, patience, p.fires(ctx, "HoststatusHostSilent", "HoststatusManyHostsSilent"))
 		for _, host := range []string{"compute-1", "compute-2", "compute-4"} {
 			expect.NoError(t, system.StartAgent(host))
 		}
-		expect.Eventually(t, 30*time.Second, p.fires(ctx))
+		expect.Eventually(t, patience, p.fires(ctx))
 	})
 	t.Run("the tenant API is down", func(t *testing.T) {
 		system.TenantAPI.Stop()
-		expect.Eventually(t, 15*time.Second, p.fires(ctx, "HoststatusTenantAPIDown"))
+		expect.Eventually(t, patience, p.fires(ctx, "HoststatusTenantAPIDown"))
 		expect.NoError(t, system.TenantAPI.Start())
-		expect.Eventually(t, 30*time.Second, p.fires(ctx))
+		expect.Eventually(t, patience, p.fires(ctx))
 	})
 	t.Run("the operator is blind", func(t *testing.T) {
 		// etcd is paused, for less than a leader puts up with. On a busy machine one try
@@ -109,10 +109,10 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 			if err = blind(); err == nil {
 				break
 			}
-			expect.Eventually(t, 30*time.Second, p.fires(ctx))
+			expect.Eventually(t, patience, p.fires(ctx))
 		}
 		expect.NoError(t, err)
-		expect.Eventually(t, 30*time.Second, p.fires(ctx))
+		expect.Eventually(t, patience, p.fires(ctx))
 	})
 }
 

@@ -25,6 +25,9 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
+// patience is how long something may take that is not timed.
+const patience = time.Minute
+
 // root is that of the repository, and binaries the folder with prometheus and promtool.
 var root, binaries string
 
@@ -104,7 +107,7 @@ func applyManifests(t *testing.T, system *fleet.Fleet) {
 		t.Fatalf("applying the CRDs of the Prometheus operator: %v\n%s", err, out)
 	}
 	// A new CRD takes a moment to be served.
-	expect.Eventually(t, 20*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		out, err := system.Kubectl(t.Context(), "apply", "--server-side", "--validate=strict", "-k", filepath.Join(root, "config", "prometheus")).CombinedOutput()
 		if err != nil {
 			return errors.New(string(out))

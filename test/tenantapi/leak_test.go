@@ -368,7 +368,7 @@ func waitReady(t testing.TB, r *replica) {
 	t.Helper()
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // loopback, in a test
 	defer transport.CloseIdleConnections()
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		response, err := (&http.Client{Transport: transport, Timeout: time.Second}).Get("https://" + r.address + "/readyz")
 		if err != nil {
 			return err
@@ -379,7 +379,7 @@ func waitReady(t testing.TB, r *replica) {
 		}
 		return nil
 	})
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if a, err := administrator(t).try(context.WithoutCancel(t.Context()), pathOf("default"), ""); err != nil || a.code != http.StatusOK {
 			return fmt.Errorf("through the API server: %d %s %w", a.code, a.body, err)
 		}

@@ -33,6 +33,9 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
 
+// patience is how long something may take that is not timed.
+const patience = time.Minute
+
 // env is the control plane that the tests share. Each test has namespaces and users
 // of its own.
 var env *environment

@@ -90,7 +90,7 @@ func TestEachGradeSeesOfEachHostStatusWhatItWasGiven(t *testing.T) {
 				checkList(t, p.list(t, namespace, ""), namespace, checkObject)
 			})
 			t.Run("list in the namespace from the cache", func(t *testing.T) {
-				expect.Eventually(t, 5*time.Second, func() error {
+				expect.Eventually(t, patience, func() error {
 					if n := len(p.list(t, namespace, "resourceVersion=0").Items); n != len(everyStatus) {
 						return fmt.Errorf("%d servers", n)
 					}

@@ -136,7 +136,7 @@ func TestWhatThePlainWordServersMeansWhileTheViewIsAway(t *testing.T) {
 	expect.NoError(t, env.kubectl(t.Context(), "wait", "--for=condition=Available=false", "--timeout=60s", "apiservice/v1alpha1.tenant.hoststatus.dev").Run())
 	const custom = "servers.compute.hoststatus.dev is forbidden"
 	// The API server's own list of what there is follows the condition after a moment.
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		expect.NoError(t, os.RemoveAll(filepath.Join(env.dir, "cache-"+owner.name)))
 		if out := ask(owner, plain); !strings.Contains(out, custom) {
 			return fmt.Errorf("the plain word is answered %s", out)
@@ -186,7 +186,7 @@ func TestADeadAPIServiceHoldsNamespacesUntilItIsUnregistered(t *testing.T) {
 	})
 	expect.NoError(t, env.kubectl(t.Context(), "wait", "--for=condition=Available=false", "--timeout=60s", "apiservice/v1alpha1.tenant.hoststatus.dev").Run())
 	remove(dead)
-	expect.Eventually(t, 60*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if object := find(dead); object != nil {
 			for _, c := range object.Status.Conditions {
 				if c.Type == corev1.NamespaceDeletionDiscoveryFailure && c.Status == corev1.ConditionTrue && strings.Contains(c.Message, "tenant.hoststatus.dev") {
@@ -255,7 +255,7 @@ func TestAServerIsNotReadyBeforeItKnowsTheFrontProxy(t *testing.T) {
 		return response.StatusCode, string(body), err
 	}
 	// All but the front proxy's authority is there: that alone keeps it from being ready.
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		code, body, err := probe(transport, "/readyz?verbose")
 		if err != nil || code == http.StatusOK || !strings.Contains(body, "[-]front-proxy-ca failed") || !strings.Contains(body, "[+]servers ok") {
 			return fmt.Errorf("readyz: %d %s %w", code, body, err)
@@ -268,7 +268,7 @@ func TestAServerIsNotReadyBeforeItKnowsTheFrontProxy(t *testing.T) {
 	}
 	give("ClusterRole", "system:auth-delegator", "")
 	give("Role", "extension-apiserver-authentication-reader", "kube-system")
-	expect.Eventually(t, 60*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		code, body, err := probe(transport, "/readyz?verbose")
 		if err != nil || code != http.StatusOK {
 			return fmt.Errorf("readyz: %d %s %w", code, body, err)
@@ -289,7 +289,7 @@ func TestAnswersWithHostStatusWarnWhenTheManagerIsGone(t *testing.T) {
 	t.Cleanup(func() { expect.NoError(t, env.renewCanary(context.WithoutCancel(t.Context()))) })
 	lease := &coordinationv1.Lease{}
 	key := client.ObjectKey{Namespace: computev1alpha1.DefaultLeaseNamespace, Name: computev1alpha1.CanaryLeaseName}
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		expect.NoError(t, env.admin.Get(t.Context(), key, lease))
 		if *lease.Spec.HolderIdentity == "test" {
 			return fmt.Errorf("the manager has written no canary")

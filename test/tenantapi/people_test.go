@@ -109,7 +109,7 @@ func bind(t testing.TB, p *person, role, namespace string) (unbind func()) {
 		t.Cleanup(unbind)
 	}
 	subresource := map[string]string{viewer: "", statusViewer: "status", unknownViewer: "unknownstatus"}[role]
-	expect.Eventually(t, 10*time.Second, func() error { return p.may(t, namespace, subresource, true) })
+	expect.Eventually(t, patience, func() error { return p.may(t, namespace, subresource, true) })
 	return unbind
 }
 

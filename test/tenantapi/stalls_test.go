@@ -81,7 +81,7 @@ func TestNoRequestOfOneCallerStallsAnother(t *testing.T) {
 	victim, attacker := newPerson(t), newPerson(t)
 	bind(t, victim, viewer, home)
 	bind(t, attacker, viewer, other)
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if n := len(attacker.list(t, other, "resourceVersion=0").Items); n < servers {
 			return fmt.Errorf("the view has %d servers", n)
 		}

@@ -442,7 +442,7 @@ func TestANamespaceWithServersCanBeDeleted(t *testing.T) {
 	putServer(t, namespace, "web", "host-1")
 	object := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
 	expect.NoError(t, env.admin.Delete(t.Context(), object))
-	expect.Eventually(t, 30*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if err := env.admin.Get(t.Context(), client.ObjectKeyFromObject(object), object); err == nil {
 			return fmt.Errorf("the namespace is still there: %v", object.Status.Conditions)
 		}
@@ -488,7 +488,7 @@ func TestClosedWatchesKeepNoGoroutine(t *testing.T) {
 		}
 	}
 	after := 0
-	expect.Eventually(t, 15*time.Second, func() error {
+	expect.Eventually(t, patience, func() error {
 		if after = goroutines(); after > before+slack {
 			return fmt.Errorf("%d goroutines, before %d watches came and went %d", after, watches, before)
 		}
