@@ -183,7 +183,7 @@ func newServer(options *Options, client, reviews kubernetes.Interface, s *storag
 	config.EnableProfiling = false
 	s.limits = newLimits(seatsPerCPU*goruntime.GOMAXPROCS(0), codecs)
 	config.BuildHandlerChainFunc = func(api http.Handler, c *genericapiserver.Config) http.Handler {
-		return boundedSelectors(genericapiserver.DefaultBuildHandlerChain(s.limits.handler(api), c), codecs)
+		return newConnections(clock.RealClock{}).handler(boundedSelectors(genericapiserver.DefaultBuildHandlerChain(s.limits.handler(api), c), codecs))
 	}
 	config.ShutdownDelayDuration = options.ShutdownDelay
 	describe(config, scheme)

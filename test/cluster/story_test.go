@@ -214,7 +214,7 @@ func (w *world) silence(t *testing.T, tenant *owner) {
 func (w *world) cutOff(t *testing.T, tenant *owner) {
 	n := w.nodes[1]
 	w.moveLeader(t, n)
-	w.servedFrom(t, n)
+	w.servedBeside(t)
 	tenant.reset()
 	n.cut(t)
 	begin := time.Now()
@@ -263,24 +263,45 @@ func (w *world) moveLeader(t *testing.T, n *node) {
 	t.Fatalf("none of 10 leaders was on %s", n.name)
 }
 
-// servedFrom lets kube-apiserver have its connection for the owners' view with the pod on a
-// node: for a while there is no other.
-func (w *world) servedFrom(t *testing.T, n *node) {
+// servedBeside waits until kube-apiserver has no connection for the owners' view but with the
+// replica on its own node, also if another one has served it meanwhile, as in a rollout.
+func (w *world) servedBeside(t *testing.T) {
 	t.Helper()
+	var other string
 	pods, err := w.pods("tenant-apiserver")
 	expect.NoError(t, err)
 	for _, pod := range pods {
-		if pod.Spec.NodeName != n.name {
+		if pod.Spec.NodeName == w.nodes[0].name {
 			w.kubectl(t, "delete", "pod", pod.Name, "-n", namespace)
+		} else {
+			other = pod.Status.PodIP
 		}
 	}
+	begin := time.Now()
+	expect.Eventually(t, patience, func() error {
+		if flows := w.flows(t, other); flows == "" {
+			return errors.New("the other replica does not serve")
+		}
+		return nil
+	})
 	w.allApart(t)
+	expect.Eventually(t, patience, func() error {
+		if flows := w.flows(t, other); flows != "" {
+			return fmt.Errorf("the replica on another node is still asked:\n%s", flows)
+		}
+		return nil
+	})
+	t.Logf("kube-apiserver asks the replica on its node again after %.1f s", time.Since(begin).Seconds())
 }
 
-// cutOffLimit is how long an owner may be without an answer if the node is cut off with
-// which kube-apiserver has its connection: it notices a dead one after 45 s, and may open
-// the next to the same pod, until Kubernetes has noticed the loss of the node.
-const cutOffLimit = 90 * time.Second
+// flows lists the connections from kube-apiserver to a pod.
+func (w *world) flows(t *testing.T, pod string) string {
+	t.Helper()
+	return w.nodes[0].run(t, "bash", "-c", "conntrack -L -p tcp --state ESTABLISHED --src "+nodeAddress(0)+" --reply-src "+pod+" 2>/dev/null")
+}
+
+// cutOffLimit is how long an owner may be without an answer while a node is cut off.
+const cutOffLimit = 5 * time.Second
 
 func (w *world) upgrade(t *testing.T, tenant *owner) {
 	for _, n := range w.nodes {
