@@ -168,6 +168,9 @@ func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
 		withCertManager = slices.DeleteFunc(withCertManager, func(obj *unstructured.Unstructured) bool {
 			return strings.HasPrefix(obj.GetKind(), "MutatingAdmissionPolicy")
 		})
+		for _, obj := range withCertManager {
+			unstructured.RemoveNestedField(obj.Object, "spec", "trafficDistribution")
+		}
 	}
 	for name, all := range map[string][]*unstructured.Unstructured{
 		"chart": rendered(),
