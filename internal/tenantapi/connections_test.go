@@ -50,7 +50,7 @@ func TestSoManyConnectionsAreRememberedAndNoMore(t *testing.T) {
 // goes over a new one.
 func TestAfterAWhileAClientHasANewConnectionAndNoRequestFails(t *testing.T) {
 	now := testclock.NewFakeClock(time.Now())
-	server := httptest.NewUnstartedServer(newConnections(now).handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewUnstartedServer(newConnections(now).handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 2 {
 			t.Errorf("the request came by %s", r.Proto)
 		}
