@@ -10,7 +10,7 @@ SEED ?= 1
 .DEFAULT_GOAL := help
 
 .PHONY: help
-help: ## Say what can be made.
+help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 ##@ Try it
@@ -21,17 +21,17 @@ run: not-ready bin/kubectl ## Run everything on a local control plane, until Ctr
 	@exec bin/run
 
 .PHONY: demo
-demo: bin/kubectl ## Walk through what host status can say, with real output.
+demo: bin/kubectl ## Walk through every host status, with real output.
 	@$(GO) build -o bin/run ./hack/run
 	@exec bin/run --dir=.demo --lease-duration=4s --story
 
-# A run that was killed has left .run/ready behind, which somebody may wait for.
+# A run that was killed leaves .run/ready behind, for which scripts may wait.
 .PHONY: not-ready
 not-ready:
 	@if [ -e .run/.lock ]; then flock -n .run/.lock rm -f .run/ready || true; fi
 
 .PHONY: bin/kubectl
-bin/kubectl: # Builds the control plane, if this machine does not have it yet.
+bin/kubectl: # Builds the control plane, unless this machine has it.
 	@mkdir -p bin
 	@$(GO) run ./hack/ensure-controlplane bin/kubectl
 
@@ -70,11 +70,11 @@ test-cluster: ## Install, upgrade, break and uninstall on a real cluster of two 
 	$(GO) test ./test/cluster -count=1 -timeout 45m -v -cluster.all
 
 .PHONY: chaos
-chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and judge what was said.
+chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and check every reported status.
 	$(GO) test ./test/chaos -count=1 -timeout 0 -v -chaos.for=$(FOR) -chaos.seed=$(SEED)
 
 .PHONY: bench
-bench: ## Measure everything, for the better part of an hour, into docs/design/performance.
+bench: ## Measure everything, for most of an hour, into docs/design/performance.
 	$(GO) test -run '^$$' -bench . ./internal/...
 	$(GO) run ./hack/ensure-controlplane
 	$(GO) build -o bin/bench ./test/bench
@@ -83,17 +83,17 @@ bench: ## Measure everything, for the better part of an hour, into docs/design/p
 	$(MAKE) bench-pictures
 
 .PHONY: bench-short
-bench-short: ## Measure, within two minutes, the ratios that a change must not spoil.
+bench-short: ## Measure, in two minutes, the ratios that a change must not worsen.
 	@$(GO) run ./hack/ensure-controlplane
 	@$(GO) build -o bin/bench ./test/bench
 	@bin/bench -short
 
 .PHONY: bench-pictures
-bench-pictures: ## Draw the pictures of docs/design/performance again, from the last make bench.
+bench-pictures: ## Redraw the pictures of docs/design/performance from the last make bench.
 	cd hack/plot && $(GO) run . ../../docs/design/performance
 
 .PHONY: generate
-generate: ## Write what is generated from the code.
+generate: ## Write the files that are generated from the code.
 	hack/generate.sh
 
 .PHONY: verify

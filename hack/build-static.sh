@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Builds the binaries as they are in the images, static and without paths of this
-# machine, into a folder: hack/build-static.sh DIRECTORY. GOOS and GOARCH say what for,
-# REVISION of which sources, for --version.
+# machine, into a folder: hack/build-static.sh DIRECTORY. GOOS and GOARCH set the
+# platform, REVISION the revision of the sources, for --version.
 set -euo pipefail
 if [ $# != 1 ]; then
   echo "usage: $0 DIRECTORY" >&2

@@ -23,7 +23,7 @@ if has_both "$cache/usr/bin"; then
   exit
 fi
 if ! command -v apt-get >/dev/null || ! command -v dpkg >/dev/null; then
-  echo "there is no prometheus on this machine, and no apt-get to fetch it; install it, or set PROMETHEUS_ASSETS" >&2
+  echo "this machine has neither prometheus nor apt-get to download it; install it, or set PROMETHEUS_ASSETS" >&2
   exit 1
 fi
 mkdir -p "$(dirname "$cache")"
@@ -35,14 +35,14 @@ if ! has_both "$cache/usr/bin"; then
   chmod 755 "$work"
   cd "$work"
   echo "Unpacking Debian's prometheus into $cache" >&2
-  # The lists of a machine that was never updated know no packages, and old ones know
-  # versions that are gone; updating them takes root.
+  # Package lists may be missing, or so old that they name versions that are gone;
+  # updating them takes root.
   if ! apt-get download prometheus >apt.log 2>&1; then
-    { apt-get update && apt-get download prometheus; } >apt.log 2>&1 || { tail -5 apt.log >&2; echo "apt-get cannot fetch prometheus; install it, or set PROMETHEUS_ASSETS" >&2; exit 1; }
+    { apt-get update && apt-get download prometheus; } >apt.log 2>&1 || { tail -5 apt.log >&2; echo "apt-get cannot download prometheus; install it, or set PROMETHEUS_ASSETS" >&2; exit 1; }
   fi
   dpkg -x prometheus_*.deb unpacked
   rm -rf "$cache"
   mv unpacked "$cache"
 fi
-has_both "$cache/usr/bin" || { echo "Debian's package holds no prometheus and promtool" >&2; exit 1; }
+has_both "$cache/usr/bin" || { echo "Debian's package does not contain prometheus and promtool" >&2; exit 1; }
 echo "$cache/usr/bin"

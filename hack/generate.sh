@@ -17,9 +17,8 @@ openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --o
 	./api/tenant/v1alpha1 ./api/v1alpha1 \
 	k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
 
-# What follows from the table of host statuses: in config/gitops the health checks, in
-# config/prometheus the configuration of kube-state-metrics, and the colours that the
-# dashboard takes.
+# From the table of host statuses: the health checks in config/gitops, the configuration
+# of kube-state-metrics in config/prometheus, and the colours for the dashboard.
 go run ./hack/gen/statuses
 
 # docs/operate/metrics.md, and in config/prometheus the PrometheusRule.
@@ -31,5 +30,5 @@ go run ./hack/gen/observability
 # docs/operate/configuration.md: the flags of the binaries.
 go run ./hack/gen/configuration
 
-# What the chart has in common with config/, and the table of its values.
+# The chart's templates that come from config/, and the table of its values.
 go run ./hack/gen/chart

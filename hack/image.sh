@@ -7,24 +7,24 @@
 #       archives for all PLATFORMS, Docker archives and bills of materials for each. The
 #       same sources and the same Go give the same bytes. --push pushes them, too.
 #   CONTAINER_ENGINE=docker hack/image.sh [ARGUMENT...]
-#       builds them by the Dockerfile with docker, podman or buildah, into its store. The
-#       arguments are handed on to its build command.
+#       builds them from the Dockerfile with docker, podman or buildah, into its store. The
+#       arguments are passed on to its build command.
 #
-# IMAGE_REGISTRY stands before the names, by default localhost/hoststatus, which no node
-# pulls from; IMAGE_TAG behind, by default the release. PLATFORMS is by default
-# linux/amd64,linux/arm64, and with an engine this machine's. IMAGE_OUT is another folder
-# than bin/images, SOURCE_DATE_EPOCH another time than that of the commit.
+# IMAGE_REGISTRY comes before the names, by default localhost/hoststatus, which no node
+# pulls from; IMAGE_TAG comes after them, by default the release. PLATFORMS is by default
+# linux/amd64,linux/arm64, and with an engine this machine's. IMAGE_OUT replaces the folder
+# bin/images, SOURCE_DATE_EPOCH the time of the commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$(sed -n 's/^const Version = "\(.*\)"$/\1/p' internal/version/version.go)
 registry=${IMAGE_REGISTRY:-localhost/hoststatus} tag=${IMAGE_TAG:-$version}
 commands=(cmd/*/)
 commands=("${commands[@]%/}") commands=("${commands[@]#cmd/}")
-# Images are built from sources without their repository.
+# The images are built without the repository, so they cannot find the revision.
 revision=$(hack/revision.sh)
 
 if [ -n "${CONTAINER_ENGINE:-}" ]; then
-  # A client without an engine to talk to is of no use.
+  # A client may be installed without a running engine.
   if ! command -v "$CONTAINER_ENGINE" >/dev/null || ! "$CONTAINER_ENGINE" info >/dev/null; then
     echo "CONTAINER_ENGINE=$CONTAINER_ENGINE: it is not installed, or '$CONTAINER_ENGINE info' fails. Start it, or unset CONTAINER_ENGINE to build the images without an engine." >&2
     exit 1
@@ -60,7 +60,7 @@ created=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 for platform in ${platforms//,/ }; do
   GOOS=${platform%/*} GOARCH=${platform#*/} REVISION=$revision hack/build-static.sh "$out/static/${platform/\//_}"
 done
-# Images of another command or platform would be taken for new ones.
+# Old images of another command or platform would look like new ones.
 rm -f "$out"/*.oci.tar "$out"/*.docker.tar "$out"/*.cdx.json
 cd hack/image
 GOFLAGS=-buildvcs=false go run . --binaries="$out/static" --out="$out" --platforms="$platforms" --registry="$registry" --tag="$tag" \

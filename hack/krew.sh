@@ -23,7 +23,7 @@ for platform in ${PLATFORMS:-linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 w
   CGO_ENABLED=0 GOOS=$os GOARCH=$arch go build -trimpath -buildvcs=false -ldflags="-s${revision:+ -X hoststatus.dev/hoststatus/internal/version.revision=$revision}" -o "$build/kubectl-hosts$suffix" ./cmd/kubectl-hosts
   cp LICENSE cmd/kubectl-hosts/kubectl_complete-hosts "$build"
   # The same source gives the same archive, and so the same checksum. The folder is not
-  # in it: tar would give its mode to the one that somebody unpacks the archive in.
+  # in it: tar would apply its mode to the folder into which it is unpacked.
   tar --owner=0 --group=0 --numeric-owner --mtime=@0 --mode=u=rwX,go=rX -C "$build" \
     -c LICENSE "kubectl-hosts$suffix" kubectl_complete-hosts | gzip -n >"$out/$archive"
   rm -rf "$build"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Prints the revision of the sources, with -dirty behind it if they were changed since:
-# what --version says where a build does not find it out by itself. REVISION overrides
-# it. Without a repository there is none.
+# Prints the revision of the sources, with -dirty appended if they were changed since, for
+# --version in builds that cannot find it themselves. REVISION overrides it. Without a
+# repository it prints nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -n "${REVISION+set}" ]; then

@@ -40,7 +40,7 @@ tidy() {
   done
 }
 
-# Modules without packages of their own pin what is built from others.
+# Modules without packages only pin versions of what is built from others.
 with_packages() {
   local module
   for module in $(modules); do
@@ -51,19 +51,19 @@ with_packages() {
 vet() {
   local module
   for module in $(with_packages); do
-    (cd "$module" && go vet ./...) || { echo "of the module in $module"; return 1; }
+    (cd "$module" && go vet ./...) || { echo "the above is in the module $module"; return 1; }
   done
 }
 
 lint() {
   local module
   for module in $(with_packages); do
-    (cd "$module" && "$OLDPWD/bin/golangci-lint" run --config "$OLDPWD/.golangci.yml" ./...) || { echo "of the module in $module"; return 1; }
+    (cd "$module" && "$OLDPWD/bin/golangci-lint" run --config "$OLDPWD/.golangci.yml" ./...) || { echo "the above is in the module $module"; return 1; }
   done
 }
 
-# Generates in a copy of the tree, so that a check changes nothing and sees new
-# files as well as changed ones.
+# Generates in a copy of the tree, so that the check changes nothing and sees new files
+# as well as changed ones.
 generated() {
   local copy
   copy=$(mktemp -d)

@@ -10,7 +10,7 @@ import "k8s.io/apimachinery/pkg/types"
 const AnnotationDeletionProtection = "compute.hoststatus.dev/deletion-protection"
 
 // HeartbeatLease returns which Lease carries the host's heartbeats: that of
-// spec.leaseRef, with the defaults where it says nothing.
+// spec.leaseRef, with defaults for what is not set.
 func (s *ComputeService) HeartbeatLease() types.NamespacedName {
 	lease := types.NamespacedName{Namespace: DefaultLeaseNamespace, Name: s.Name}
 	if ref := s.Spec.LeaseRef; ref != nil {

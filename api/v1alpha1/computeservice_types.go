@@ -5,12 +5,12 @@ package v1alpha1
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 const (
-	// ConditionReporting says whether the host renews its Lease in time: True
+	// ConditionReporting shows whether the host renews its Lease in time: True
 	// (reason Reporting), False (LeaseExpired, NeverReported) or Unknown
 	// (WaitingForHeartbeat, LeaseNotReadable). It is the controllers' memory
 	// across restarts: a new leader starts from it.
 	ConditionReporting = "Reporting"
-	// ConditionWindowOpen says whether spec.maintenanceWindow is open: True
+	// ConditionWindowOpen shows whether spec.maintenanceWindow is open: True
 	// (reason WindowOpen), or False (WindowAnnounced, WindowClosed). It is absent
 	// without a window. It remembers that a window has opened, so that a wall
 	// clock set back does not close it again.
@@ -21,20 +21,20 @@ const (
 	WindowOpenReasonClosed = "WindowClosed"
 )
 
-// ComputeServiceSpec is what operators and tools say about a host. No flag has
-// a default: absent means false, so that nobody owns a field that nobody set.
+// ComputeServiceSpec is what operators and tools set for a host. No flag has a
+// default: absent means false, so that a field which nobody set has no owner.
 type ComputeServiceSpec struct {
 	// disabled takes the host out of service: its host status is MAINTENANCE.
 	// Absent means false.
 	// +optional
 	Disabled *bool `json:"disabled,omitempty"`
 
-	// disabledReason says why the host is disabled, for people. It is ignored
-	// while disabled is not true, so it need not be cleared with the flag.
+	// disabledReason is why the host is disabled, as text for people. It is ignored
+	// unless disabled is true, so it need not be cleared with the flag.
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks or other invisible characters; remove them"
 	DisabledReason *string `json:"disabledReason,omitempty"`
 
 	// forcedDown asserts that the host is off (fenced, powered down): its host
@@ -43,26 +43,27 @@ type ComputeServiceSpec struct {
 	// +optional
 	ForcedDown *bool `json:"forcedDown,omitempty"`
 
-	// forcedDownReason says who or what asserts forcedDown, for people. It is
-	// ignored while forcedDown is not true. So that a host is never UP for the words of
-	// whoever asserts that it is off, a reason that is too long is cut, and characters
-	// that are not allowed are replaced, where the others are refused.
+	// forcedDownReason is who or what asserts forcedDown, as text for people. It is
+	// ignored unless forcedDown is true. A reason that is too long is cut, and
+	// characters that are not allowed are replaced, instead of being refused as in the
+	// other reasons: a bad reason must not keep a host that is off UP.
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks or other invisible characters; remove them"
 	ForcedDownReason *string `json:"forcedDownReason,omitempty"`
 
-	// leaseRef says which Lease (coordination.k8s.io) carries the host's
+	// leaseRef names the Lease (coordination.k8s.io) that carries the host's
 	// heartbeats. Absent means the Lease with the ComputeService's name in the
 	// namespace hoststatus-leases. Name kube-node-lease and a node to make the
-	// kubelet the reporter; the manager must be told to read that namespace.
+	// kubelet the reporter; the manager must have that namespace in
+	// --lease-namespaces.
 	// +optional
 	LeaseRef *LeaseReference `json:"leaseRef,omitempty"`
 
-	// leaseDurationSeconds is for how long a renewal of the Lease holds: a host
+	// leaseDurationSeconds is how long a renewal of the Lease is valid: a host
 	// that is silent for longer does not report. Between 3 and 3600 seconds.
-	// Absent means the Lease's own spec.leaseDurationSeconds, brought into that
+	// Absent means the Lease's own spec.leaseDurationSeconds, limited to that
 	// range, or else the manager's flag --default-lease-duration (60 s).
 	// +optional
 	// +kubebuilder:validation:Minimum=3
@@ -71,7 +72,7 @@ type ComputeServiceSpec struct {
 
 	// maintenanceWindow announces maintenance: until startTime the host status
 	// is NEEDS_MAINTENANCE, then MAINTENANCE until endTime. Absent means that
-	// none is planned.
+	// no maintenance is planned.
 	// +optional
 	MaintenanceWindow *MaintenanceWindow `json:"maintenanceWindow,omitempty"`
 }
@@ -98,11 +99,11 @@ type LeaseReference struct {
 
 // MaintenanceWindow is a planned time of maintenance.
 //
-// Its times, as all in these kinds, have a rule of their own. The format date-time
-// lets through what no client in Go can read (a lower-case t or z, anything after a
-// second t), and one such object would end every list and watch of its kind. A rule
-// that looks at the time makes the API server read it. The years are those that can
-// be written in UTC, too.
+// Every time in these kinds has its own rule. The format date-time accepts values
+// that no Go client can decode (a lower-case t or z, anything after a second t), and
+// one such object would break every list and watch of its kind. A rule that uses the
+// time makes the API server decode it. The years are those that can be written in
+// UTC, too.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.endTime) || self.endTime > self.startTime",fieldPath=".endTime",message="must be after startTime; remove it if no end is planned"
 type MaintenanceWindow struct {
@@ -118,17 +119,17 @@ type MaintenanceWindow struct {
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	EndTime *metav1.Time `json:"endTime,omitempty"`
 
-	// reason says what the maintenance is for. It is for the platform's people
-	// and is not copied to servers.
+	// reason is what the maintenance is for. It is for the platform team and is
+	// not copied to servers.
 	// +optional
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks or other invisible characters; remove them"
 	Reason *string `json:"reason,omitempty"`
 }
 
 // ComputeServiceStatus is what the manager derived. Heartbeats are not copied
-// here: while nothing changes, nothing is written.
+// here: nothing is written unless something changes.
 type ComputeServiceStatus struct {
 	// conditions are Reporting (does the host renew its Lease in time) and
 	// WindowOpen (is the maintenance window open; absent without one).
@@ -139,8 +140,8 @@ type ComputeServiceStatus struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(c, c.lastTransitionTime >= timestamp('1970-01-01T00:00:00Z') && c.lastTransitionTime <= timestamp('9999-12-31T23:59:59Z'))",message="lastTransitionTime must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
-	// hostStatus is the summary, in Nova's words, for the servers on the host.
-	// Absent while it is not derived yet.
+	// hostStatus is the summary for the servers on the host, with Nova's values.
+	// Absent until it is derived.
 	//
 	// UP: the host reports. Nothing to do; do not fail over.
 	//
@@ -163,7 +164,7 @@ type ComputeServiceStatus struct {
 	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
 	//
 	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
-	// platform's people.
+	// platform team.
 	//
 	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
 	// end.
@@ -171,11 +172,11 @@ type ComputeServiceStatus struct {
 	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
 	// since its servers may still run.
 	//
-	// NeverReported (UNKNOWN): the host has never reported; the platform's
-	// people check its agent and spec.leaseRef of its ComputeService.
+	// NeverReported (UNKNOWN): the host has never reported; the platform team
+	// checks its agent and spec.leaseRef of its ComputeService.
 	//
 	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
-	// heartbeats; the platform's people add their namespace to
+	// heartbeats; the platform team adds their namespace to
 	// --lease-namespaces.
 	//
 	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
@@ -188,14 +189,14 @@ type ComputeServiceStatus struct {
 	// +optional
 	HostStatusReason HostStatusReason `json:"hostStatusReason,omitempty"`
 
-	// hostStatusTransitionTime is since when hostStatus has its value.
+	// hostStatusTransitionTime is when hostStatus last changed.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`
 
 	// lastSeenUpTime is when the last renewal of the host's Lease was seen, as
-	// of the last change of this status. It is not moved by each heartbeat: for
-	// the present one read the Lease.
+	// of the last change of this status. It does not follow each heartbeat: the
+	// Lease has the latest.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	LastSeenUpTime *metav1.Time `json:"lastSeenUpTime,omitempty"`
@@ -220,15 +221,15 @@ type ComputeServiceStatus struct {
 // +kubebuilder:validation:XValidation:rule="!(self.metadata.name in ['hoststatus-canary', 'hoststatus-manager'])",message="metadata.name: hoststatus-canary and hoststatus-manager are the names of the manager's own Leases; a ComputeService has the name of its host"
 
 // ComputeService is the compute service on one host; its name is the host's
-// name. The host reports by renewing a Lease. The manager derives from that, and
-// from what operators say in spec, the host status that its servers carry.
+// name. The host reports by renewing a Lease. From that, and from what operators
+// set in spec, the manager derives the host status that its servers show.
 type ComputeService struct {
 	metav1.TypeMeta `json:",inline"`
 	// metadata is the standard object metadata.
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
 
-	// spec is what operators and tools say about the host. Absent means: in
+	// spec is what operators and tools set for the host. Absent means: in
 	// service, with the default Lease.
 	// +optional
 	Spec ComputeServiceSpec `json:"spec,omitempty,omitzero"`

@@ -52,7 +52,7 @@ func TestEachReasonIsExplained(t *testing.T) {
 			}
 			sentence := strings.Join(strings.Fields(paragraphs[i]), " ")
 			if other, ok := sentences[reason]; ok && other != sentence {
-				t.Errorf("%s explains %s otherwise than the other kind:\n%s\n%s", kind, reason, sentence, other)
+				t.Errorf("%s explains %s differently from the other kind:\n%s\n%s", kind, reason, sentence, other)
 			}
 			sentences[reason] = sentence
 		}

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package v1alpha1 holds the custom resources of hoststatus: ComputeService, the
-// compute service on one host, and Server, one VM. They are for the platform's
-// people and machines; owners of servers are served from another API group,
-// because a custom resource cannot hide a field from a user.
+// compute service on one host, and Server, one VM. They are for the platform team
+// and its tools; owners of servers are served from another API group, because a
+// custom resource cannot hide a field from a user.
 //
 // +kubebuilder:object:generate=true
 // +kubebuilder:ac:generate=true

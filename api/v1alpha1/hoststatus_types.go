@@ -6,34 +6,34 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // HostStatus is what is known of a compute host. The values keep the spelling
 // of Nova's host_status (API microversion 2.16), because consumers compare them.
-// The rank, the colours and the meaning of each value stand in one table, in
+// The rank, the colours and the meaning of each value are in one table, in
 // internal/hoststatus.
 //
 // +kubebuilder:validation:Enum="";UP;DOWN;UNKNOWN;MAINTENANCE;NEEDS_MAINTENANCE
 type HostStatus string
 
 const (
-	// HostStatusNone says that the server is on no host, or on none that is known;
-	// hostStatusReason tells which. It differs from an absent value, which is not
-	// derived yet.
+	// HostStatusNone means that the server is on no host, or on none that is known;
+	// hostStatusReason tells which. It differs from an absent value, which means
+	// not derived yet.
 	HostStatusNone HostStatus = ""
-	// HostStatusUp says that the host reports and that nothing is announced for it.
+	// HostStatusUp means that the host reports and that nothing is announced for it.
 	HostStatusUp HostStatus = "UP"
-	// HostStatusDown says that an operator or a fencing tool asserts that the
+	// HostStatusDown means that an operator or a fencing tool asserts that the
 	// host is off. It is the only value on which failing over is safe.
 	HostStatusDown HostStatus = "DOWN"
-	// HostStatusUnknown says that the host does not report in time, or never did.
+	// HostStatusUnknown means that the host does not report in time, or never did.
 	HostStatusUnknown HostStatus = "UNKNOWN"
-	// HostStatusMaintenance says that the host is out of service on purpose: it is
+	// HostStatusMaintenance means that the host is out of service on purpose: it is
 	// disabled by hand, or its maintenance window is open.
 	HostStatusMaintenance HostStatus = "MAINTENANCE"
-	// HostStatusNeedsMaintenance says that the host reports, and maintenance is
+	// HostStatusNeedsMaintenance means that the host reports, and maintenance is
 	// announced for it.
 	HostStatusNeedsMaintenance HostStatus = "NEEDS_MAINTENANCE"
 )
 
-// HostStatusReason says why a host status is what it is: one word for one thing
-// to do. A reason never contains a host's name, because servers carry it too.
+// HostStatusReason is why a host status is what it is; each reason stands for one
+// thing to do. A reason never contains a host's name, because servers show it too.
 //
 // +kubebuilder:validation:Enum=ForcedDown;Disabled;WindowOpen;LeaseExpired;NeverReported;WaitingForHeartbeat;LeaseNotReadable;WindowAnnounced;Reporting;NoHost;HostNotFound
 type HostStatusReason string
@@ -64,23 +64,23 @@ const (
 	ReasonReporting HostStatusReason = "Reporting"
 	// ReasonNoHost comes with "": the server's spec.host is empty.
 	ReasonNoHost HostStatusReason = "NoHost"
-	// ReasonHostNotFound comes with "": no ComputeService has the name that the
-	// server's spec.host gives.
+	// ReasonHostNotFound comes with "": no ComputeService has the name in the
+	// server's spec.host.
 	ReasonHostNotFound HostStatusReason = "HostNotFound"
 )
 
-// HostReporting says whether the host renews its Lease in time, whatever the
-// summary says: a host that dies in maintenance still reads MAINTENANCE.
+// HostReporting shows whether the host renews its Lease in time, whatever its host
+// status is: a host that dies in maintenance still has MAINTENANCE.
 //
 // +kubebuilder:validation:Enum=True;False;Unknown
 type HostReporting string
 
 const (
-	// HostReportingTrue says that the host renews its Lease in time.
+	// HostReportingTrue means that the host renews its Lease in time.
 	HostReportingTrue HostReporting = "True"
-	// HostReportingFalse says that the host's silence is proven.
+	// HostReportingFalse means that the host's silence is proven.
 	HostReportingFalse HostReporting = "False"
-	// HostReportingUnknown says that nothing is known yet, or that the Lease
+	// HostReportingUnknown means that nothing is known yet, or that the Lease
 	// cannot be read.
 	HostReportingUnknown HostReporting = "Unknown"
 )
@@ -96,22 +96,22 @@ const (
 	// may use the name.
 	LeaderLeaseName = "hoststatus-manager"
 
-	// AnnotationDriverError is what an agent says on the Lease of its host while its driver
-	// fails: the host reports, but what is reported of its servers is of an earlier time.
+	// AnnotationDriverError holds the error of an agent's driver, on the Lease of its host:
+	// the host still reports, but the reported states of its servers are out of date.
 	AnnotationDriverError = "compute.hoststatus.dev/driver-error"
 
-	// MinLeaseDurationSeconds is the shortest duration a heartbeat is judged by.
+	// MinLeaseDurationSeconds is the shortest lease duration that is used.
 	MinLeaseDurationSeconds = 3
-	// MaxLeaseDurationSeconds is the longest duration a heartbeat is judged by.
+	// MaxLeaseDurationSeconds is the longest lease duration that is used.
 	MaxLeaseDurationSeconds = 3600
 )
 
-// HostFields are what a Server carries of its host: one set, which the manager
+// HostFields are what a Server shows of its host: one set, which the manager
 // writes and which the owners' view shows whole or not at all. A field that is added
 // here is shown to owners to whom host status is granted.
 type HostFields struct {
-	// hostStatus is the status of the server's host. Absent while it is not
-	// derived yet, and in the owners' view for callers to whom it is not granted.
+	// hostStatus is the status of the server's host. Absent until it is derived,
+	// and in the owners' view for callers to whom it is not granted.
 	//
 	// UP: the host reports. Nothing to do; do not fail over.
 	//
@@ -137,7 +137,7 @@ type HostFields struct {
 	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
 	//
 	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
-	// platform's people.
+	// platform team.
 	//
 	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
 	// end.
@@ -145,11 +145,11 @@ type HostFields struct {
 	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
 	// since its servers may still run.
 	//
-	// NeverReported (UNKNOWN): the host has never reported; the platform's
-	// people check its agent and spec.leaseRef of its ComputeService.
+	// NeverReported (UNKNOWN): the host has never reported; the platform team
+	// checks its agent and spec.leaseRef of its ComputeService.
 	//
 	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
-	// heartbeats; the platform's people add their namespace to
+	// heartbeats; the platform team adds their namespace to
 	// --lease-namespaces.
 	//
 	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
@@ -163,8 +163,8 @@ type HostFields struct {
 	// NoHost (""): the server is not placed on a host, or shelved; nothing to
 	// do.
 	//
-	// HostNotFound (""): the server's host has no ComputeService; the platform's
-	// people make one, or correct spec.host.
+	// HostNotFound (""): the server's host has no ComputeService; the platform
+	// team creates one, or corrects spec.host.
 	// +optional
 	HostStatusReason HostStatusReason `json:"hostStatusReason,omitempty"`
 
@@ -174,9 +174,9 @@ type HostFields struct {
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`
 
-	// hostReporting says whether the host reports, whatever the summary says: a
-	// host that dies in maintenance still reads MAINTENANCE. Absent if the server
-	// is on no known host.
+	// hostReporting shows whether the host reports, whatever hostStatus is: a host
+	// that dies in maintenance still has MAINTENANCE. Absent if the server is on no
+	// known host.
 	// +optional
 	HostReporting HostReporting `json:"hostReporting,omitempty"`
 

@@ -8,18 +8,18 @@ import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 // field selectors and in the manager's index.
 const ServerHostField = "spec.host"
 
-// ServerState is the state of a VM, in the words of Nova's server status.
+// ServerState is the state of a VM, with the values of Nova's server status.
 //
 // +kubebuilder:validation:Enum=ACTIVE;BUILD;DELETED;ERROR;HARD_REBOOT;MIGRATING;PASSWORD;PAUSED;REBOOT;REBUILD;RESCUE;RESIZE;REVERT_RESIZE;SHELVED;SHELVED_OFFLOADED;SHUTOFF;SOFT_DELETED;SUSPENDED;UNKNOWN;VERIFY_RESIZE
 type ServerState string
 
-// PowerState is what the hypervisor says of a VM, in the words of Nova's
+// PowerState is a VM's state in the hypervisor, with the values of Nova's
 // nova.compute.power_state.
 //
 // +kubebuilder:validation:Enum=NOSTATE;RUNNING;PAUSED;SHUTDOWN;CRASHED;SUSPENDED
 type PowerState string
 
-// ServerSpec says where a server is.
+// ServerSpec is where a server runs.
 type ServerSpec struct {
 	// host is the name of the ComputeService on which the server runs. Empty or
 	// absent means none: not placed yet, or shelved. It may change (migration).
@@ -27,14 +27,14 @@ type ServerSpec struct {
 	// +kubebuilder:validation:MinLength=0
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self == '' || !format.dns1123Subdomain().validate(self).hasValue()",message="must be the name of a ComputeService (lower-case letters, digits, '-' and '.'), or empty"
-	Host string `json:"host,omitempty"` //nolint:kubeapilinter // empty and absent mean the same here, so a pointer would tell nothing
+	Host string `json:"host,omitempty"` //nolint:kubeapilinter // empty and absent mean the same here, so a pointer would add nothing
 
-	// providerID identifies the VM at whoever runs it, for example
+	// providerID identifies the VM to the system that runs it, for example
 	// openstack:///6ba7b810-9dad-11d1-80b4-00c04fd430c8. It is not interpreted.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512
-	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks or other invisible characters; remove them"
 	ProviderID string `json:"providerID,omitempty"`
 }
 
@@ -46,7 +46,7 @@ type ServerNetwork struct {
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks and other characters that are not seen; remove them"
+	// +kubebuilder:validation:XValidation:rule="!self.matches(r'[\\x00-\\x1f\\x7f-\\x9f\\x{61c}\\x{200b}\\x{200e}\\x{200f}\\x{2028}-\\x{202e}\\x{2060}-\\x{206f}\\x{feff}\\x{fff9}-\\x{fffb}\\x{fffe}\\x{ffff}\\x{e0000}-\\x{e007f}]')",message="must be one line of text, without control characters, bidirectional marks or other invisible characters; remove them"
 	Name string `json:"name,omitempty"`
 
 	// addresses of the server in this network: IPv4 or IPv6, without a prefix
@@ -62,15 +62,15 @@ type ServerNetwork struct {
 }
 
 // ServerStatus has two authors. state, taskState, powerState and networks are
-// reported by whoever runs the VM and stay as they were last reported when the
-// host fails. The host fields are the manager's: they say how far to trust them.
+// reported by the system that runs the VM, and stay as last reported when the host
+// fails. The host fields are the manager's, and show how far to trust the others.
 type ServerStatus struct {
 	// state of the server as last reported, for example ACTIVE.
 	// +optional
 	State ServerState `json:"state,omitempty"`
 
-	// taskState is what is being done with the server, in Nova's words, for
-	// example powering-off. Absent means nothing.
+	// taskState is the task in progress on the server, named as in Nova, for
+	// example powering-off. Absent means none.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
@@ -118,11 +118,11 @@ type Server struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
 
-	// spec says where the server is. Absent means on no host.
+	// spec is where the server runs. Absent means on no host.
 	// +optional
 	Spec ServerSpec `json:"spec,omitempty,omitzero"`
 
-	// status is what was last reported of the VM, and the status of its host.
+	// status is what was last reported for the VM, and the status of its host.
 	// +optional
 	Status ServerStatus `json:"status,omitempty,omitzero"`
 }

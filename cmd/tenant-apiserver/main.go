@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command tenant-apiserver serves the owners' view of servers, with host status for
-// whom RBAC grants it.
+// callers to whom RBAC grants it.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 
 func main() {
 	options := tenantapi.NewOptions()
-	os.Exit(cli.Main("tenant-apiserver", "tenant-apiserver serves the owners' view of servers, with host status for whom RBAC grants it.", options,
+	os.Exit(cli.Main("tenant-apiserver", "tenant-apiserver serves the owners' view of servers, with host status for callers to whom RBAC grants it.", options,
 		func(ctx context.Context, config *rest.Config, log logr.Logger) error {
 			return tenantapi.Run(ctx, config, options, log)
 		}))

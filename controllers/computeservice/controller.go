@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package computeservice derives the host status of each ComputeService from its
-// spec, the monitor's word on its heartbeats and the time of day.
+// spec, the monitor's verdict on its heartbeats and the time of day.
 package computeservice
 
 import (
@@ -62,7 +62,7 @@ func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Re
 	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: retry.NewLimiter()}
 }
 
-// OfNodes lets the Leases of other Nodes than nodeOf returns say nothing of a host.
+// OfNodes makes a host ignore the Leases of any Node but the one that nodeOf returns.
 // It is called before SetupWithManager.
 func (r *Reconciler) OfNodes(nodeOf func(*v1alpha1.ComputeService) types.UID) *Reconciler {
 	r.nodeOf = nodeOf
@@ -71,9 +71,9 @@ func (r *Reconciler) OfNodes(nodeOf func(*v1alpha1.ComputeService) types.UID) *R
 
 // SetupWithManager registers the controller. What wakes it:
 //   - a ComputeService that changes, because its spec decides, and because a
-//     status changed by somebody else has to be put right. The monitor is told
+//     status changed by somebody else has to be put right. The monitor is updated
 //     first, in standbys too;
-//   - the monitor, when it has a new word on one;
+//   - the monitor, when it has a new verdict on one;
 //   - a step of the wall clock, for those with a maintenance window.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).
@@ -92,8 +92,8 @@ func options() controller.Options {
 func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeService) (reconcile.Result, error) {
 	verdict, ok := r.monitor.Verdict(service.Name, service.UID)
 	if !ok || verdict.Version != service.ResourceVersion {
-		// The monitor has not taken in yet what the cache has: a new spec, or what another
-		// leader has written. Its word would be older than the object, and the object's
+		// The monitor has not seen yet what the cache has: a new spec, or what another
+		// leader has written. Its verdict would be older than the object, and the object's
 		// version no guard. We are woken when it has.
 		return reconcile.Result{}, nil
 	}
@@ -154,7 +154,7 @@ func requestFor(name string) reconcile.Request {
 	return reconcile.Request{NamespacedName: types.NamespacedName{Name: name}}
 }
 
-// tracker tells the monitor of each ComputeService before it wakes the controller.
+// tracker updates the monitor with each ComputeService before it wakes the controller.
 type tracker struct {
 	handler.EnqueueRequestForObject
 	monitor Monitor
@@ -194,7 +194,7 @@ func (t *tracker) Delete(ctx context.Context, e event.DeleteEvent, queue request
 }
 
 // fields are the fields that this controller owns: the whole status. An absent
-// one is written as null, so that it goes.
+// one is written as null, so that it is removed.
 type fields struct {
 	Conditions               []metav1.Condition        `json:"conditions"`
 	HostStatus               *v1alpha1.HostStatus      `json:"hostStatus"`

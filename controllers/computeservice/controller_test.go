@@ -36,9 +36,9 @@ import (
 	"hoststatus.dev/hoststatus/internal/retry"
 )
 
-// fakeMonitor says what it is told to say, and notes what it is told.
+// fakeMonitor returns the verdicts it is given, and notes what it is called with.
 type fakeMonitor struct {
-	word      heartbeat.Reporting
+	reporting heartbeat.Reporting
 	lagging   bool // It has taken in an older version only.
 	tracked   map[string]bool
 	version   func(name string) string // of what is there now
@@ -56,7 +56,7 @@ func (m *fakeMonitor) Forget(name string, uid types.UID) {
 	*m.events = append(*m.events, fmt.Sprintf("forget %s %s", name, uid))
 }
 func (m *fakeMonitor) Verdict(name string, _ types.UID) (heartbeat.Verdict, bool) {
-	verdict := heartbeat.Verdict{Reporting: m.word, Version: m.version(name), Duration: time.Minute, SinceRenewal: 5 * time.Second}
+	verdict := heartbeat.Verdict{Reporting: m.reporting, Version: m.version(name), Duration: time.Minute, SinceRenewal: 5 * time.Second}
 	if m.lagging {
 		verdict.Version = "older"
 	}
@@ -97,7 +97,7 @@ func newScheme(t *testing.T) *runtime.Scheme {
 func newWorld(t *testing.T, services ...*v1alpha1.ComputeService) *world {
 	t.Helper()
 	w := &world{T: t, clock: clocktesting.NewFakePassiveClock(now)}
-	w.monitor = &fakeMonitor{word: heartbeat.Reports, tracked: map[string]bool{}, events: &w.events}
+	w.monitor = &fakeMonitor{reporting: heartbeat.Reports, tracked: map[string]bool{}, events: &w.events}
 	w.queue = &fakeQueue{events: &w.events}
 	c := fake.NewClientBuilder().WithScheme(newScheme(t)).WithStatusSubresource(&v1alpha1.ComputeService{})
 	for _, s := range services {
@@ -163,7 +163,7 @@ func TestReconcileWritesOnceAndNotTwice(t *testing.T) {
 		w.want(ptr.To(v1alpha1.HostStatusUp), 1)
 		w.clock.SetTime(w.clock.Now().Add(time.Hour))
 	}
-	w.monitor.word = heartbeat.Expired
+	w.monitor.reporting = heartbeat.Expired
 	for range 3 {
 		w.reconcile("host-a")
 		w.want(ptr.To(v1alpha1.HostStatusUnknown), 2)
@@ -182,7 +182,7 @@ func TestReconcileWritesTheWholeStatus(t *testing.T) {
 
 func TestReconcileRemovesWhatNoLongerHolds(t *testing.T) {
 	w := newWorld(t, serviceWith(window(-time.Hour, 0), settled(heartbeat.Reports, at(-time.Minute)), noWindow, generation(2)))
-	w.monitor.word = heartbeat.Waiting
+	w.monitor.reporting = heartbeat.Waiting
 	w.reconcile("host-a")
 	w.want(nil, 1)
 	if c := meta.FindStatusCondition(w.read("host-a").Status.Conditions, v1alpha1.ConditionWindowOpen); c != nil {
@@ -218,7 +218,7 @@ func TestReconcileDecidesAgainAfterAConflict(t *testing.T) {
 	w := newWorld(t, serviceWith())
 	stale := w.read("host-a")
 	w.reconcile("host-a") // What the successor wrote.
-	w.monitor.word = heartbeat.Expired
+	w.monitor.reporting = heartbeat.Expired
 	now := w.monitor.version
 	w.monitor.version = func(string) string { return stale.ResourceVersion } // Both the cache and the monitor are behind.
 	result, err := w.reconciler.Reconcile(t.Context(), stale)
@@ -293,7 +293,7 @@ func TestTheMonitorWakesTheController(t *testing.T) {
 		synctest.Wait()
 		slices.Sort(w.events[1:])
 		if diff := cmp.Diff([]string{"wake plain", "wake announced", "wake closed"}, w.events); diff != "" {
-			t.Errorf("a word wakes the service, a step of the clock those with a window (-want +got):\n%s", diff)
+			t.Errorf("a verdict wakes the service, a step of the clock those with a window (-want +got):\n%s", diff)
 		}
 	})
 }
@@ -311,7 +311,7 @@ func TestTrackerTellsTheMonitorBeforeItWakesTheController(t *testing.T) {
 	}
 }
 
-// A field that is added to the status and not to the patch would never go again
+// A field that is added to the status and not to the patch could never be removed
 // once somebody has set it.
 func TestThePatchHasEveryFieldOfTheStatusAlsoWhenItIsEmpty(t *testing.T) {
 	body, err := json.Marshal(fieldsOf(&v1alpha1.ComputeServiceStatus{}))
@@ -337,8 +337,8 @@ func TestReconcileLogsChangesOfTheHostStatusOnly(t *testing.T) {
 	w := newWorld(t, serviceWith(settled(heartbeat.Reports, at(-time.Hour)), generation(2)))
 	var lines []string
 	ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-	for _, word := range []heartbeat.Reporting{heartbeat.Reports, heartbeat.Expired, heartbeat.Expired} {
-		w.monitor.word = word
+	for _, reporting := range []heartbeat.Reporting{heartbeat.Reports, heartbeat.Expired, heartbeat.Expired} {
+		w.monitor.reporting = reporting
 		if _, err := w.reconciler.Reconcile(ctx, w.read("host-a")); err != nil {
 			t.Fatal(err)
 		}

@@ -39,7 +39,7 @@ func init() {
 	}
 }
 
-// measure takes a status that was written; verdict was asked for at asked.
+// measure records a status that was written; verdict was asked for at asked.
 func (r *Reconciler) measure(before, after *v1alpha1.ComputeServiceStatus, verdict heartbeat.Verdict, asked time.Time) {
 	if !hoststatus.SameStatus(before.HostStatus, after.HostStatus) {
 		transitions.WithLabelValues(hoststatus.Label(before.HostStatus), hoststatus.Label(after.HostStatus)).Inc()

@@ -16,7 +16,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
-// decide returns the status that service should have, given the monitor's word
+// decide returns the status that service should have, given the monitor's verdict
 // on it, whether that differs from the one it has, and when the passing of time
 // alone will change it (zero if never).
 func decide(service *v1alpha1.ComputeService, verdict heartbeat.Verdict, now time.Time) (after v1alpha1.ComputeServiceStatus, changed bool, next time.Time) {
@@ -54,7 +54,7 @@ func decide(service *v1alpha1.ComputeService, verdict heartbeat.Verdict, now tim
 	if equality.Semantic.DeepEqual(*before, after) {
 		return after, false, result.Next
 	}
-	// Only now, since the last renewal alone is no reason to write.
+	// Only now, since a renewal alone is no reason to write.
 	if verdict.SinceRenewal >= 0 {
 		seen := metav1.NewTime(now.Add(-verdict.SinceRenewal).Truncate(time.Second))
 		after.LastSeenUpTime = &seen
@@ -62,7 +62,7 @@ func decide(service *v1alpha1.ComputeService, verdict heartbeat.Verdict, now tim
 	return after, true, result.Next
 }
 
-// reportingOf translates the monitor's word into the API's.
+// reportingOf translates the monitor's verdict into the API's values.
 func reportingOf(r heartbeat.Reporting) (v1alpha1.HostReporting, v1alpha1.HostStatusReason) {
 	switch r {
 	case heartbeat.Reports:
@@ -82,17 +82,17 @@ func reportingOf(r heartbeat.Reporting) (v1alpha1.HostReporting, v1alpha1.HostSt
 func memoryOf(conditions []metav1.Condition) heartbeat.Reporting {
 	c := meta.FindStatusCondition(conditions, v1alpha1.ConditionReporting)
 	if c == nil {
-		return heartbeat.NoWord
+		return heartbeat.NoVerdict
 	}
 	for _, r := range []heartbeat.Reporting{heartbeat.Reports, heartbeat.Expired, heartbeat.NeverReported, heartbeat.NotReadable, heartbeat.Waiting} {
 		if status, reason := reportingOf(r); string(status) == string(c.Status) && string(reason) == c.Reason {
 			return r
 		}
 	}
-	return heartbeat.NoWord
+	return heartbeat.NoVerdict
 }
 
-// subjectOf says what the monitor needs to know of a ComputeService.
+// subjectOf returns what the monitor needs to know about a ComputeService.
 func subjectOf(service *v1alpha1.ComputeService) heartbeat.Subject {
 	return heartbeat.Subject{
 		Name:       service.Name,
@@ -105,7 +105,7 @@ func subjectOf(service *v1alpha1.ComputeService) heartbeat.Subject {
 	}
 }
 
-// reportingMessage is constant for as long as the word stands, so that it is no
+// reportingMessage is constant for as long as the verdict stands, so that it is no
 // reason to write.
 func reportingMessage(service *v1alpha1.ComputeService, verdict heartbeat.Verdict) string {
 	lease := service.HeartbeatLease()
@@ -113,14 +113,14 @@ func reportingMessage(service *v1alpha1.ComputeService, verdict heartbeat.Verdic
 	case heartbeat.Reports:
 		return fmt.Sprintf("Lease %s is renewed in time", lease)
 	case heartbeat.Expired:
-		said := fmt.Sprintf("Lease %s was not renewed for ", lease)
+		prefix := fmt.Sprintf("Lease %s was not renewed for ", lease)
 		// After a restart the monitor may know another duration than the one by which the
-		// host was judged: the Lease that says it may be gone.
+		// host was judged: the Lease that set it may be gone.
 		c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionReporting)
-		if c != nil && c.Reason == string(v1alpha1.ReasonLeaseExpired) && c.ObservedGeneration == service.Generation && strings.HasPrefix(c.Message, said) {
+		if c != nil && c.Reason == string(v1alpha1.ReasonLeaseExpired) && c.ObservedGeneration == service.Generation && strings.HasPrefix(c.Message, prefix) {
 			return c.Message
 		}
-		return said + verdict.Duration.String()
+		return prefix + verdict.Duration.String()
 	case heartbeat.NeverReported:
 		return fmt.Sprintf("Lease %s was never renewed; check that the agent runs on the host, and spec.leaseRef", lease)
 	case heartbeat.NotReadable:
@@ -130,7 +130,7 @@ func reportingMessage(service *v1alpha1.ComputeService, verdict heartbeat.Verdic
 	}
 }
 
-// windowOpened says whether the window of the present spec has been open.
+// windowOpened reports whether the window of the current spec has been open.
 func windowOpened(service *v1alpha1.ComputeService) bool {
 	c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionWindowOpen)
 	return c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == service.Generation

@@ -63,32 +63,32 @@ func window(from, until time.Duration) modifier {
 func noWindow(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow = nil }
 
 // settled gives the service the status that it has had since t.
-func settled(word heartbeat.Reporting, t time.Time) modifier {
+func settled(reporting heartbeat.Reporting, t time.Time) modifier {
 	return func(s *v1alpha1.ComputeService) {
-		after, _, _ := decide(s, verdictOn(s, word), t)
+		after, _, _ := decide(s, verdictOn(s, reporting), t)
 		s.Status = after
 	}
 }
 
-// verdictOn is the monitor's word on a service, five seconds after a renewal.
-func verdictOn(s *v1alpha1.ComputeService, word heartbeat.Reporting) heartbeat.Verdict {
-	return heartbeat.Verdict{Reporting: word, Version: s.ResourceVersion, Duration: time.Minute, SinceRenewal: 5 * time.Second}
+// verdictOn is the monitor's verdict on a service, five seconds after a renewal.
+func verdictOn(s *v1alpha1.ComputeService, reporting heartbeat.Reporting) heartbeat.Verdict {
+	return heartbeat.Verdict{Reporting: reporting, Version: s.ResourceVersion, Duration: time.Minute, SinceRenewal: 5 * time.Second}
 }
 
-func decideOn(s *v1alpha1.ComputeService, word heartbeat.Reporting, t time.Time) (v1alpha1.ComputeServiceStatus, bool) {
-	after, changed, _ := decide(s, verdictOn(s, word), t)
+func decideOn(s *v1alpha1.ComputeService, reporting heartbeat.Reporting, t time.Time) (v1alpha1.ComputeServiceStatus, bool) {
+	after, changed, _ := decide(s, verdictOn(s, reporting), t)
 	return after, changed
 }
 
-var everyWord = []heartbeat.Reporting{heartbeat.Waiting, heartbeat.Reports, heartbeat.Expired, heartbeat.NeverReported, heartbeat.NotReadable}
+var everyReporting = []heartbeat.Reporting{heartbeat.Waiting, heartbeat.Reports, heartbeat.Expired, heartbeat.NeverReported, heartbeat.NotReadable}
 
 func TestDecideKeepsTheTransitionTimeWhileTheStatusStaysAndMovesItWhenItChanges(t *testing.T) {
 	yes := ptr.To(true)
 	for name, c := range map[string]struct {
-		before []modifier
-		after  modifier
-		word   heartbeat.Reporting
-		want   *metav1.Time
+		before    []modifier
+		after     modifier
+		reporting heartbeat.Reporting
+		want      *metav1.Time
 	}{
 		"a new service gets one":                      {nil, generation(1), heartbeat.Reports, on(0)},
 		"a new service gets one without a status too": {nil, generation(1), heartbeat.Waiting, on(0)},
@@ -107,7 +107,7 @@ func TestDecideKeepsTheTransitionTimeWhileTheStatusStaysAndMovesItWhenItChanges(
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			after, changed := decideOn(serviceWith(append(c.before, c.after)...), c.word, now.Add(999*time.Millisecond))
+			after, changed := decideOn(serviceWith(append(c.before, c.after)...), c.reporting, now.Add(999*time.Millisecond))
 			if !changed {
 				t.Error("nothing to write")
 			}
@@ -122,9 +122,9 @@ func TestDecideSaysWhatIsAReasonToWrite(t *testing.T) {
 	up := []modifier{settled(heartbeat.Reports, at(-time.Hour))}
 	withWindow := append([]modifier{window(-time.Hour, time.Hour)}, up...)
 	for name, c := range map[string]struct {
-		service []modifier
-		word    heartbeat.Reporting
-		want    bool
+		service   []modifier
+		reporting heartbeat.Reporting
+		want      bool
 	}{
 		"nothing has changed but the time of the last renewal": {up, heartbeat.Reports, false},
 		"only the generation has changed":                      {append(up, generation(2)), heartbeat.Reports, true},
@@ -144,7 +144,7 @@ func TestDecideSaysWhatIsAReasonToWrite(t *testing.T) {
 		}), heartbeat.Reports, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, changed := decideOn(serviceWith(c.service...), c.word, now); changed != c.want {
+			if _, changed := decideOn(serviceWith(c.service...), c.reporting, now); changed != c.want {
 				t.Errorf("changed is %t", changed)
 			}
 		})
@@ -187,9 +187,9 @@ func TestDecideWritesConditions(t *testing.T) {
 		return append(modifiers, settled(heartbeat.Reports, at(-time.Hour)), generation(2))
 	}
 	for name, c := range map[string]struct {
-		service []modifier
-		word    heartbeat.Reporting
-		want    []metav1.Condition
+		service   []modifier
+		reporting heartbeat.Reporting
+		want      []metav1.Condition
 	}{
 		"they carry the generation, and the time stays while the status does": {
 			before(), heartbeat.Reports, []metav1.Condition{reporting("True", -time.Hour, "Reporting")},
@@ -219,7 +219,7 @@ func TestDecideWritesConditions(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			after, _ := decideOn(serviceWith(c.service...), c.word, now)
+			after, _ := decideOn(serviceWith(c.service...), c.reporting, now)
 			for i := range after.Conditions {
 				if after.Conditions[i].Message == "" {
 					t.Errorf("%s has no message", after.Conditions[i].Type)
@@ -237,15 +237,15 @@ func TestDecideWritesConditions(t *testing.T) {
 }
 
 func TestMessagesOfTheReportingConditionNameTheLease(t *testing.T) {
-	for _, word := range everyWord {
-		after, _ := decideOn(serviceWith(leaseRef("kube-node-lease", "node-7")), word, now)
+	for _, reporting := range everyReporting {
+		after, _ := decideOn(serviceWith(leaseRef("kube-node-lease", "node-7")), reporting, now)
 		want := map[heartbeat.Reporting]string{
 			heartbeat.Waiting:       "Waiting for the first renewal of Lease kube-node-lease/node-7",
 			heartbeat.Reports:       "Lease kube-node-lease/node-7 is renewed in time",
 			heartbeat.Expired:       "Lease kube-node-lease/node-7 was not renewed for 1m0s",
 			heartbeat.NeverReported: "Lease kube-node-lease/node-7 was never renewed; check that the agent runs on the host, and spec.leaseRef",
 			heartbeat.NotReadable:   "The manager does not read Leases in namespace kube-node-lease; add it to --lease-namespaces, or change spec.leaseRef.namespace",
-		}[word]
+		}[reporting]
 		if diff := cmp.Diff(want, meta.FindStatusCondition(after.Conditions, v1alpha1.ConditionReporting).Message); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -288,26 +288,26 @@ func everyService(visit func(name string, modifiers ...modifier)) {
 }
 
 func TestDecideAppliedToItsOwnResultChangesNothing(t *testing.T) {
-	// Statuses to start from: what each kind of spec left behind with each word.
+	// Statuses to start from: what each kind of spec left behind with each verdict.
 	starts := map[string]v1alpha1.ComputeServiceStatus{"nothing": {}}
 	everyService(func(name string, modifiers ...modifier) {
-		for _, word := range everyWord {
-			starts[fmt.Sprint(name, ", word ", word)] = serviceWith(append(modifiers, settled(word, at(-30*time.Minute)))...).Status
+		for _, reporting := range everyReporting {
+			starts[fmt.Sprint(name, ", reporting ", reporting)] = serviceWith(append(modifiers, settled(reporting, at(-30*time.Minute)))...).Status
 		}
 	})
 	everyService(func(name string, modifiers ...modifier) {
-		for _, word := range everyWord {
+		for _, reporting := range everyReporting {
 			for startName, start := range starts {
 				s := serviceWith(append(modifiers, generation(2))...)
 				s.Status = start
-				first, changed := decideOn(s, word, now.Add(123456789))
+				first, changed := decideOn(s, reporting, now.Add(123456789))
 				if !changed {
 					t.Fatalf("%s: the new generation is not written", name)
 				}
 				s.Status = stored(t, first)
-				second, changed := decideOn(s, word, now.Add(20*time.Minute))
+				second, changed := decideOn(s, reporting, now.Add(20*time.Minute))
 				if changed {
-					t.Fatalf("from %s to %s, word %d: changes again:\n%s", startName, name, word, cmp.Diff(first, second))
+					t.Fatalf("from %s to %s, verdict %d: changes again:\n%s", startName, name, reporting, cmp.Diff(first, second))
 				}
 			}
 		}
@@ -328,10 +328,10 @@ func stored(t *testing.T, status v1alpha1.ComputeServiceStatus) (back v1alpha1.C
 }
 
 func TestMemoryOfReadsBackWhatWasWritten(t *testing.T) {
-	for _, word := range everyWord {
-		after, _ := decideOn(serviceWith(), word, now)
-		if got := memoryOf(stored(t, after).Conditions); got != word {
-			t.Errorf("%d is remembered as %d", word, got)
+	for _, reporting := range everyReporting {
+		after, _ := decideOn(serviceWith(), reporting, now)
+		if got := memoryOf(stored(t, after).Conditions); got != reporting {
+			t.Errorf("%d is remembered as %d", reporting, got)
 		}
 	}
 	for name, conditions := range map[string][]metav1.Condition{
@@ -341,7 +341,7 @@ func TestMemoryOfReadsBackWhatWasWritten(t *testing.T) {
 		"another condition":                       {{Type: "Other", Status: "True", Reason: "Reporting"}},
 	} {
 		t.Run(name+" is no memory", func(t *testing.T) {
-			if got := memoryOf(conditions); got != heartbeat.NoWord {
+			if got := memoryOf(conditions); got != heartbeat.NoVerdict {
 				t.Errorf("got %d", got)
 			}
 		})

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package nodemirror keeps one ComputeService for each Node, so that hosts which are
-// nodes need neither an agent nor somebody who writes them down.
+// nodes need neither an agent nor ComputeServices made by hand.
 package nodemirror
 
 import (
@@ -33,15 +33,15 @@ import (
 	"hoststatus.dev/hoststatus/internal/retry"
 )
 
-// Its rights are in config/node-mirror, and not generated: who does not use the mirror
-// does not give them.
+// Its rights are in config/node-mirror, and not generated: only installations that use
+// the mirror grant them.
 
 const (
-	// workers is how many Nodes are looked at at once. Nothing waits for the mirror as
-	// for a verdict; what is urgent are one or two Nodes at a time.
+	// workers is how many Nodes are reconciled at once. Nothing waits for the mirror as
+	// it does for a verdict; only one or two Nodes are urgent at a time.
 	workers = 8
 	// refusedRetry is how long to wait before a deletion that was refused is tried
-	// again: that Servers have moved away wakes nobody here.
+	// again: nothing here is woken when Servers move away.
 	refusedRetry = 30 * time.Second
 	// longestRetry is the longest wait after a write that failed. By default it would be
 	// a quarter of an hour, in which a Node that is out of service is not DOWN.
@@ -53,10 +53,10 @@ const (
 // It remembers nothing that decides: what it does follows from a Node and a
 // ComputeService, and each write is conditional on the ComputeService that it was
 // decided from. That does not cover the Node, which comes from another cache: a former
-// leader that was paused may have the ComputeService of now and the Node of long ago,
-// and would take a live host for one that is out of service, or gone. So each decision
-// also needs that this process still leads after both have been read. What is left is
-// a pause between that question and the write.
+// leader that was paused may have a current ComputeService and an outdated Node, and
+// would take a live host for one that is out of service, or gone. So each decision
+// also requires that this process still leads after both have been read. What remains
+// is a pause between that check and the write.
 type Reconciler struct {
 	client    client.Client
 	nodes     cache.Cache
@@ -64,23 +64,24 @@ type Reconciler struct {
 	serversOn func(host string) (int, error)
 	leads     func() bool
 
-	mu   sync.Mutex
-	said map[string]string
+	mu sync.Mutex
+	// logged is the current message on each name.
+	logged map[string]string
 }
 
 // NewReconciler returns a Reconciler for the Nodes that selector matches. The client
-// must read from a cache that was given KeepOwnEntries for a transform. Nodes are in a
-// cache of their own, with the transform StripNode: every controller waits for all of
-// the cache that it reads, and where the right to list Nodes is missing, only the
-// mirror is to wait. serversOn returns how many Servers name a host, and leads whether
-// no other process can lead yet.
+// must read from a cache with the transform KeepOwnEntries. Nodes have a separate cache,
+// with the transform StripNode: every controller waits for the whole cache that it
+// reads, and where the right to list Nodes is missing, only the mirror should wait.
+// serversOn returns how many Servers name a host, and leads whether no other process
+// can lead yet.
 func NewReconciler(c client.Client, nodes cache.Cache, selector labels.Selector, serversOn func(host string) (int, error), leads func() bool) *Reconciler {
-	return &Reconciler{client: c, nodes: nodes, selector: selector, serversOn: serversOn, leads: leads, said: map[string]string{}}
+	return &Reconciler{client: c, nodes: nodes, selector: selector, serversOn: serversOn, leads: leads, logged: map[string]string{}}
 }
 
 // SetupWithManager registers the controller. What wakes it:
-//   - a Node that comes, goes, is selected or not any more, cordoned, or out of
-//     service; not its heartbeats and status;
+//   - a Node that appears, disappears, or changes whether it is selected, cordoned or
+//     out of service; not its heartbeats and status;
 //   - a ComputeService whose spec or metadata changes, since somebody may have taken a
 //     field, or given it back.
 //
@@ -91,7 +92,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: workers,
 			RateLimiter:             retry.NewLimiterUpTo(longestRetry),
-			// By default the manager would end if the Nodes cannot be listed.
+			// By default the manager would exit if the Nodes cannot be listed.
 			CacheSyncTimeout: math.MaxInt64,
 		}).
 		WatchesRawSource(source.Kind(r.nodes, &corev1.Node{}, &handler.TypedEnqueueRequestForObject[*corev1.Node]{}, r.nodeChange())).
@@ -99,7 +100,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Complete(r)
 }
 
-// nodeChange tells changes of what the mirror looks at from all others.
+// nodeChange passes only changes of what the mirror uses.
 func (r *Reconciler) nodeChange() predicate.TypedPredicate[*corev1.Node] {
 	return predicate.TypedFuncs[*corev1.Node]{UpdateFunc: func(e event.TypedUpdateEvent[*corev1.Node]) bool {
 		before, after := e.ObjectOld, e.ObjectNew
@@ -110,8 +111,8 @@ func (r *Reconciler) nodeChange() predicate.TypedPredicate[*corev1.Node] {
 // specOrMetadata leaves out changes of status.
 var specOrMetadata = predicate.Or(predicate.GenerationChangedPredicate{}, predicate.LabelChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 
-// StripNode is the transform of the cache of Nodes: it keeps what the mirror looks
-// at. A Node has kilobytes of status.
+// StripNode is the transform of the cache of Nodes: it keeps what the mirror uses. A
+// Node has kilobytes of status.
 func StripNode(obj any) (any, error) {
 	node, ok := obj.(*corev1.Node)
 	if !ok {
@@ -131,8 +132,8 @@ func (r *Reconciler) selects(node *corev1.Node) bool {
 	return r.selector.Matches(labels.Set(node.Labels))
 }
 
-// notLeading is the result where this process may have a successor, or renews its
-// Lease in a moment.
+// notLeading is the result where this process may have a successor, or is about to
+// renew its Lease.
 var notLeading = reconcile.Result{RequeueAfter: retry.ConflictDelay}
 
 // Reconcile brings the ComputeService of one name in line with the Node of that name.
@@ -166,19 +167,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return r.remove(ctx, service, d)
 	}
 	if err == nil {
-		r.say(ctx, request.Name, d.say)
+		r.logOnce(ctx, request.Name, d.message)
 	}
 	return r.outcome(ctx, request.Name, err)
 }
 
-// outcome says what follows from an error of a write.
+// outcome returns what follows from the result of a write.
 func (r *Reconciler) outcome(ctx context.Context, name string, err error) (reconcile.Result, error) {
 	switch {
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 		return reconcile.Result{RequeueAfter: retry.ConflictDelay}, nil
 	case apierrors.IsInvalid(err):
-		// The API server will not have it until something changes, and that wakes us.
-		r.say(ctx, name, "The Node cannot have a ComputeService: "+err.Error())
+		// The API server refuses it until something changes, and that wakes us.
+		r.logOnce(ctx, name, "The Node cannot have a ComputeService: "+err.Error())
 		return reconcile.Result{}, nil
 	default:
 		return reconcile.Result{}, err
@@ -195,8 +196,8 @@ func found[T client.Object](ctx context.Context, reader client.Reader, request r
 	return obj, err
 }
 
-// create makes the ComputeService, provided that there is none: what a person makes
-// at the same moment stays that person's, which applying would not see to.
+// create makes the ComputeService, provided that there is none: applying would take
+// over one that a person makes at the same moment.
 func (r *Reconciler) create(ctx context.Context, name string, fields values) (*v1alpha1.ComputeService, error) {
 	service := &v1alpha1.ComputeService{
 		ObjectMeta: metav1.ObjectMeta{
@@ -214,7 +215,7 @@ func (r *Reconciler) create(ctx context.Context, name string, fields values) (*v
 }
 
 // apply writes fields, and gives up those that the mirror has owned and are not among
-// them. Somebody who came first keeps what is theirs.
+// them. A field that somebody else owns stays theirs.
 func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ComputeService, fields values) error {
 	err := r.applyOnce(ctx, service, fields)
 	if theirs := inDispute(err); len(theirs) > 0 {
@@ -232,12 +233,12 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ComputeService
 }
 
 func (r *Reconciler) applyOnce(ctx context.Context, service *v1alpha1.ComputeService, fields values) error {
-	// The UID, since applying what is not there any more would make it anew.
+	// The UID, since applying a deleted object would create it again.
 	on := fields.configuration(service.Name).WithUID(service.UID).WithResourceVersion(service.ResourceVersion)
 	return r.client.Apply(ctx, on, client.FieldOwner(FieldOwner))
 }
 
-// inDispute returns the fields that somebody else applies with other values.
+// inDispute returns the fields that another manager applies with other values.
 func inDispute(err error) (fields []string) {
 	var status apierrors.APIStatus
 	if !apierrors.IsConflict(err) || !errors.As(err, &status) || status.Status().Details == nil {
@@ -256,8 +257,8 @@ func inDispute(err error) (fields []string) {
 	return fields
 }
 
-// remove deletes the ComputeService of a Node that is gone, and tells how many Servers
-// lose their host status by that. One that is protected stays, and says what d has for it.
+// remove deletes the ComputeService of a Node that is gone, and logs how many Servers
+// lose their host status by that. A protected one stays, and gets the fields of d.
 func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeService, d decision) (reconcile.Result, error) {
 	servers, err := r.serversOn(service.Name)
 	if err != nil {
@@ -270,9 +271,9 @@ func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeServic
 	case apierrors.IsConflict(err):
 		return r.outcome(ctx, service.Name, err)
 	case (apierrors.IsForbidden(err) || apierrors.IsInternalError(err)) && service.Annotations[v1alpha1.AnnotationDeletionProtection] == "true":
-		r.say(ctx, service.Name, d.say+", but its ComputeService is protected; trying again until that is lifted: "+err.Error())
+		r.logOnce(ctx, service.Name, d.message+", but its ComputeService is protected; retrying until the protection is lifted: "+err.Error())
 		if d.fields != nil {
-			// What the old machine was said to be must not hold for the new one meanwhile.
+			// Meanwhile the old machine's state must not apply to the new one.
 			if err := r.apply(ctx, service, d.fields); err != nil {
 				return r.outcome(ctx, service.Name, err)
 			}
@@ -281,22 +282,22 @@ func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeServic
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("deleting the ComputeService: %w", err)
 	}
-	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", d.say, "serversThatNameIt", servers)
-	r.say(ctx, service.Name, "")
+	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", d.message, "serversThatNameIt", servers)
+	r.logOnce(ctx, service.Name, "")
 	return reconcile.Result{}, nil
 }
 
-// say logs what is to be said of a name, once for as long as it holds; "" is nothing.
-func (r *Reconciler) say(ctx context.Context, name, what string) {
+// logOnce logs a message about a name, once for as long as it holds; "" clears it.
+func (r *Reconciler) logOnce(ctx context.Context, name, message string) {
 	r.mu.Lock()
-	before := r.said[name]
-	if what == "" {
-		delete(r.said, name)
+	before := r.logged[name]
+	if message == "" {
+		delete(r.logged, name)
 	} else {
-		r.said[name] = what
+		r.logged[name] = message
 	}
 	r.mu.Unlock()
-	if what != "" && what != before {
-		log.FromContext(ctx).Info(what)
+	if message != "" && message != before {
+		log.FromContext(ctx).Info(message)
 	}
 }

@@ -20,31 +20,31 @@ const (
 	remove      action = "delete"
 )
 
-// decision is what is to be done about a Node and the ComputeService of its name.
+// decision is what to do about a Node and the ComputeService of its name.
 type decision struct {
 	action action
-	// fields are what is created or applied; also where what is to be deleted is kept.
+	// fields are created or applied; with remove, only if the deletion is refused.
 	fields values
-	// say is for people: why it is so, where that may surprise them.
-	say string
+	// message explains to people a decision that may surprise them.
+	message string
 }
 
 const (
-	sayForeign    = "A ComputeService of the Node's name is there which the mirror does not keep, so it is left alone; to hand it over, label it " + LabelManagedBy + "=" + FieldOwner
-	sayUnselected = "The Node is not selected any more. It stays mirrored until it is gone; delete its ComputeService if it is not needed"
-	sayNeverOurs  = "A ComputeService has the mirror's label, but the mirror has never written it and there is no Node of its name, so it is left alone"
+	messageForeign    = "A ComputeService with the Node's name exists that the mirror does not manage, so it is left alone; to hand it over, label it " + LabelManagedBy + "=" + FieldOwner
+	messageUnselected = "The Node is no longer selected. It stays mirrored until it is gone; delete its ComputeService if it is not needed"
+	messageNeverOurs  = "A ComputeService has the mirror's label, but the mirror has never written it and there is no Node with its name, so it is left alone"
 )
 
-// decide compares a Node with the ComputeService of its name; either is nil if it is
-// not there. A field that is there and that the mirror does not own belongs to
-// somebody else, and is left as it is, whatever it says.
+// decide compares a Node with the ComputeService of its name; either is nil if it does
+// not exist. A field that exists and that the mirror does not own belongs to somebody
+// else, and is left as it is, whatever its value.
 func decide(node *corev1.Node, selected bool, service *v1alpha1.ComputeService) decision {
 	if service == nil {
 		if node == nil || !selected {
 			return decision{action: leave}
 		}
-		// Without the flags: they are applied afterwards, since only what was applied
-		// can be taken back by applying.
+		// Without the flags: they are applied afterwards, since applying can remove only
+		// what was applied.
 		return decision{action: create, fields: identity(node)}
 	}
 	if service.DeletionTimestamp != nil {
@@ -53,38 +53,38 @@ func decide(node *corev1.Node, selected bool, service *v1alpha1.ComputeService) 
 	have, owned := read(service), ownedBy(FieldOwner, service.ManagedFields)
 	switch kept := have[managedBy] == FieldOwner; {
 	case !kept && selected && node != nil:
-		return decision{action: leave, say: sayForeign}
+		return decision{action: leave, message: messageForeign}
 	case !kept:
 		return decision{action: leave}
 	case node == nil && len(owned) == 0:
-		return decision{action: leave, say: sayNeverOurs}
+		return decision{action: leave, message: messageNeverOurs}
 	case node == nil:
-		return decision{action: remove, say: "The Node is gone"}
+		return decision{action: remove, message: "The Node is gone"}
 	}
 	d := decision{action: leave}
 	want := identity(node)
 	another := owned[nodeUID] && have[nodeUID] != string(node.UID)
 	if another {
-		want[nodeUID] = have[nodeUID] // So that it is still to be removed.
+		want[nodeUID] = have[nodeUID] // So that it will still be removed.
 		want[presentNodeUID] = string(node.UID)
 	}
-	// Whether or not the Node is selected still: a label that follows its health would
+	// Whether or not the Node is still selected: a label that follows its health would
 	// take DOWN away when it is needed.
 	maps.Copy(want, flagsOf(node))
 	if !selected {
-		d.say = sayUnselected
+		d.message = messageUnselected
 	}
 	want = mine(want, have, owned)
 	if differs(want, have, owned) {
 		d.action, d.fields = applyFields, want
 	}
 	if another {
-		d.action, d.say = remove, "The Node is another one of the same name"
+		d.action, d.message = remove, "The Node was replaced by another with the same name"
 	}
 	return d
 }
 
-// identity are the fields of a ComputeService that do not depend on how its Node is.
+// identity are the fields of a ComputeService that do not depend on its Node's state.
 func identity(node *corev1.Node) values {
 	return values{
 		managedBy:      FieldOwner,
@@ -94,8 +94,8 @@ func identity(node *corev1.Node) values {
 	}
 }
 
-// flagsOf are the fields that say how a Node is. A flag that does not hold is absent,
-// not false: somebody else may set it then.
+// flagsOf are the fields that show a Node's state. A flag that does not hold is absent,
+// not false, so that somebody else may set it.
 func flagsOf(node *corev1.Node) values {
 	v := values{}
 	if node.Spec.Unschedulable {
@@ -116,8 +116,8 @@ func outOfService(node *corev1.Node) *corev1.Taint {
 	return nil
 }
 
-// mine returns what of want the mirror may write. A reason is written only beside a
-// flag of the mirror's own.
+// mine returns the part of want that the mirror may write. A reason is written only
+// beside a flag that the mirror owns.
 func mine(want, have values, owned map[string]bool) values {
 	out := values{}
 	for field, value := range want {
@@ -133,7 +133,7 @@ func mine(want, have values, owned map[string]bool) values {
 	return out
 }
 
-// differs says whether applying want changes anything: a value, or what the mirror
+// differs reports whether applying want changes anything: a value, or what the mirror
 // owns.
 func differs(want, have values, owned map[string]bool) bool {
 	for field, value := range want {

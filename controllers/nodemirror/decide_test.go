@@ -113,7 +113,7 @@ func notOurs(_ *v1alpha1.ComputeService, owned map[string]bool) { clear(owned) }
 
 func ending(s *v1alpha1.ComputeService, _ map[string]bool) { s.DeletionTimestamp = &metav1.Time{} }
 
-const taintSays = "the Node has the taint node.kubernetes.io/out-of-service=x:NoExecute"
+const taintReason = "the Node has the taint node.kubernetes.io/out-of-service=x:NoExecute"
 
 func TestDecide(t *testing.T) {
 	base := values{managedBy: FieldOwner, nodeUID: "uid-1", leaseNamespace: "kube-node-lease", leaseName: "n1"}
@@ -134,14 +134,14 @@ func TestDecide(t *testing.T) {
 		return v
 	}
 	off := func(v values) values { v[disabled], v[disabledReason] = "true", "the Node is cordoned"; return v }
-	down := func(v values) values { v[forcedDown], v[forcedDownReason] = "true", taintSays; return v }
+	down := func(v values) values { v[forcedDown], v[forcedDownReason] = "true", taintReason; return v }
 	for name, c := range map[string]struct {
 		node       *corev1.Node
 		unselected bool
 		service    *v1alpha1.ComputeService
 		want       action
 		fields     values
-		say        string
+		message    string
 	}{
 		"nothing is there": {want: leave},
 		"a new Node":       {node: nodeWith(), want: create, fields: and()},
@@ -150,15 +150,15 @@ func TestDecide(t *testing.T) {
 		"all is as it should be":                                       {node: nodeWith(), service: serviceWith(), want: leave},
 		"another taint":                                                {node: nodeWith(tainted("other", "")), service: serviceWith(), want: leave},
 		"cordoned":                                                     {node: nodeWith(cordoned), service: serviceWith(), want: applyFields, fields: off(and())},
-		"cordoned, and said":                                           {node: nodeWith(cordoned), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: leave},
+		"cordoned, and set":                                            {node: nodeWith(cordoned), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: leave},
 		"uncordoned":                                                   {node: nodeWith(), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: applyFields, fields: and()},
 		"out of service":                                               {node: nodeWith(outOfServiceTaint), service: serviceWith(), want: applyFields, fields: down(and())},
-		"out of service, and said":                                     {node: nodeWith(outOfServiceTaint), service: serviceWith(forcedDownBy(true, taintSays)), want: leave},
+		"out of service, and set":                                      {node: nodeWith(outOfServiceTaint), service: serviceWith(forcedDownBy(true, taintReason)), want: leave},
 		"out of service for another reason":                            {node: nodeWith(outOfServiceTaint), service: serviceWith(forcedDownBy(true, "old")), want: applyFields, fields: down(and())},
-		"in service again":                                             {node: nodeWith(), service: serviceWith(forcedDownBy(true, taintSays)), want: applyFields, fields: and()},
+		"in service again":                                             {node: nodeWith(), service: serviceWith(forcedDownBy(true, taintReason)), want: applyFields, fields: and()},
 		"both":                                                         {node: nodeWith(cordoned, outOfServiceTaint), service: serviceWith(), want: applyFields, fields: down(off(and()))},
 		"cordoned, and a person has disabled it":                       {node: nodeWith(cordoned), service: serviceWith(disabledBy(false, true, "mine")), want: leave},
-		"cordoned, and a person has said false":                        {node: nodeWith(cordoned), service: serviceWith(disabledBy(false, false, "")), want: leave},
+		"cordoned, and a person has set false":                         {node: nodeWith(cordoned), service: serviceWith(disabledBy(false, false, "")), want: leave},
 		"uncordoned, and a person has disabled it":                     {node: nodeWith(), service: serviceWith(disabledBy(false, true, "mine")), want: leave},
 		"out of service, and a tool has fenced it":                     {node: nodeWith(outOfServiceTaint), service: serviceWith(forcedDownBy(false, "ipmi")), want: leave},
 		"in service, and a tool has fenced it":                         {node: nodeWith(), service: serviceWith(forcedDownBy(false, "ipmi")), want: leave},
@@ -169,34 +169,34 @@ func TestDecide(t *testing.T) {
 		"a person's leaseRef":                                          {node: nodeWith(), service: serviceWith(leaseOfAPerson), want: leave},
 		"a leaseRef that is gone":                                      {node: nodeWith(), service: serviceWith(noLease), want: applyFields, fields: and()},
 		"a field that nobody sets and the mirror has":                  {node: nodeWith(), service: serviceWith(func(_ *v1alpha1.ComputeService, owned map[string]bool) { owned[disabled] = true }), want: applyFields, fields: and()},
-		"a ComputeService that somebody has made":                      {node: nodeWith(cordoned), service: serviceWith(unlabelled, notOurs), want: leave, say: sayForeign},
-		"one that was taken from the mirror":                           {node: nodeWith(cordoned), service: serviceWith(unlabelled), want: leave, say: sayForeign},
-		"one that helm keeps":                                          {node: nodeWith(), service: serviceWith(relabelled), want: leave, say: sayForeign},
+		"a ComputeService that somebody has made":                      {node: nodeWith(cordoned), service: serviceWith(unlabelled, notOurs), want: leave, message: messageForeign},
+		"one that was taken from the mirror":                           {node: nodeWith(cordoned), service: serviceWith(unlabelled), want: leave, message: messageForeign},
+		"one that helm keeps":                                          {node: nodeWith(), service: serviceWith(relabelled), want: leave, message: messageForeign},
 		"somebody's, of no concern":                                    {node: nodeWith(), unselected: true, service: serviceWith(unlabelled, notOurs), want: leave},
 		"somebody's, without a Node":                                   {service: serviceWith(unlabelled, notOurs), want: leave},
 		"taken from the mirror, without a Node":                        {service: serviceWith(unlabelled), want: leave},
 		"handed over":                                                  {node: nodeWith(cordoned), service: serviceWith(handedOver, notOurs), want: applyFields, fields: off(without(and(), managedBy))},
 		"handed over with a leaseRef":                                  {node: nodeWith(), service: serviceWith(notOurs, func(s *v1alpha1.ComputeService, _ map[string]bool) { s.Annotations = nil }), want: applyFields, fields: values{nodeUID: "uid-1"}},
-		"the Node is gone":                                             {service: serviceWith(), want: remove, say: "The Node is gone"},
-		"the Node is gone, and a person's flag is there":               {service: serviceWith(disabledBy(false, true, "mine")), want: remove, say: "The Node is gone"},
-		"a copied label":                                               {service: serviceWith(notOurs), want: leave, say: sayNeverOurs},
+		"the Node is gone":                                             {service: serviceWith(), want: remove, message: "The Node is gone"},
+		"the Node is gone, and a person's flag is there":               {service: serviceWith(disabledBy(false, true, "mine")), want: remove, message: "The Node is gone"},
+		"a copied label":                                               {service: serviceWith(notOurs), want: leave, message: messageNeverOurs},
 		"it is being deleted":                                          {node: nodeWith(cordoned), service: serviceWith(ending), want: leave},
-		"the Node is another":                                          {node: nodeWith(anotherUID), service: serviceWith(), want: remove, fields: and(presentNodeUID, "uid-2"), say: "The Node is another one of the same name"},
-		"the Node is another, and the old one's flag goes in any case": {node: nodeWith(anotherUID), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: remove, fields: and(presentNodeUID, "uid-2"), say: "The Node is another one of the same name"},
-		"the Node is another, and not selected":                        {node: nodeWith(anotherUID), unselected: true, service: serviceWith(), want: remove, fields: and(presentNodeUID, "uid-2"), say: "The Node is another one of the same name"},
+		"the Node is another":                                          {node: nodeWith(anotherUID), service: serviceWith(), want: remove, fields: and(presentNodeUID, "uid-2"), message: "The Node was replaced by another with the same name"},
+		"the Node is another, and the old one's flag goes in any case": {node: nodeWith(anotherUID), service: serviceWith(disabledBy(true, true, "the Node is cordoned")), want: remove, fields: and(presentNodeUID, "uid-2"), message: "The Node was replaced by another with the same name"},
+		"the Node is another, and not selected":                        {node: nodeWith(anotherUID), unselected: true, service: serviceWith(), want: remove, fields: and(presentNodeUID, "uid-2"), message: "The Node was replaced by another with the same name"},
 		"a Node's UID that the mirror has not written":                 {node: nodeWith(anotherUID), service: serviceWith(notOurs), want: leave},
-		"not selected any more, and cordoned":                          {node: nodeWith(cordoned), unselected: true, service: serviceWith(), want: applyFields, fields: off(and()), say: sayUnselected},
-		"not selected any more, and out of service":                    {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(), want: applyFields, fields: down(and()), say: sayUnselected},
-		"not selected any more, and out of service before":             {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(forcedDownBy(true, taintSays)), want: leave, say: sayUnselected},
-		"not selected any more, and in service again":                  {node: nodeWith(), unselected: true, service: serviceWith(forcedDownBy(true, taintSays)), want: applyFields, fields: and(), say: sayUnselected},
-		"not selected any more, with a person's flag":                  {node: nodeWith(), unselected: true, service: serviceWith(forcedDownBy(false, "ipmi")), want: leave, say: sayUnselected},
-		"not selected any more, and taken from the mirror":             {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(unlabelled), want: leave},
-		"not selected any more, and gone":                              {unselected: true, service: serviceWith(), want: remove, say: "The Node is gone"},
+		"no longer selected, and cordoned":                             {node: nodeWith(cordoned), unselected: true, service: serviceWith(), want: applyFields, fields: off(and()), message: messageUnselected},
+		"no longer selected, and out of service":                       {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(), want: applyFields, fields: down(and()), message: messageUnselected},
+		"no longer selected, and out of service before":                {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(forcedDownBy(true, taintReason)), want: leave, message: messageUnselected},
+		"no longer selected, and in service again":                     {node: nodeWith(), unselected: true, service: serviceWith(forcedDownBy(true, taintReason)), want: applyFields, fields: and(), message: messageUnselected},
+		"no longer selected, with a person's flag":                     {node: nodeWith(), unselected: true, service: serviceWith(forcedDownBy(false, "ipmi")), want: leave, message: messageUnselected},
+		"no longer selected, and taken from the mirror":                {node: nodeWith(outOfServiceTaint), unselected: true, service: serviceWith(unlabelled), want: leave},
+		"no longer selected, and gone":                                 {unselected: true, service: serviceWith(), want: remove, message: "The Node is gone"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := decide(c.node, c.node != nil && !c.unselected, c.service)
-			if got.action != c.want || got.say != c.say {
-				t.Errorf("%s (%q), want %s (%q)", got.action, got.say, c.want, c.say)
+			if got.action != c.want || got.message != c.message {
+				t.Errorf("%s (%q), want %s (%q)", got.action, got.message, c.want, c.message)
 			}
 			if diff := cmp.Diff(c.fields, got.fields); diff != "" {
 				t.Errorf("fields (-want +got):\n%s", diff)
@@ -280,7 +280,7 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 		"a heartbeat":              {nodeWith(selected), nodeWith(selected, func(n *corev1.Node) { n.ResourceVersion = "2" }), false},
 		"another label":            {nodeWith(), nodeWith(func(n *corev1.Node) { n.Labels = map[string]string{"a": "b"} }), false},
 		"selected":                 {nodeWith(), nodeWith(selected), true},
-		"not selected any more":    {nodeWith(selected), nodeWith(), true},
+		"no longer selected":       {nodeWith(selected), nodeWith(), true},
 		"cordoned":                 {nodeWith(selected), nodeWith(selected, cordoned), true},
 		"another taint":            {nodeWith(selected), nodeWith(selected, tainted("other", "")), false},
 		"out of service":           {nodeWith(selected), nodeWith(selected, outOfServiceTaint), true},

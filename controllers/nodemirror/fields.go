@@ -3,6 +3,8 @@
 package nodemirror
 
 import (
+	"strconv"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -16,15 +18,15 @@ import (
 const (
 	// FieldOwner is the field manager under which the mirror writes.
 	FieldOwner = "hoststatus-node-mirror"
-	// LabelManagedBy says, with the value FieldOwner, that the mirror keeps a
-	// ComputeService. Who takes the label away, or changes it, takes the object from
-	// the mirror; who puts it on an object hands that over.
+	// LabelManagedBy has the value FieldOwner on ComputeServices that the mirror keeps.
+	// Removing or changing the label takes the object from the mirror; adding it hands
+	// the object over.
 	LabelManagedBy = "app.kubernetes.io/managed-by"
-	// AnnotationNodeUID says which Node a ComputeService was made for: a machine that
-	// was set up anew under an old name is another host.
+	// AnnotationNodeUID is the Node that a ComputeService was made for: a machine that
+	// was reinstalled under an old name is another host.
 	AnnotationNodeUID = "compute.hoststatus.dev/node-uid"
-	// AnnotationPresentNodeUID says which Node of its name there is now, while a
-	// ComputeService that was made for another one cannot be deleted.
+	// AnnotationPresentNodeUID is the Node that has the name now, while a ComputeService
+	// that was made for another one cannot be deleted.
 	AnnotationPresentNodeUID = "compute.hoststatus.dev/present-node-uid"
 )
 
@@ -41,8 +43,8 @@ const (
 	forcedDownReason = ".spec.forcedDownReason"
 )
 
-// values are fields of a ComputeService with what is in them; absent ones are not
-// there. A flag is "true" or "false".
+// values are fields of a ComputeService with their values; absent fields are missing.
+// A flag is "true" or "false".
 type values map[string]string
 
 // paths are the fields as managedFields has them.
@@ -58,7 +60,7 @@ var paths = map[string]fieldpath.Path{
 	forcedDownReason: fieldpath.MakePathOrDie("spec", "forcedDownReason"),
 }
 
-// read returns what is in the fields of service.
+// read returns the values of the fields of service.
 func read(service *v1alpha1.ComputeService) values {
 	v := values{}
 	for name, entry := range map[string]struct {
@@ -80,7 +82,7 @@ func read(service *v1alpha1.ComputeService) values {
 	}
 	for name, flag := range map[string]*bool{disabled: spec.Disabled, forcedDown: spec.ForcedDown} {
 		if flag != nil {
-			v[name] = word(*flag)
+			v[name] = strconv.FormatBool(*flag)
 		}
 	}
 	for name, text := range map[string]*string{disabledReason: spec.DisabledReason, forcedDownReason: spec.ForcedDownReason} {
@@ -89,13 +91,6 @@ func read(service *v1alpha1.ComputeService) values {
 		}
 	}
 	return v
-}
-
-func word(flag bool) string {
-	if flag {
-		return "true"
-	}
-	return "false"
 }
 
 // configuration returns v as what is applied to the ComputeService of that name.
@@ -120,7 +115,7 @@ func (v values) configuration(name string) *apply.ComputeServiceApplyConfigurati
 }
 
 // NodeOf returns the UID of the Node whose kubelet alone reports for a ComputeService
-// that the mirror keeps; empty where somebody else has said who reports.
+// that the mirror keeps; empty where somebody has set another reporter.
 func NodeOf(service *v1alpha1.ComputeService) types.UID {
 	kubelets := types.NamespacedName{Namespace: corev1.NamespaceNodeLease, Name: service.Name}
 	if service.Labels[LabelManagedBy] != FieldOwner || service.HeartbeatLease() != kubelets {
@@ -166,8 +161,8 @@ func ownedBy(manager string, managed []metav1.ManagedFieldsEntry) map[string]boo
 	return owned
 }
 
-// KeepOwnEntries is the transform of the cache of ComputeServices: of who owns which
-// field it keeps what the mirror has to know.
+// KeepOwnEntries is the transform of the cache of ComputeServices: of their
+// managedFields it keeps the entries of the mirror.
 func KeepOwnEntries(obj any) (any, error) {
 	service, ok := obj.(*v1alpha1.ComputeService)
 	if !ok {

@@ -17,8 +17,8 @@ import (
 const hostIndex = "hoststatus-host"
 
 // ByHost finds the Servers on a host. Its index is the informer's own, because an
-// index of the cache's has two entries for each Server, of which one is by namespace
-// and takes more memory than a fifth of the Server.
+// index of the cache has two entries for each Server, one of them by namespace, which
+// takes more memory than a fifth of the Server.
 type ByHost struct {
 	informer toolscache.SharedIndexInformer
 }
@@ -54,7 +54,7 @@ func (b *ByHost) Count(host string) (int, error) {
 	return len(keys), err
 }
 
-// indexByHost is the value of a Server in the index.
+// indexByHost returns the key of a Server in the index.
 func indexByHost(obj any) ([]string, error) {
 	if server, ok := obj.(*v1alpha1.Server); ok && server.Spec.Host != "" {
 		return []string{server.Spec.Host}, nil

@@ -121,12 +121,12 @@ type owned struct {
 	ObservedGeneration  int64 `json:"observedGeneration"`
 }
 
-// storedFields returns the fields that this controller owns as they are.
+// storedFields returns the current values of the fields that this controller owns.
 func storedFields(s *v1alpha1.ServerStatus) owned {
 	return owned{s.HostFields, s.ObservedGeneration}
 }
 
-// decide returns the host fields that server should have, which are want but for the
+// decide returns the host fields that server should have, which are want except the
 // time of the last change, and whether they differ from those it has.
 func decide(server *v1alpha1.Server, want v1alpha1.HostFields, now time.Time) (fields owned, changed bool) {
 	have := server.Status.HostFields

@@ -41,8 +41,7 @@ var (
 
 type serverModifier = func(*v1alpha1.Server)
 
-// serverOn returns a Server of which its VM's state is reported, and nothing is
-// said of its host yet.
+// serverOn returns a Server whose VM is reported on, without host fields yet.
 func serverOn(host string, modifiers ...serverModifier) *v1alpha1.Server {
 	s := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "tenant", Name: "vm", Generation: 1}}
 	s.Spec.Host = host
@@ -53,7 +52,7 @@ func serverOn(host string, modifiers ...serverModifier) *v1alpha1.Server {
 	return s
 }
 
-// reported is what the agent says.
+// reported is what the agent reports.
 func reported() v1alpha1.ServerStatus {
 	return v1alpha1.ServerStatus{
 		State: "ACTIVE", TaskState: "rebooting", PowerState: "RUNNING",

@@ -21,13 +21,13 @@ import (
 )
 
 // worseFirst is the priority of Servers whose host has changed for the worse:
-// their owners may have to act. All else has priority 0, or less.
+// their owners may have to act. Everything else has priority 0 or less.
 const worseFirst = 10
 
-// anyChange lets every Server's update pass that changed anything. One that left
-// the host fields as they were may hide two: after a watch was cut, our own write and
-// that of somebody who took it back come as one. Reconcile reads from the cache and
-// writes nothing if there is nothing to do, so this costs little.
+// anyChange passes every update of a Server that changed anything. One that left the
+// host fields as they were may hide two: after a watch was cut, our own write and one
+// that undid it arrive as one. Reconcile reads from the cache and writes nothing if
+// there is nothing to do, so this costs little.
 var anyChange = predicate.ResourceVersionChangedPredicate{}
 
 // fanOut wakes the Servers on a ComputeService.
@@ -41,8 +41,8 @@ type serversOn func(host string) ([]string, error)
 
 type requests = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
-// Create wakes the Servers that named the ComputeService before it existed. Of
-// those that existed when the process started, each Server wakes itself.
+// Create wakes the Servers that named the ComputeService before it existed. For
+// ComputeServices that existed when the process started, each Server wakes itself.
 func (f *fanOut) Create(ctx context.Context, e event.CreateEvent, queue requests) {
 	if !e.IsInInitialList {
 		f.wake(ctx, e.Object.GetName(), 0, queue)

@@ -62,7 +62,7 @@ func TestFanOut(t *testing.T) {
 		"what servers do not show wakes none": {update(before, service("host-a", up, func(s *v1alpha1.ComputeService) {
 			s.Status.LastSeenUpTime, s.Labels = at(0), map[string]string{"a": "b"}
 		})), nobody},
-		"a host that was made anew between two events wakes its servers": {update(before, another), onHostA(0)},
+		"a host that was recreated between two events wakes its servers": {update(before, another), onHostA(0)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t,
@@ -115,7 +115,7 @@ func TestEveryChangeOfAServerWakesIt(t *testing.T) {
 	}
 }
 
-// A whole change, from the word on the host to its servers and no others.
+// A whole change, from the verdict on the host to its servers and no others.
 func TestAChangeOfAHostReachesItsServers(t *testing.T) {
 	before, after := service("host-a", up), service("host-a", down)
 	w := newWorld(t, after, service("host-b", up),

@@ -19,30 +19,30 @@ var propagationBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5,
 var (
 	toServer = telemetry.Manager.Histogram(telemetry.Metric{
 		Name: "hoststatus_server_propagation_seconds", Replicas: telemetry.LeaderCounts,
-		Help: "Time from a change of a host until one Server on it said so.",
+		Help: "Time from a change of a host until one Server on it shows it.",
 	}, propagationBuckets)
 	toAllServers = telemetry.Manager.Histogram(telemetry.Metric{
 		Name: "hoststatus_host_propagation_seconds", Replicas: telemetry.LeaderCounts,
-		Help: "Time from a change of a host until the last Server on it said so.",
+		Help: "Time from a change of a host until the last Server on it shows it.",
 	}, propagationBuckets)
 
 	propagation = telemetry.Manager.Source()
 	waitingDesc = propagation.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_propagation_pending_servers", Replicas: telemetry.LeaderOnly,
-		Help: "Servers that do not say yet what their host says.",
+		Help: "Servers that do not show the state of their host yet.",
 	})
 	oldestDesc = propagation.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_propagation_oldest_pending_seconds", Replicas: telemetry.LeaderOnly,
-		Help: "Age of the oldest change of a host that a Server on it does not say yet; 0 if there is none.",
+		Help: "Age of the oldest change of a host that a Server on it does not show yet; 0 if there is none.",
 	})
 )
 
-// tracker measures how changes of hosts reach their Servers. It holds only what is on
-// its way.
+// tracker measures how changes of hosts reach their Servers. It holds only pending
+// changes.
 type tracker struct {
 	clock clock.PassiveClock
 	// elected is closed once this process leads. Before that nothing is written here,
-	// and so nothing is on its way.
+	// and so nothing is pending.
 	elected <-chan struct{}
 
 	mu      sync.Mutex
@@ -50,7 +50,7 @@ type tracker struct {
 	hosts   map[string]*hostPropagation
 }
 
-// change is one that a Server waits for: the first if there are several.
+// change is the change that a Server waits for: the first if there are several.
 type change struct {
 	host  string
 	since time.Time
@@ -74,7 +74,7 @@ func (s *tracker) leads() bool {
 	}
 }
 
-// begin takes that server has to say something new of host.
+// begin records that server has a pending change of host.
 func (s *tracker) begin(host string, server reconcile.Request) {
 	if !s.leads() {
 		return
@@ -102,7 +102,7 @@ func (s *tracker) begin(host string, server reconcile.Request) {
 	h.waiting++
 }
 
-// done takes that server says what there is to say, or is gone.
+// done records that server is up to date, or gone.
 func (s *tracker) done(server reconcile.Request) {
 	now := s.clock.Now()
 	s.mu.Lock()
@@ -117,11 +117,11 @@ func (s *tracker) done(server reconcile.Request) {
 	}
 }
 
-// leave forgets server, and returns its host if it was the last one to wait for.
+// leave forgets server, and returns its host if no other server of it is pending.
 func (s *tracker) leave(c change, server reconcile.Request) *hostPropagation {
 	delete(s.waiting, server)
 	if len(s.waiting) == 0 {
-		s.waiting = map[reconcile.Request]change{} // A map keeps the room that it once took.
+		s.waiting = map[reconcile.Request]change{} // A map never shrinks.
 	}
 	h := s.hosts[c.host]
 	if h.waiting--; h.waiting > 0 {
@@ -131,7 +131,7 @@ func (s *tracker) leave(c change, server reconcile.Request) *hostPropagation {
 	return h
 }
 
-// measure tells s of each Server that next has dealt with.
+// measure calls done for each Server that next has dealt with.
 func (s *tracker) measure(next reconcile.Reconciler) reconcile.Reconciler {
 	return reconcile.Func(func(ctx context.Context, server reconcile.Request) (reconcile.Result, error) {
 		result, err := next.Reconcile(ctx, server)

@@ -87,7 +87,7 @@ func TestPropagationIsMeasuredToEachServerAndToTheLast(t *testing.T) {
 	step(time.Second)
 	want("a second later", samples{}, samples{}, 2, 1)
 	reconciled(answer(reconcile.Result{}, nil), "x")
-	want("one server says so", samples{1, 1}, samples{}, 1, 1)
+	want("one server shows it", samples{1, 1}, samples{}, 1, 1)
 	reconciled(answer(reconcile.Result{}, nil), "x")
 	reconciled(answer(reconcile.Result{}, nil), "stranger")
 	want("a server that waits for nothing is not counted", samples{1, 1}, samples{}, 1, 1)
@@ -98,7 +98,7 @@ func TestPropagationIsMeasuredToEachServerAndToTheLast(t *testing.T) {
 	want("one that has to try again still waits, since the first change", samples{1, 1}, samples{}, 1, 2)
 	step(time.Second)
 	reconciled(answer(reconcile.Result{}, nil), "y")
-	want("the last one says so", samples{2, 4}, samples{1, 3}, 0, 0)
+	want("the last one shows it", samples{2, 4}, samples{1, 3}, 0, 0)
 
 	s.begin("host-a", request("x"))
 	step(time.Second)

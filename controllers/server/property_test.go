@@ -99,7 +99,7 @@ func newHistory(seed uint64) *history {
 	return h
 }
 
-// String tells what happened.
+// String describes what happened.
 func (h *history) String() (out string) {
 	for _, line := range h.log {
 		out += "  " + line + "\n"
@@ -249,7 +249,7 @@ func (h *history) deliver(pending *[]news, learn func(news)) {
 	}
 }
 
-// learnOfServer puts news into the cache, and then tells the handlers, as an
+// learnOfServer puts news into the cache, and then calls the handlers, as an
 // informer does.
 func (h *history) learnOfServer(n news) {
 	before := h.seenServers[n.name]
@@ -294,7 +294,7 @@ func (h *history) learnOfService(n news) {
 }
 
 // relist is what follows a watch that was cut: what happened between two lists is
-// seen as one step, and an object made anew looks like one that has changed.
+// seen as one step, and a recreated object looks like one that has changed.
 func (h *history) relist() {
 	h.note("a watch is cut, and its objects are listed again")
 	if h.IntN(2) == 0 {
@@ -354,7 +354,7 @@ func (h *history) reconcileOne(failing bool) {
 
 // settle lets nothing more happen but what has to follow.
 func (h *history) settle() {
-	h.note("nothing happens any more")
+	h.note("nothing more happens")
 	for _, name := range propertyHosts[1:] {
 		if s := h.services[name]; s != nil && s.Status.ObservedGeneration != s.Generation {
 			s = s.DeepCopy()
@@ -494,7 +494,7 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 			ptr.Deref(before.Status.HostStatus, "absent"), then, ptr.Deref(after.Status.HostStatus, "absent"), since)
 	}
 	if before.Status.State != after.Status.State || before.Status.TaskState != after.Status.TaskState {
-		h.complain("what the agent has said of %s is overwritten", name)
+		h.complain("what the agent has reported on %s is overwritten", name)
 	}
 	h.putServer(after)
 	if w.c.failing {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command run starts a local control plane with hoststatus and a sample fleet on
-// it, and stays until it is told to stop. With --story it walks through what
-// host status can say, and ends.
+// it, and stays until it is stopped. With --story it walks through every host status,
+// and exits.
 package main
 
 import (
@@ -37,7 +37,7 @@ func run(ctx context.Context) error {
 	leaseDuration := pflag.Duration("lease-duration", 15*time.Second, "For how long a heartbeat holds.")
 	story := pflag.Bool("story", false, "Walk through the story of host status, and end.")
 	pflag.Parse()
-	// What the clients of this process have to say is said by what it prints.
+	// What the clients of this process would log is in what it prints.
 	ctrl.SetLogger(logr.Discard())
 
 	absolute, err := filepath.Abs(*dir)
@@ -103,7 +103,7 @@ Ctrl-C here stops everything.
 	return nil
 }
 
-// agents says which process is the agent of which host.
+// agents lists which process is the agent of which host.
 func agents(f *fleet.Fleet) string {
 	var out strings.Builder
 	out.WriteString("The agents:\n\n")

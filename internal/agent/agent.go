@@ -22,12 +22,12 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// driverRestartDelay is how long a driver that failed is left alone: why it failed may
-// end unseen, and what it knows then should arrive within five seconds.
+// driverRestartDelay is how long a failed driver stays stopped: the cause may end
+// unnoticed, and then its reports should arrive within five seconds.
 const driverRestartDelay = 3 * time.Second
 
 // Run is the agent: it renews the host's Lease and reports on its servers until
-// ctx ends. Trouble with one does not disturb the other.
+// ctx ends. A failure of one does not affect the other.
 func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Logger) error {
 	if errs := options.Validate(); len(errs) > 0 {
 		return errs.ToAggregate()
@@ -71,11 +71,11 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 	return nil
 }
 
-// withOwnConnections returns config with connections of its own, and what drops them
-// when they do not answer: otherwise a dead one would be used until TCP gives up.
+// withOwnConnections returns config with separate connections, and a function that drops
+// them when they do not answer: otherwise a dead one would be used until TCP gives up.
 func withOwnConnections(config *rest.Config) (own *rest.Config, drop func(), err error) {
 	if config.Dial != nil {
-		return nil, nil, errors.New("the client configuration has a dialer of its own")
+		return nil, nil, errors.New("the client configuration has its own dialer")
 	}
 	own = rest.CopyConfig(config)
 	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
@@ -83,7 +83,7 @@ func withOwnConnections(config *rest.Config) (own *rest.Config, drop func(), err
 	return own, dialer.CloseAll, nil
 }
 
-// newHeartbeat gives the heartbeat connections of its own.
+// newHeartbeat gives the heartbeat its own connections.
 func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Heartbeat, error) {
 	config, drop, err := withOwnConnections(config)
 	if err != nil {
@@ -106,7 +106,7 @@ func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Hear
 	}, nil
 }
 
-// reportsClient is the client for reports, on connections of its own.
+// reportsClient is the client for reports, on its own connections.
 func reportsClient(config *rest.Config) (client rest.Interface, drop func(), err error) {
 	config, drop, err = withOwnConnections(config)
 	if err != nil {
@@ -126,8 +126,8 @@ func serversClient(config *rest.Config) (rest.Interface, error) {
 	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
 	config = rest.CopyConfig(config)
 	config.APIPath = "/apis"
-	// Reports go one at a time. By default the client would hold back all but five a
-	// second, and with them news.
+	// Reports go one at a time. By default the client would limit them to five a second,
+	// and delay news.
 	config.QPS, config.Burst = 50, 100
 	config.GroupVersion = &v1alpha1.SchemeGroupVersion
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()

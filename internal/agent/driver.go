@@ -22,7 +22,7 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// VM is what a driver knows of one server on its host.
+// VM is what a driver knows about one server on its host.
 type VM struct {
 	// Server is the namespace and name of the Server, which the driver has from
 	// the VM itself: the agent may not read Servers.
@@ -41,13 +41,13 @@ type Driver interface {
 	Run(ctx context.Context, report func([]VM)) error
 }
 
-// FakeDriver takes a YAML file for the hypervisor, so that a person can change
-// the state of a VM and see it arrive.
+// FakeDriver reads a YAML file in place of a hypervisor, so that a person can change
+// the state of a VM and watch it arrive.
 type FakeDriver struct {
 	// Path of the file.
 	Path string
-	// Logger takes a line when the file cannot be used; what it said before then
-	// stands.
+	// Logger takes a line when the file cannot be used; its last content then stays in
+	// effect.
 	Logger logr.Logger
 	// OnHealth, if set, is called with what is wrong with the file, or nil.
 	OnHealth func(error)
@@ -70,28 +70,28 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 		return fmt.Errorf("watching the folder of --fake-driver-file %s: %w", d.Path, err)
 	}
 	var known []VM
-	var complaint, oddities string
+	var lastError, lastNotes string
 	for {
-		vms, odd, err := readFake(d.Path)
+		vms, notes, err := readFake(d.Path)
 		if d.OnHealth != nil {
 			d.OnHealth(err)
 		}
 		switch {
-		case err == nil && (complaint != "" || !reflect.DeepEqual(vms, known)):
-			known, complaint = vms, ""
+		case err == nil && (lastError != "" || !reflect.DeepEqual(vms, known)):
+			known, lastError = vms, ""
 			report(vms)
-		case err != nil && err.Error() != complaint:
-			complaint = err.Error()
+		case err != nil && err.Error() != lastError:
+			lastError = err.Error()
 			d.Logger.Error(err, "The fake driver's file cannot be used; keeping its last content")
 		}
-		if said := strings.Join(odd, "; "); err == nil && said != oddities {
-			oddities = said
-			if said != "" {
-				d.Logger.Info("Some entries of the fake driver's file cannot be used; using the others", "notes", odd)
+		if joined := strings.Join(notes, "; "); err == nil && joined != lastNotes {
+			lastNotes = joined
+			if joined != "" {
+				d.Logger.Info("Some entries of the fake driver's file cannot be used; using the others", "notes", notes)
 			}
 		}
-		// Any change in the folder: what is mounted from a ConfigMap changes through
-		// a link beside it.
+		// Any change in the folder: a file mounted from a ConfigMap changes through a
+		// link beside it.
 		select {
 		case <-ctx.Done():
 			return nil
@@ -102,9 +102,9 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 	}
 }
 
-// readFake returns the servers in the file, and what is odd about some of them, which
-// is no reason to be silent on the others.
-func readFake(path string) (vms []VM, odd []string, err error) {
+// readFake returns the servers in the file, and notes on what is wrong with some of them,
+// so that the others can still be reported.
+func readFake(path string) (vms []VM, notes []string, err error) {
 	content, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading --fake-driver-file: %w", err)
@@ -120,12 +120,12 @@ func readFake(path string) (vms []VM, odd []string, err error) {
 			vms = append(vms, vm)
 		}
 		for _, err := range errs {
-			if len(odd) < maxNotes {
-				odd = append(odd, err.Error())
+			if len(notes) < maxNotes {
+				notes = append(notes, err.Error())
 			}
 		}
 	}
-	return vms, odd, nil
+	return vms, notes, nil
 }
 
 // readServer returns what can be used of an entry, and what is wrong with it.
@@ -141,14 +141,14 @@ func readServer(at *field.Path, entry json.RawMessage) (vm VM, errs field.ErrorL
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		target, known := into[name]
 		if !known {
-			errs = append(errs, field.Invalid(at.Child(name), string(fields[name]), "is no field of a server; remove it"))
+			errs = append(errs, field.Invalid(at.Child(name), string(fields[name]), "is not a field of a server; remove it"))
 		} else if err := json.Unmarshal(fields[name], target); err != nil {
-			errs = append(errs, field.Invalid(at.Child(name), string(fields[name]), "cannot be read, and is left out: "+err.Error()))
+			errs = append(errs, field.Invalid(at.Child(name), string(fields[name]), "cannot be read and is ignored: "+err.Error()))
 			reflect.ValueOf(target).Elem().SetZero()
 		}
 	}
 	if vm.Server.Namespace == "" || vm.Server.Name == "" {
-		errs = append(errs, field.Required(at, "give the namespace and the name of the Server"))
+		errs = append(errs, field.Required(at, "set the namespace and the name of the Server"))
 	}
 	return vm, errs
 }

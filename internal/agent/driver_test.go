@@ -128,7 +128,7 @@ func TestFakeDriverReportsWhatTheFileSaysAndEachChange(t *testing.T) {
 func TestOneOddServerInTheFileSilencesNoOther(t *testing.T) {
 	b := vm("b", "SHUTDOWN")
 	for name, c := range map[string]struct{ entry, note string }{
-		"no namespace":   {"{name: a}", "servers[0]: Required value: give the namespace and the name"},
+		"no namespace":   {"{name: a}", "servers[0]: Required value: set the namespace and the name"},
 		"no server":      {"a", "servers[0]: Invalid value"},
 		"a wrong number": {"{namespace: tenant, name: 5, powerState: RUNNING}", "servers[0].name: Invalid value"},
 	} {

@@ -11,16 +11,16 @@ import (
 	"hoststatus.dev/hoststatus/internal/printable"
 )
 
-// maxDriverError is how much of a driver's error is said on the Lease.
+// maxDriverError is how many characters of a driver's error go on the Lease.
 const maxDriverError = 256
 
-// driverHealth is how the driver is.
+// driverHealth holds the driver's current error.
 type driverHealth struct {
 	mu  sync.Mutex
 	err string
 }
 
-// set takes that the driver fails, or works if err is nil.
+// set records that the driver fails, or works if err is nil.
 func (d *driverHealth) set(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -33,15 +33,14 @@ func (d *driverHealth) set(err error) {
 	}
 }
 
-// error returns what is wrong, or "".
+// error returns the driver's error, or "".
 func (d *driverHealth) error() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
 }
 
-// annotateDriverError says on a Lease what is wrong with the driver, and nothing if err
-// is "".
+// annotateDriverError puts the driver's error on a Lease, or removes it if err is "".
 func annotateDriverError(lease *coordinationv1.Lease, err string) {
 	switch {
 	case err == "":

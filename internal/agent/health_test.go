@@ -37,19 +37,19 @@ func TestARenewalSaysThatTheDriverFailsForAsLongAsItDoes(t *testing.T) {
 	}
 	health.set(errors.New(strings.Repeat("ü", 1_000_000)))
 	if n := utf8.RuneCountInString(health.error()); n != maxDriverError {
-		t.Errorf("an error of %d letters", n)
+		t.Errorf("an error of %d characters", n)
 	}
 }
 
-func TestTheFakeDriverIsUnwellWhileItsFileCannotBeUsed(t *testing.T) {
+func TestTheFakeDriverReportsAnErrorWhileItsFileCannotBeUsed(t *testing.T) {
 	dr := drive(t, "servers: [")
 	dr.awaitLog("keeping its last content")
 	if dr.health.error() == "" {
-		t.Error("it is said to be well")
+		t.Error("no error is reported")
 	}
 	dr.replace(fileOf(vm("a", "RUNNING")))
 	dr.await(vm("a", "RUNNING"))
 	if err := dr.health.error(); err != "" {
-		t.Errorf("it is said to have %s", err)
+		t.Errorf("the error is %s", err)
 	}
 }

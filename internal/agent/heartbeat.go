@@ -22,21 +22,21 @@ const (
 	// lease duration, so that a host which was cut off together with the manager
 	// is back before the manager judges it (half a duration).
 	retryPerDuration = 10
-	// longestRetry is after how long it is tried again at the most: with a duration of an
-	// hour, a host that was not allowed to renew would otherwise stay silent for six
-	// minutes after it is.
+	// longestRetry is the longest wait before the next try: with a duration of an hour, a
+	// host that was not allowed to renew would otherwise stay silent for six minutes
+	// after it is allowed again.
 	longestRetry = 10 * time.Second
 	// timeoutPerDuration ends a renewal that hangs after a quarter of the lease
 	// duration, which leaves time for another; but see minTimeout.
 	timeoutPerDuration = 4
-	// minTimeout is what a slow API server is given at the least.
+	// minTimeout is the least time that a slow API server gets.
 	minTimeout = time.Second
-	// jitter spreads the hosts: a wait is shortened by up to this part of it.
+	// jitter spreads the hosts: a wait is shortened by up to this fraction.
 	jitter = 0.1
 )
 
 // Heartbeat renews a host's Lease for as long as it runs. It never deletes the
-// Lease: an agent that restarts is no host that has gone.
+// Lease: an agent that restarts must not look like a host that is gone.
 type Heartbeat struct {
 	// Leases is the client, for the namespace of the Lease.
 	Leases coordinationclient.LeaseInterface
@@ -44,17 +44,16 @@ type Heartbeat struct {
 	Name string
 	// Duration and Interval are Options.LeaseDuration and Options.RenewInterval.
 	Duration, Interval time.Duration
-	// Clock gives the time that is written, which nobody judges by, and waits.
+	// Clock sets the time that is written, by which no host is judged, and the waits.
 	Clock clock.Clock
 	// Logger takes a line when renewing begins to fail and when it works again.
 	Logger logr.Logger
 	// OnConnectionFailure, if set, is called after a request that got no answer, and
-	// after one that was refused like the one before, so that the next one can use a
-	// fresh connection.
+	// after the second refusal in a row, so that the next one can use a fresh connection.
 	OnConnectionFailure func()
 
-	// DriverError, if set, returns what is wrong with the driver, or "": a renewal takes
-	// it along, so that a host which renews and cannot say more is seen.
+	// DriverError, if set, returns the driver's error, or "". Renewals carry it, so that a
+	// host which renews but cannot report on its servers is noticed.
 	DriverError func() string
 
 	last     *coordinationv1.Lease
@@ -122,7 +121,7 @@ func (h *Heartbeat) update(ctx context.Context, lease *coordinationv1.Lease) err
 	h.stamp(lease)
 	updated, err := h.Leases.Update(ctx, lease, metav1.UpdateOptions{})
 	if err != nil {
-		// What the API server has now is not known.
+		// What the API server has now is unknown.
 		h.last = nil
 		return wrap("renewing the Lease", err)
 	}
@@ -152,10 +151,10 @@ func (h *Heartbeat) stamp(lease *coordinationv1.Lease) {
 	lease.Spec.LeaseDurationSeconds = ptr.To(int32(h.Duration / time.Second))
 }
 
-// report logs the edges, not each failure.
+// report logs the first failure and the recovery, not each failure.
 func (h *Heartbeat) report(err error) {
-	// A second refusal in a row may be that of one API server among several, behind a
-	// balancer that has put the connection there.
+	// A second refusal in a row may come from one API server of several behind a load
+	// balancer, to which this connection goes.
 	again := h.failing && !apierrors.IsConflict(err)
 	if err != nil && (!isAnswer(err) || again) && h.OnConnectionFailure != nil {
 		h.OnConnectionFailure()
@@ -169,12 +168,12 @@ func (h *Heartbeat) report(err error) {
 	h.failing = err != nil
 }
 
-// retryDelay is between two tries.
+// retryDelay is the wait between two tries.
 func (h *Heartbeat) retryDelay() time.Duration {
 	return min(h.Duration/retryPerDuration, longestRetry)
 }
 
-// isAnswer says whether err is what the API server answered.
+// isAnswer reports whether err is an answer of the API server.
 func isAnswer(err error) bool {
 	return apierrors.ReasonForError(err) != metav1.StatusReasonUnknown
 }

@@ -152,7 +152,7 @@ func TestHeartbeatUpdatesWhatItWroteLastWithoutAGet(t *testing.T) {
 		}
 	}
 	if got := b.read().Spec.AcquireTime.Time; !got.Equal(now) {
-		t.Errorf("acquired anew at %s", got)
+		t.Errorf("acquired again at %s", got)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/printable"
 )
 
-// What the schema of Servers takes; a test compares.
+// Limits of the schema of Servers; a test compares them.
 const (
 	maxNetworks    = 32
 	maxAddresses   = 32
@@ -23,8 +23,8 @@ const (
 	// unnamedNetwork is the name of a network that has none: its addresses are worth more
 	// to the server's owner than its name.
 	unnamedNetwork = "unnamed"
-	// maxNotes is how many notes on one server are kept: a driver that gets everything
-	// wrong needs no more to be found out.
+	// maxNotes is how many notes on one server are kept: enough to find a driver that gets
+	// everything wrong.
 	maxNotes = 8
 )
 
@@ -37,11 +37,11 @@ var (
 	taskState   = regexp.MustCompile(`^[A-Za-z0-9][-_A-Za-z0-9]*$`)
 )
 
-// normalise returns what a driver said of a VM in the way in which the API takes it, so
-// that one odd field does not lose the others: the state of a server must not depend on
-// how somebody writes an address. What cannot be known is left out. It says in notes,
-// for a person, what it had to cut, rename or leave out, and is silent on what is only
-// another spelling.
+// normalise returns what a driver reports about a VM in the form that the API accepts, so
+// that one invalid field does not lose the others: the state of a server must not depend
+// on how somebody writes an address. Values that cannot be used are left out. The notes
+// list, for a person, what it had to cut, rename or leave out, but not mere differences
+// of spelling.
 func normalise(vm VM) (normal VM, notes []string) {
 	note := func(format string, args ...any) {
 		if len(notes) < maxNotes {
@@ -49,15 +49,15 @@ func normalise(vm VM) (normal VM, notes []string) {
 		}
 	}
 	normal = VM{Server: vm.Server}
-	if s := v1alpha1.ServerState(word(string(vm.State))); s == "" || slices.Contains(serverStates, s) {
+	if s := v1alpha1.ServerState(enumValue(string(vm.State))); s == "" || slices.Contains(serverStates, s) {
 		normal.State = s
 	} else {
-		note("state %s is none that is known: left out", short(string(vm.State)))
+		note("state %s is unknown: left out", short(string(vm.State)))
 	}
-	if s := v1alpha1.PowerState(word(string(vm.PowerState))); s == "" || slices.Contains(powerStates, s) {
+	if s := v1alpha1.PowerState(enumValue(string(vm.PowerState))); s == "" || slices.Contains(powerStates, s) {
 		normal.PowerState = s
 	} else {
-		note("power state %s is none that is known: left out", short(string(vm.PowerState)))
+		note("power state %s is unknown: left out", short(string(vm.PowerState)))
 	}
 	if s := strings.TrimSpace(vm.TaskState); s == "" || len(s) <= maxTaskState && taskState.MatchString(s) {
 		normal.TaskState = s
@@ -85,7 +85,7 @@ func normaliseNetworks(networks []v1alpha1.ServerNetwork, note func(string, ...a
 			address, err := normaliseAddress(text)
 			switch {
 			case err != nil:
-				note("network %s: %s is no IP address: left out", short(n.Name), short(text))
+				note("network %s: %s is not an IP address: left out", short(n.Name), short(text))
 			case slices.Contains(normal[i].Addresses, address):
 			case len(normal[i].Addresses) == maxAddresses:
 				note("network %s: more than %d addresses: %s left out", short(n.Name), maxAddresses, address)
@@ -104,7 +104,7 @@ func normaliseName(name string, note func(string, ...any)) string {
 		note("a network without a name: called %s", unnamedNetwork)
 		return unnamedNetwork
 	case utf8.RuneCountInString(clean) > maxNetworkName:
-		note("network %s: its name is longer than %d letters: cut", short(name), maxNetworkName)
+		note("network %s: its name is longer than %d characters: cut", short(name), maxNetworkName)
 		return string([]rune(clean)[:maxNetworkName])
 	case clean != strings.TrimSpace(name):
 		note("network %s: its name has characters that cannot be shown: replaced", short(name))
@@ -112,9 +112,8 @@ func normaliseName(name string, note func(string, ...any)) string {
 	return clean
 }
 
-// normaliseAddress returns an address as the API takes it: without the length of its
-// prefix and without the zone, which means nothing but on the host, and an IPv4 address
-// as such.
+// normaliseAddress returns an address as the API accepts it: without its prefix length and
+// its zone, which has a meaning only on the host, and an IPv4-mapped address as IPv4.
 func normaliseAddress(text string) (string, error) {
 	text, _, _ = strings.Cut(strings.TrimSpace(text), "/")
 	address, err := netip.ParseAddr(text)
@@ -124,10 +123,10 @@ func normaliseAddress(text string) (string, error) {
 	return address.WithZone("").Unmap().String(), nil
 }
 
-// word returns text as the enumerations are spelt.
-func word(text string) string { return strings.ToUpper(strings.TrimSpace(text)) }
+// enumValue returns text as the enumerations are spelt.
+func enumValue(text string) string { return strings.ToUpper(strings.TrimSpace(text)) }
 
-// short quotes text for a note; whatever is not printable is escaped.
+// short quotes text for a note, cut and with unprintable characters escaped.
 func short(text string) string {
 	const most = 64
 	if runes := []rune(text); len(runes) > most {

@@ -44,8 +44,8 @@ func TestWhatADriverSaysIsNormalised(t *testing.T) {
 			want: VM{State: "SHUTOFF", TaskState: "powering-off", PowerState: "SHUTDOWN", Networks: nets{network("xnet", "10.0.0.4", "fe80::1"), network("empty")}},
 		},
 		"another spelling of states": {in: VM{State: "shutoff ", PowerState: "Shutdown"}, want: VM{State: "SHUTOFF", PowerState: "SHUTDOWN"}},
-		"an unknown state":           {in: VM{State: "HALTED", PowerState: "SHUTDOWN"}, want: VM{PowerState: "SHUTDOWN"}, note: `state "HALTED" is none`},
-		"an unknown power state":     {in: VM{State: "SHUTOFF", PowerState: "DYING"}, want: VM{State: "SHUTOFF"}, note: `power state "DYING" is none`},
+		"an unknown state":           {in: VM{State: "HALTED", PowerState: "SHUTDOWN"}, want: VM{PowerState: "SHUTDOWN"}, note: `state "HALTED" is unknown`},
+		"an unknown power state":     {in: VM{State: "SHUTOFF", PowerState: "DYING"}, want: VM{State: "SHUTOFF"}, note: `power state "DYING" is unknown`},
 		"a task state of two words":  {in: VM{State: "SHUTOFF", TaskState: "powering off"}, want: VM{State: "SHUTOFF"}, note: "not one word"},
 		"a task state too long":      {in: VM{TaskState: strings.Repeat("x", 65)}, note: "not one word"},
 		"a strange task state":       {in: VM{TaskState: "a\x1bb"}, note: `"a\x1bb"`},
@@ -56,8 +56,8 @@ func TestWhatADriverSaysIsNormalised(t *testing.T) {
 		"IPv6 in capitals and at length":  {in: VM{Networks: nets{network("x", " 2001:DB8:0:0::1 ")}}, want: VM{Networks: nets{network("x", "2001:db8::1")}}},
 		"one address twice":               {in: VM{Networks: nets{network("x", "10.0.0.4", "10.0.0.4", "10.0.0.4/8")}}, want: VM{Networks: nets{network("x", "10.0.0.4")}}},
 		"two interfaces in one network":   {in: VM{Networks: nets{network("x", "10.0.0.4"), network("y"), network("x", "10.0.0.5", "10.0.0.4")}}, want: VM{Networks: nets{network("x", "10.0.0.4", "10.0.0.5"), network("y")}}},
-		"no address":                      {in: VM{State: "SHUTOFF", Networks: nets{network("x", "dhcp", "10.0.0.4")}}, want: VM{State: "SHUTOFF", Networks: nets{network("x", "10.0.0.4")}}, note: `network "x": "dhcp" is no IP address`},
-		"an empty address":                {in: VM{Networks: nets{network("x", "")}}, want: VM{Networks: nets{network("x")}}, note: `"" is no IP address`},
+		"no address":                      {in: VM{State: "SHUTOFF", Networks: nets{network("x", "dhcp", "10.0.0.4")}}, want: VM{State: "SHUTOFF", Networks: nets{network("x", "10.0.0.4")}}, note: `network "x": "dhcp" is not an IP address`},
+		"an empty address":                {in: VM{Networks: nets{network("x", "")}}, want: VM{Networks: nets{network("x")}}, note: `"" is not an IP address`},
 		"33 addresses":                    {in: VM{Networks: nets{network("x", numbered(33, "10.0.0.%d")...)}}, want: VM{Networks: nets{network("x", numbered(32, "10.0.0.%d")...)}}, note: "more than 32 addresses: 10.0.0.33"},
 		"33 networks":                     {in: VM{Networks: networks(33)}, want: VM{Networks: networks(32)}, note: `more than 32 networks: "net-33"`},
 		"a nameless network":              {in: VM{Networks: nets{network("", "10.0.0.4")}}, want: VM{Networks: nets{network("unnamed", "10.0.0.4")}}, note: "without a name"},
@@ -65,7 +65,7 @@ func TestWhatADriverSaysIsNormalised(t *testing.T) {
 		"a long name":                     {in: VM{Networks: nets{network(strings.Repeat("ü", 254))}}, want: VM{Networks: nets{network(strings.Repeat("ü", 253))}}, note: "longer than 253"},
 		"a name with a bell and bidi":     {in: VM{Networks: nets{network("x\a\u202ey")}}, want: VM{Networks: nets{network("x��y")}}, note: `"x\a\u202ey"`},
 		"a name in a broken encoding":     {in: VM{Networks: nets{network("x\xff")}}, want: VM{Networks: nets{network("x�")}}, note: "cannot be shown"},
-		"a network of which nothing goes": {in: VM{PowerState: "RUNNING", Networks: nets{network("x", "dhcp")}}, want: VM{PowerState: "RUNNING", Networks: nets{network("x")}}, note: "no IP address"},
+		"a network of which nothing goes": {in: VM{PowerState: "RUNNING", Networks: nets{network("x", "dhcp")}}, want: VM{PowerState: "RUNNING", Networks: nets{network("x")}}, note: "is not an IP address"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, notes := normalise(c.in)

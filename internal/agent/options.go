@@ -28,7 +28,7 @@ type Options struct {
 	HostName string
 	// LeaseNamespace is where the Lease is.
 	LeaseNamespace string
-	// LeaseDuration is for how long one renewal holds.
+	// LeaseDuration is how long one renewal is valid.
 	LeaseDuration time.Duration
 	// RenewInterval is the time between two renewals.
 	RenewInterval time.Duration
@@ -53,7 +53,7 @@ func NewOptions() *Options {
 
 // AddFlags binds the options to flags.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.HostName, "host-name", o.HostName, "Name of this host: that of its ComputeService and of its Lease. By default the name that its system has.")
+	fs.StringVar(&o.HostName, "host-name", o.HostName, "Name of this host: that of its ComputeService and of its Lease. By default the host name of the system.")
 	fs.StringVar(&o.LeaseNamespace, "lease-namespace", o.LeaseNamespace, "Namespace of the Lease that this host renews.")
 	fs.DurationVar(&o.LeaseDuration, "lease-duration", o.LeaseDuration, "How long one renewal is valid, in whole seconds from 3s to 1h. A ComputeService with spec.leaseDurationSeconds overrides it.")
 	fs.DurationVar(&o.RenewInterval, "renew-interval", o.RenewInterval, "Time between two renewals, at most a third of --lease-duration.")
@@ -80,7 +80,7 @@ func (o *Options) Validate() field.ErrorList {
 		}
 	case DriverFake:
 		if o.FakeDriverFile == "" {
-			errs = append(errs, field.Required(cli.Flag("fake-driver-file"), "--driver=fake needs the file that it reads"))
+			errs = append(errs, field.Required(cli.Flag("fake-driver-file"), "--driver=fake needs a file to read"))
 		}
 	default:
 		errs = append(errs, field.NotSupported(cli.Flag("driver"), o.Driver, []string{DriverNone, DriverFake}))

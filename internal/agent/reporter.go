@@ -20,21 +20,21 @@ import (
 )
 
 const (
-	// fieldManager owns what is reported of a VM.
+	// fieldManager owns what is reported about a VM.
 	fieldManager = "hoststatus-agent"
 	// reportAgainAfter is when a report that has not changed is applied once
-	// more, in case the Server was made anew. If it was not, nothing is written.
+	// more, in case the Server was recreated. If it was not, nothing is written.
 	reportAgainAfter = 5 * time.Minute
 	// firstBackOff and lastBackOff bound how soon a report that was refused is tried
-	// again. Why it was refused may end unseen (spec.host names this host only when a
-	// migration is over), and then it should arrive within five seconds.
+	// again. The cause may end unnoticed (spec.host names this host only when a migration
+	// is over), and then the report should arrive within five seconds.
 	firstBackOff = time.Second
 	lastBackOff  = 4 * time.Second
-	// retryGap is between two retries, of whichever servers: a host that is refused
-	// everything, among a thousand like it, sends two small requests a second, one at a
-	// time. So up to eight servers of a host are each tried every lastBackOff; of more
-	// each has to wait for its turn, or for the first one that is accepted, upon which
-	// all are tried at once: their reason is likely to be the same.
+	// retryGap is the least time between two retries, of any servers: a host whose every
+	// report is refused, among a thousand like it, sends two small requests a second, one
+	// at a time. So up to eight servers of a host are each tried every lastBackOff; with
+	// more, each waits for its turn, or for the first one that is accepted, upon which all
+	// are tried at once: they are likely to have the same cause.
 	retryGap = 500 * time.Millisecond
 	// reportTimeout ends a report that hangs.
 	reportTimeout = 10 * time.Second
@@ -47,7 +47,7 @@ type Reporter struct {
 	client rest.Interface
 	log    logr.Logger
 	// onConnectionFailure, if set, is called after a request that got no answer, so that
-	// the next one can use a fresh connection.
+	// the next request can use a fresh connection.
 	onConnectionFailure func()
 
 	// wake has a value when there may be something to do sooner.
@@ -55,22 +55,22 @@ type Reporter struct {
 
 	mu      sync.Mutex
 	servers map[types.NamespacedName]*record
-	// nextRetry is when there may be another retry, and nextRound when all may be tried
-	// at once again.
+	// nextRetry is when the next retry is allowed, and nextRound when all may be tried at
+	// once again.
 	nextRetry, nextRound time.Time
 }
 
-// record is what is to be reported of one server, and how that went.
+// record is what to report about one server, and how that went.
 type record struct {
-	vm VM // as the driver said it
+	vm VM // as the driver reported it
 	// due is when it is reported next.
 	due time.Time
 	// failures is how often in a row it was refused.
 	failures int
-	// atOnce frees the next try from retryGap.
+	// atOnce exempts the next try from retryGap.
 	atOnce bool
-	// said are the notes that were logged.
-	said string
+	// logged are the notes that were last logged.
+	logged string
 }
 
 // NewReporter returns a Reporter. client speaks the group compute.hoststatus.dev.
@@ -98,8 +98,8 @@ func (r *Reporter) Run(ctx context.Context) error {
 	return err
 }
 
-// take notes what the driver knows now; what is new is due. A VM that has left the host
-// is no longer reported; its last record stays.
+// take records what the driver knows now; what is new is due. A VM that has left the host
+// is no longer reported; its Server keeps the last report.
 func (r *Reporter) take(vms []VM) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,7 +112,7 @@ func (r *Reporter) take(vms []VM) {
 		case reflect.DeepEqual(before.vm, vm):
 			now[vm.Server] = before
 		default:
-			now[vm.Server] = &record{vm: vm, due: time.Now(), failures: before.failures, atOnce: true, said: before.said}
+			now[vm.Server] = &record{vm: vm, due: time.Now(), failures: before.failures, atOnce: true, logged: before.logged}
 		}
 	}
 	r.servers = now
@@ -137,13 +137,13 @@ func (r *Reporter) work(ctx context.Context) {
 		}
 		notes, err := r.report(ctx, next.vm)
 		if ctx.Err() != nil {
-			return // Cut short; that says nothing of the server.
+			return // Cut short; that shows nothing about the server.
 		}
 		r.done(next, notes, err)
 	}
 }
 
-// next returns the record that is due next, and for how long it still has to wait.
+// next returns the record that is due next, and how long it still has to wait.
 func (r *Reporter) next() (next *record, wait time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +168,7 @@ func (r *Reporter) next() (next *record, wait time.Duration) {
 	return next, wait
 }
 
-// done takes how a report went, and says when the next one is due.
+// done records how a report went, and sets when the next one is due.
 func (r *Reporter) done(one *record, notes []string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,15 +198,15 @@ func (r *Reporter) done(one *record, notes []string, err error) {
 			}
 		}
 	}
-	r.say(current, notes, before, err)
+	r.logOutcome(current, notes, before, err)
 }
 
-// report applies what can be reported of a VM. The notes say what is left out.
+// report applies what can be reported about a VM. The notes list what is left out.
 func (r *Reporter) report(ctx context.Context, vm VM) (notes []string, err error) {
 	vm, notes = normalise(vm)
 	err = r.apply(ctx, vm)
 	if bare := (VM{Server: vm.Server, State: vm.State, PowerState: vm.PowerState}); unfit(err) && !reflect.DeepEqual(bare, vm) {
-		// The API server knows a rule that we do not. What matters most still goes.
+		// The API server has a rule that we do not know. Send at least what matters most.
 		if r.apply(ctx, bare) == nil {
 			return append(notes, "reported without networks and task state: "+err.Error()), nil
 		}
@@ -214,7 +214,7 @@ func (r *Reporter) report(ctx context.Context, vm VM) (notes []string, err error
 	return notes, err
 }
 
-// unfit tells whether it is the content of a request that the API server does not take.
+// unfit reports whether the API server refused a request for its content.
 func unfit(err error) bool {
 	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
 }
@@ -242,7 +242,7 @@ func (r *Reporter) apply(ctx context.Context, vm VM) error {
 	if err != nil {
 		return fmt.Errorf("encoding a report: %w", err)
 	}
-	// It is tried again here, and not by the client for as long as the answer says.
+	// It is retried here, and not by the client, which would wait as long as the answer asks.
 	err = r.client.Patch(types.ApplyPatchType).MaxRetries(0).
 		Namespace(vm.Server.Namespace).Resource("servers").Name(vm.Server.Name).SubResource("status").
 		Param("fieldManager", fieldManager).Param("force", "true").
@@ -253,14 +253,14 @@ func (r *Reporter) apply(ctx context.Context, vm VM) error {
 	return err
 }
 
-// say logs when a report begins to fail and when it works again, and what is left out of
-// it when that changes. Refused or not found means that the Server is not ours, or not
-// there yet.
-func (r *Reporter) say(one *record, notes []string, failures int, err error) {
+// logOutcome logs when a report begins to fail and when it works again, and what is left
+// out of it when that changes. Refused or not found means that the Server is not on this
+// host, or does not exist yet.
+func (r *Reporter) logOutcome(one *record, notes []string, failures int, err error) {
 	log := r.log.WithValues("Server", one.vm.Server.String())
-	if said := strings.Join(notes, "; "); said != one.said {
-		one.said = said
-		if said != "" {
+	if joined := strings.Join(notes, "; "); joined != one.logged {
+		one.logged = joined
+		if joined != "" {
 			log.Info("Some of what the driver reports about a server cannot be sent; sending the rest", "notes", notes)
 		}
 	}

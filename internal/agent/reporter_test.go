@@ -367,11 +367,11 @@ func TestReporterNotesOnceWhatItLeavesOut(t *testing.T) {
 	odd.Networks = []v1alpha1.ServerNetwork{network("x", "dhcp")}
 	report(t, func(r *reporting) {
 		r.want(1)
-		r.log.want(r.T, "is no IP address")
+		r.log.want(r.T, "is not an IP address")
 		odd.PowerState = "SHUTDOWN"
 		r.learns(odd)
 		r.want(1)
-		r.log.want(r.T, "is no IP address")
+		r.log.want(r.T, "is not an IP address")
 	}, odd)
 }
 

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package cli is what the binaries have in common: flags for the connection,
-// for logging and for the version, how flags are validated, signals, and how the
-// binaries end.
+// Package cli is what the binaries have in common: flags for the connection, for
+// logging and for the version, the validation of flags, signals, and exit codes.
 package cli
 
 import (
@@ -54,8 +53,8 @@ func FlagSet(name string, options Options) *pflag.FlagSet {
 	return new(commonFlags).flagSet(name, options)
 }
 
-// Main parses the flags of the binary name, runs it until it is told to stop,
-// and returns its exit code: 0, 1 after an error, or 2 for flags that are wrong.
+// Main parses the flags of the binary name, runs it until it is asked to stop, and
+// returns its exit code: 0, 1 after an error, or 2 for wrong flags.
 func Main(name, purpose string, options Options, run func(context.Context, *rest.Config, logr.Logger) error) int {
 	var common commonFlags
 	fs := common.flagSet(name, options)
@@ -109,18 +108,17 @@ func Main(name, purpose string, options Options, run func(context.Context, *rest
 	return 0
 }
 
-// logAll lets also those log by log who do not know of it: client-go and apiserver by klog,
-// and net/http, which complains of handshakes and panics, by Go's own log.
+// logAll sends to log what libraries log elsewhere: client-go and apiserver with klog, and
+// net/http, about failed handshakes and panics, with Go's own log.
 func logAll(log logr.Logger) {
 	klog.SetLogger(log)
 	slog.SetDefault(slog.New(logr.ToSlogHandler(log)))
 }
 
-// complain says why the binary name does not start: to a person on a terminal in a plain
-// line, else as the log that it would have written, so that whoever collects logs finds
-// nothing in them that is not of their format.
+// complain reports why the binary name does not start: on a terminal in a plain line, else
+// in the format of its log, so that collected logs contain no other format.
 func (c *commonFlags) complain(name string, err error) {
-	// Where flags cannot be parsed, this one may come after the one that is wrong.
+	// If parsing failed, this flag may come after the wrong one.
 	text := c.logFormat != "json" || slices.Contains(os.Args, "--log-format=text")
 	log, failed := newLogger("json", "error")
 	if text || failed != nil || term.IsTerminal(int(os.Stderr.Fd())) {
@@ -147,9 +145,9 @@ func newLogger(format, level string) (logr.Logger, error) {
 	}
 }
 
-// printableAttr cleans what is logged of characters that drive a terminal or turn text
-// round, and which encoders leave as they are: an answer of the API server quotes what
-// anybody wrote. The first 127 characters they do escape.
+// printableAttr removes from a log line the characters that control a terminal or reverse
+// text, since answers of the API server quote what anybody wrote. Encoders escape those of
+// ASCII, but not the others.
 func printableAttr(_ []string, a slog.Attr) slog.Attr {
 	var text string
 	switch value := a.Value.Any().(type) {
@@ -195,7 +193,7 @@ func restConfig(kubeconfig string) (*rest.Config, error) {
 	rules.ExplicitPath = kubeconfig
 	config, err := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, nil).ClientConfig()
 	if clientcmd.IsEmptyConfig(err) {
-		return nil, errors.New("--kubeconfig: no API server is known; give the flag or set $KUBECONFIG")
+		return nil, errors.New("--kubeconfig: no API server is configured; set the flag or $KUBECONFIG")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("--kubeconfig: %w", err)

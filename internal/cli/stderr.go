@@ -11,10 +11,10 @@ import (
 	"github.com/go-logr/logr"
 )
 
-// logStderr logs each line that a library writes to os.Stderr by itself, so that a log of
-// JSON holds nothing else: k8s.io/apiserver does so with what its HTTP/2 server complains
-// of. What the runtime prints of a panic or a data race goes past it. restore logs what is
-// left, and ends that.
+// logStderr logs each line that a library writes directly to os.Stderr, so that a JSON log
+// holds nothing else: k8s.io/apiserver writes the errors of its HTTP/2 server there. What
+// the runtime prints about a panic or a data race bypasses it. restore logs what is left,
+// and restores os.Stderr.
 func logStderr(log logr.Logger) (restore func(), err error) {
 	original := os.Stderr
 	read, write, err := os.Pipe()

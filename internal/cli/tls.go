@@ -12,10 +12,9 @@ import (
 	cliflag "k8s.io/component-base/cli/flag"
 )
 
-// TLSOptions are the flags by which a cluster's rules for TLS are followed, as those of
-// kube-apiserver are called.
+// TLSOptions are the flags for a cluster's TLS rules, named as those of kube-apiserver.
 type TLSOptions struct {
-	// MinVersion is the oldest version that is spoken; empty means Go's default.
+	// MinVersion is the oldest version that is accepted; empty means Go's default.
 	MinVersion string
 	// CipherSuites are those of TLS 1.2 and older; empty means Go's default.
 	CipherSuites []string
@@ -26,7 +25,7 @@ const (
 	flagTLSCipherSuites = "tls-cipher-suites"
 )
 
-// AddFlags binds the options to flags, for what serves.
+// AddFlags binds the options to flags; serves names, for their help, what is served.
 func (o *TLSOptions) AddFlags(fs *pflag.FlagSet, serves string) {
 	fs.StringVar(&o.MinVersion, flagTLSMinVersion, o.MinVersion, "Oldest version of TLS by which "+serves+" can be reached: "+strings.Join(cliflag.TLSPossibleVersions(), ", ")+". By default Go's.")
 	fs.StringSliceVar(&o.CipherSuites, flagTLSCipherSuites, o.CipherSuites, "Cipher suites of TLS 1.2 and older, by their names at IANA, by which "+serves+" can be reached, for example TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256. Those of TLS 1.3 cannot be chosen. By default Go's.")
@@ -45,7 +44,7 @@ func (o *TLSOptions) Validate() (errs field.ErrorList) {
 	return errs
 }
 
-// Apply sets what the options, which are valid, say.
+// Apply applies the options, which must be valid, to config.
 func (o *TLSOptions) Apply(config *tls.Config) {
 	if version, err := cliflag.TLSVersion(o.MinVersion); err == nil && o.MinVersion != "" {
 		config.MinVersion = version
@@ -55,8 +54,8 @@ func (o *TLSOptions) Apply(config *tls.Config) {
 	}
 }
 
-// ValidateShutdownDelay returns what is wrong with the time for which is served after
-// the end: a pod is killed before long.
+// ValidateShutdownDelay returns what is wrong with the time to go on serving after
+// SIGTERM, which is limited because the pod is killed soon after.
 func ValidateShutdownDelay(flag *field.Path, d time.Duration) field.ErrorList {
 	if d < 0 || d > time.Minute {
 		return field.ErrorList{field.Invalid(flag, d.String(), "must be from 0s to 1m")}

@@ -24,7 +24,7 @@ func ValidateNamespace(flag *field.Path, namespace string) field.ErrorList {
 }
 
 // ValidateNamespaces returns what is wrong with names of namespaces, of which there
-// must be one at least; howToFill says what to do if there is none.
+// must be at least one; howToFill is the advice if there is none.
 func ValidateNamespaces(flag *field.Path, namespaces []string, howToFill string) field.ErrorList {
 	if len(namespaces) == 0 {
 		return field.ErrorList{field.Required(flag, howToFill)}
@@ -57,8 +57,8 @@ func ValidatePort(flag *field.Path, port int) field.ErrorList {
 	return invalid(flag, port, validation.IsValidPortNum(port))
 }
 
-// ValidateLeaseDuration returns what is wrong with the time for which a renewal
-// holds: it has to fit into a ComputeService and into a Lease.
+// ValidateLeaseDuration returns what is wrong with the time for which a renewal is
+// valid: it has to fit into a ComputeService and into a Lease.
 func ValidateLeaseDuration(flag *field.Path, d time.Duration) field.ErrorList {
 	const shortest, longest = v1alpha1.MinLeaseDurationSeconds * time.Second, v1alpha1.MaxLeaseDurationSeconds * time.Second
 	if d < shortest || d > longest || d%time.Second != 0 {
@@ -67,14 +67,14 @@ func ValidateLeaseDuration(flag *field.Path, d time.Duration) field.ErrorList {
 	return nil
 }
 
-// ValidateAddress returns what is wrong with an address to listen on; "0" is none,
-// and good.
+// ValidateAddress returns what is wrong with an address to listen on; "0", which means
+// none, is valid.
 func ValidateAddress(flag *field.Path, address string) field.ErrorList {
 	return validateAddress(flag, address, 0)
 }
 
-// ValidateKnownAddress is ValidateAddress for what others have to find, so that its
-// port cannot be left to the system.
+// ValidateKnownAddress is ValidateAddress for an address that others have to know, so
+// the system cannot choose its port.
 func ValidateKnownAddress(flag *field.Path, address string) field.ErrorList {
 	return validateAddress(flag, address, 1)
 }

@@ -9,18 +9,18 @@ const (
 	// we warn: more than a renewal takes on a slow API server.
 	maxClockSkew = 10 * time.Second
 	// maxAgreement is the difference below which it agrees with ours again, and
-	// agreementHolds for how long it must have been: a clock that goes to and fro, or
+	// agreementHolds for how long it must have done so: a clock that goes to and fro, or
 	// two hosts that renew one Lease, log once. It is shorter than the alert waits, so
 	// that one odd renewal raises none.
 	maxAgreement   = maxClockSkew / 2
 	agreementHolds = 5 * time.Minute
 	// maxClockDrift is how far the wall clock may move against the monotonic one
-	// before everything that depends on the time of day is looked at again.
+	// before everything that depends on the time of day is evaluated again.
 	maxClockDrift = time.Second
 )
 
-// compareWithHost notices that a host's clock is far from ours, and that it is not any
-// more; waited is how much older its renewal may be than the moment it is seen.
+// compareWithHost notices when a host's clock is far from ours, and when it no longer
+// is; waited is how much older its renewal may be than the moment it is seen.
 func (c *core) compareWithHost(now time.Duration, w *namespace, l *lease, skew, waited time.Duration) {
 	if skew > maxClockSkew || skew < -maxClockSkew-waited {
 		l.skewedAt = now

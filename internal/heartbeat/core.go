@@ -8,14 +8,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Reporting is what the monitor says of one host.
+// Reporting is the monitor's verdict on whether a host reports.
 type Reporting int
 
-// The values of Reporting. The zero value is no word at all.
+// The values of Reporting. The zero value is no verdict at all.
 const (
-	// NoWord is only used as a memory: nothing was said before.
-	NoWord Reporting = iota
-	// Waiting means that the host is new here and its first renewal may come.
+	// NoVerdict is only used as a memory: there was no verdict before.
+	NoVerdict Reporting = iota
+	// Waiting means that the host is new here and its first renewal may still come.
 	Waiting
 	// Reports means that the host renews its Lease in time.
 	Reports
@@ -39,16 +39,16 @@ type Lease struct {
 	Node types.UID
 }
 
-// hooks tell the world of the core what happened. They are called with the
-// core locked, so they must return at once and not call back.
+// hooks report events of the core. They are called with the core locked, so they must
+// return at once and not call back.
 type hooks struct {
-	// changed: the word on this ComputeService changed, or stands for a new spec.
+	// changed: the verdict on this ComputeService changed, or stands for a new spec.
 	changed func(name string)
-	// blind: an edge of blindness; for is its length, at the end of it.
+	// blind: blindness began or ended; lasted is its length, at the end of it.
 	blind func(namespace string, blind bool, lasted time.Duration)
-	// skewed: an edge of a host's clock being far from ours.
+	// skewed: a host's clock is now far from ours, or no longer is.
 	skewed func(lease types.NamespacedName, skew time.Duration, skewed bool)
-	// echo: a canary came back so long after its write was begun. May be nil.
+	// echo: a canary came back; after is the time since its write began. May be nil.
 	echo func(namespace string, after time.Duration)
 	// clockStepped: our wall clock has moved against the monotonic one.
 	clockStepped func(by time.Duration)
@@ -68,7 +68,7 @@ type core struct {
 	subjects        map[string]*subject
 }
 
-// namespace is one lease namespace: what its watch brings, it brings in order.
+// namespace is one lease namespace. Its watch delivers in order.
 type namespace struct {
 	name      string
 	readable  bool
@@ -78,20 +78,19 @@ type namespace struct {
 
 	// synced: the first list has arrived.
 	synced bool
-	// current: a canary of our own has come back since this process leads. What comes
-	// before that may have waited in a watch that brought nothing, and is old.
+	// current: one of our own canaries has come back since this process leads. What comes
+	// before that may have waited in a stalled watch, and be old.
 	current bool
 	// seen is the last canary that the watch showed, and lastEcho when.
 	seen     token
 	lastEcho time.Duration
-	// blind: the watch shows nothing although it should. blindEnd is when the
-	// last blind time ended, checkAt when to look whether this one has begun or
-	// still goes on.
+	// blind: the watch shows nothing although it should. blindEnd is when the last
+	// blind time ended, checkAt when to check whether one has begun or still goes on.
 	blind    bool
 	blindEnd time.Duration
 	checkAt  time.Duration
-	// doubted is how long the last blind time was, if the canary that ended it may have
-	// waited in the watch, so that it is not certain when it ended; else 0.
+	// doubted is the length of the last blind time, if the canary that ended it may have
+	// waited in the watch, so that its end is uncertain; else 0.
 	doubted time.Duration
 	// blindTime adds up the blind spells that have ended; skewed counts the hosts
 	// whose clock is far from ours.
@@ -140,9 +139,8 @@ func newCore(namespaces []string, defaultDuration time.Duration, h hooks) *core 
 }
 
 // replaced takes the whole content of a namespace, from a list. The first list
-// tells which Leases there are; what differs in a later one happened since.
-// Everything in it counts before the canary in it does, because within a list
-// there is no order.
+// shows which Leases exist; what differs in a later one happened since. Everything
+// in it counts before the canary in it does, because a list has no order.
 func (c *core) replaced(now time.Duration, wall time.Time, namespace string, leases map[string]Lease, canary token) {
 	w := c.watches[namespace]
 	first := !w.synced
@@ -160,8 +158,8 @@ func (c *core) replaced(now time.Duration, wall time.Time, namespace string, lea
 	c.echoed(now, namespace, canary)
 }
 
-// firstSight begins to judge: what has waited for it has one D from now on. Only
-// now each D is known, since many are the Lease's own.
+// firstSight begins to judge: hosts that have waited for it have one D from now on.
+// Only now is each D known, since many are set by the Lease.
 func (c *core) firstSight(now time.Duration, w *namespace, canary token) {
 	w.synced, w.seen = true, canary
 	for _, s := range w.deadlines.items {
@@ -201,7 +199,7 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 		l.gaps = [2]time.Duration{l.gaps[1], now - l.renewedAt}
 	}
 	l.renewedAt, l.renewed = now, true
-	// A renewal that has waited while we were blind looks old, whatever the host's clock.
+	// A renewal that has waited while we were blind looks old, whatever the host's clock is.
 	waited := now - w.lastEcho
 	c.compareWithHost(now, w, l, seen.RenewTime.Sub(wall), waited)
 	for _, s := range l.subjects {
@@ -215,19 +213,19 @@ func (c *core) observed(now time.Duration, wall time.Time, w *namespace, name st
 // shorter of the last two gaps, since one may have a failure in it.
 func (l *lease) interval() time.Duration { return min(l.gaps[0], l.gaps[1]) }
 
-// renewed moves the deadline of s, and that is all while s reports anyway. A leader
-// that has just taken over does not contradict the last one by it: the renewal may
-// be older than what that one said.
+// renewed moves the deadline of s, and does nothing else while s reports anyway. A
+// leader that has just taken over does not contradict the last one by it: the renewal
+// may be older than the last one's verdict.
 func (c *core) renewed(at time.Duration, s *subject) {
 	if c.leader && !s.watch.current && s.reporting.silent() {
 		return
 	}
 	s.from, s.witnessed = at, c.leader && s.watch.current
 	s.watch.deadlines.set(s, at+s.duration)
-	c.say(s, Reports)
+	c.setReporting(s, Reports)
 }
 
-// deleted takes the deletion of a Lease. It is no verdict: the deadline stands.
+// deleted takes the deletion of a Lease. The verdict and the deadline stand.
 func (c *core) deleted(namespace, name string) {
 	w := c.watches[namespace]
 	if l := w.leases[name]; l != nil {
@@ -245,7 +243,7 @@ func (w *namespace) lease(name string) *lease {
 	return l
 }
 
-// drop forgets a Lease that neither exists nor is waited for.
+// drop forgets a Lease that does not exist and that no host waits for.
 func (w *namespace) drop(l *lease) {
 	if l.exists || len(l.subjects) > 0 {
 		return

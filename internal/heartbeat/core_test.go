@@ -16,16 +16,16 @@ const (
 	interval = 10 * time.Second
 )
 
-// rule runs a test under the words of the rule that it shows.
-func rule(t *testing.T, words string, test func(t *testing.T)) {
+// rule runs a test named after the rule that it shows.
+func rule(t *testing.T, name string, test func(t *testing.T)) {
 	t.Helper()
-	t.Run(words, test)
+	t.Run(name, test)
 }
 
 func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 	rule(t, "a renewal is a change of renewTime and counts from the moment it was seen", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.run(7 * time.Second)
 		s.want("a", Waiting)
 		h := s.host("a", interval)
@@ -35,7 +35,7 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 	})
 	rule(t, "an event that does not change renewTime is no renewal", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval).alive = false
 		for range 6 {
 			s.run(10 * time.Second)
@@ -46,7 +46,7 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 	for _, skew := range []time.Duration{-time.Hour, time.Hour} {
 		rule(t, fmt.Sprintf("a host whose clock is %v off is not a dead host, and its skew is a warning at the edge only", skew), func(t *testing.T) {
 			s := newSim(t)
-			s.track(d, NoWord, "a")
+			s.track(d, NoVerdict, "a")
 			h := s.host("a", interval)
 			s.run(time.Minute)
 			h.skew = skew
@@ -65,7 +65,7 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 	rule(t, "a clock that goes to and fro is warned of once, however often it does", func(t *testing.T) {
 		for _, skews := range [][]time.Duration{{0, time.Hour}, {0, -time.Hour}, {maxClockSkew - time.Second, maxClockSkew + time.Second}, {-time.Hour, time.Hour}, {0, 0, 0, 0, 0, time.Minute}} {
 			s := newSim(t)
-			s.track(d, NoWord, "a")
+			s.track(d, NoVerdict, "a")
 			h := s.host("a", interval)
 			for i := range 360 {
 				h.skew = skews[i%len(skews)]
@@ -79,9 +79,9 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 			}
 		}
 	})
-	rule(t, "a renewal that is read late, after a pause of our own, says nothing of the host's clock", func(t *testing.T) {
+	rule(t, "a renewal that is read late, after a pause of our own, shows nothing about the host's clock", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval)
 		s.run(time.Minute)
 		s.paused = true
@@ -94,7 +94,7 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 	})
 	rule(t, "a renewTime that goes backwards, is in year 9999 or comes after none is a renewal, an empty one is not", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.core.observe(s.now, s.wall(), space, "a", Lease{})
 		s.want("a", Waiting)
 		times := []time.Time{epoch, epoch.Add(-time.Hour), time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC), epoch}
@@ -112,7 +112,7 @@ func TestRule1JudgeByArrivalNotByTheHostsClock(t *testing.T) {
 			20 * time.Second: 20 * time.Second, 100 * time.Hour: time.Hour,
 		} {
 			s := newSim(t)
-			s.track(0, NoWord, "a")
+			s.track(0, NoVerdict, "a")
 			s.core.observe(s.now, s.wall(), space, "a", Lease{RenewTime: epoch, Duration: own})
 			if v, _ := s.core.verdict(s.now, "a", "a"); v.Duration != want {
 				t.Errorf("Lease with %v is judged by %v, want %v", own, v.Duration, want)
@@ -127,8 +127,8 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 			3 * time.Second: 300 * time.Millisecond, 10 * time.Second: time.Second, time.Hour: 2 * time.Second,
 		} {
 			s := newSim(t)
-			s.track(shortest, NoWord, "a")
-			s.track(time.Hour, NoWord, "b")
+			s.track(shortest, NoVerdict, "a")
+			s.track(time.Hour, NoVerdict, "b")
 			s.host("a", shortest/3)
 			s.host("b", shortest/3)
 			s.run(time.Minute)
@@ -139,7 +139,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a gap between echoes of more than a quarter of the shortest D is blind time, by which every deadline moves", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", interval)
 		s.run(time.Minute)
 		h.alive = false
@@ -155,7 +155,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a shorter gap is not blind time", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", interval)
 		s.run(time.Minute)
 		h.alive = false
@@ -169,8 +169,8 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a gap that is blind for a short D does not hold up the verdict on a host of a long one", func(t *testing.T) {
 		s := newSim(t)
-		s.track(4*time.Second, NoWord, "short")
-		s.track(time.Minute, NoWord, "long")
+		s.track(4*time.Second, NoVerdict, "short")
+		s.track(time.Minute, NoVerdict, "long")
 		s.host("short", time.Second)
 		s.host("long", 20*time.Second).alive = false
 		for range 5 { // With each stall, half of the long D would have to be waited for.
@@ -178,7 +178,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 			s.watchStalled = true
 			s.run(2 * time.Second)
 			s.resume()
-			if s.word("long") == Expired {
+			if s.verdictOn("long") == Expired {
 				break
 			}
 		}
@@ -190,7 +190,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a pause of our own loop is blind time", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a", "b")
+		s.track(d, NoVerdict, "a", "b")
 		a, b := s.host("a", interval), s.host("b", interval)
 		s.run(time.Minute)
 		a.alive = false
@@ -204,11 +204,11 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 		s.want("a", Reports)
 		s.never("a", Expired, d/2)
 		s.until("a", Expired, d-(time.Minute-last)+maxCanaryInterval)
-		within(t, "verdict on who died in the pause", s.until("b", Expired, time.Hour)-end, d/2, d+250*time.Millisecond)
+		within(t, "verdict on the host that died in the pause", s.until("b", Expired, time.Hour)-end, d/2, d+250*time.Millisecond)
 	})
 	rule(t, "no verdict falls before D/2 of sighted time has followed blind time, so that hosts cut off together with us come back first", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval)
 		s.run(time.Minute)
 		s.apiDown = true // For everybody.
@@ -218,7 +218,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a host whose deadline was near when sight was lost has D/2 after it too", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", time.Hour) // Renews by hand, below.
 		s.run(d - time.Second)
 		s.watchStalled = true
@@ -231,7 +231,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a host that died while nobody saw it is found D/2 to D after sight is back", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", interval)
 		s.run(time.Minute)
 		s.apiDown = true
@@ -243,7 +243,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a slow API server does not hide dead hosts for ever", func(t *testing.T) {
 		s := newSim(t)
-		s.track(10*time.Second, NoWord, "a")
+		s.track(10*time.Second, NoVerdict, "a")
 		s.watchDelay = 4 * time.Second
 		h := s.host("a", 3*time.Second)
 		s.run(time.Minute)
@@ -253,7 +253,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "guards delay a verdict by D/2 for each blind time at most", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", interval)
 		s.run(time.Minute)
 		h.alive = false
@@ -270,7 +270,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a watch that delivers nothing while canaries are written is opened again, and again", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.watchStalled = true
 		s.run(d + time.Second)
 		if s.reopened < 2 || s.reopened > 4 {
@@ -280,7 +280,7 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 	})
 	rule(t, "a watch is not opened again while the API server is down", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.run(time.Second)
 		s.apiDown = true
 		s.run(10 * time.Minute)
@@ -296,14 +296,14 @@ func TestRule2OnlySightedTimeCounts(t *testing.T) {
 func TestRule3ProveBeforeDeclaring(t *testing.T) {
 	rule(t, "when a deadline has passed, one canary is written at once and its echo is the barrier", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", interval)
 		h.alive = false
 		within(t, "verdict", s.until("a", Expired, time.Hour), d+latency, d+proofInterval+latency+2*time.Millisecond)
 	})
 	rule(t, "what was renewed before the echo is not silent, however late it arrives", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", time.Hour) // Renews by hand, below.
 		s.run(d - time.Millisecond)
 		s.watchDelay = 5 * time.Second
@@ -315,7 +315,7 @@ func TestRule3ProveBeforeDeclaring(t *testing.T) {
 		s := newSim(t)
 		for i := range 500 {
 			name := fmt.Sprintf("host-%d", i)
-			s.track(d, NoWord, name)
+			s.track(d, NoVerdict, name)
 			h := s.host(name, interval)
 			s.after(time.Duration(i)*2*time.Millisecond+25*time.Second, func() { h.alive = false })
 		}
@@ -331,7 +331,7 @@ func TestRule3ProveBeforeDeclaring(t *testing.T) {
 	})
 	rule(t, "no echo means blind time", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval).alive = false
 		s.run(d - time.Second)
 		s.watchStalled = true
@@ -340,7 +340,7 @@ func TestRule3ProveBeforeDeclaring(t *testing.T) {
 	})
 	rule(t, "a canary that was sent before the deadline proves nothing", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval).alive = false
 		s.run(d - time.Millisecond)
 		t1 := s.core.newToken(s.wall())
@@ -353,7 +353,7 @@ func TestRule3ProveBeforeDeclaring(t *testing.T) {
 	})
 	rule(t, "a canary in a list does not overtake the renewals in the same list", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", time.Hour)
 		s.run(d - time.Millisecond)
 		s.watchStalled = true
@@ -367,7 +367,7 @@ func TestRule3ProveBeforeDeclaring(t *testing.T) {
 	})
 	rule(t, "a Lease that was deleted is no verdict: its deadline stands", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval).alive = false
 		s.run(10 * time.Second)
 		s.core.deleted(space, "a")
@@ -376,7 +376,7 @@ func TestRule3ProveBeforeDeclaring(t *testing.T) {
 	})
 	rule(t, "a write that fails is tried again, and does not keep the verdict waiting", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval).alive = false
 		s.run(d - 10*time.Millisecond)
 		s.apiDown = true
@@ -404,7 +404,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 			within(t, "verdict", s.until("a", Expired, time.Hour)-delay, 8*time.Second, 8*time.Second+250*time.Millisecond)
 		}
 	})
-	rule(t, "until its first list comes a leader is blind, and says so", func(t *testing.T) {
+	rule(t, "until its first list comes a leader is blind, and reports it", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.track(d, Reports, "a")
 		s.run(time.Minute)
@@ -434,7 +434,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	})
 	rule(t, "a Lease that appears after the initial list is a renewal, one in the initial list is not", func(t *testing.T) {
 		s := newSim(t, "old")
-		s.track(d, NoWord, "old", "new")
+		s.track(d, NoVerdict, "old", "new")
 		s.run(time.Second)
 		s.want("old", Waiting)
 		s.core.observe(s.now, s.wall(), space, "new", Lease{RenewTime: epoch.Add(-time.Hour)})
@@ -442,7 +442,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	})
 	rule(t, "a Lease that appears in a later list is a renewal too, and what is unchanged in it is none", func(t *testing.T) {
 		s := newSim(t, "old")
-		s.track(d, NoWord, "old", "new")
+		s.track(d, NoVerdict, "old", "new")
 		s.run(time.Second)
 		s.leases["new"] = Lease{RenewTime: epoch}
 		s.list()
@@ -462,7 +462,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s := newSim(t)
 		h := s.host("a", interval)
 		s.run(time.Minute + 5*time.Second)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.want("a", Reports)
 		h.alive = false
 		within(t, "verdict", s.until("a", Expired, time.Hour)-h.renewedAt, d, d+250*time.Millisecond)
@@ -470,7 +470,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	rule(t, "otherwise it waits for its first renewal or one D, and then has never reported", func(t *testing.T) {
 		s := newSim(t, "b")
 		s.run(time.Second)
-		s.track(d, NoWord, "a", "b")
+		s.track(d, NoVerdict, "a", "b")
 		s.never("a", NeverReported, d)
 		s.until("a", NeverReported, time.Second)
 		s.until("b", NeverReported, time.Second)
@@ -480,20 +480,20 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	rule(t, "a ComputeService made again under the same name is a new one", func(t *testing.T) {
 		s := newSim(t)
 		s.track(d, Expired, "a")
-		again := subjectNamed("a", d, NoWord)
+		again := subjectNamed("a", d, NoVerdict)
 		again.UID = "other"
 		s.core.track(s.now, again)
 		if v, ok := s.core.verdict(s.now, "a", "other"); !ok || v.Reporting != Waiting {
-			t.Fatalf("word on the new one: %v, %v", v, ok)
+			t.Fatalf("verdict on the new one: %v, %v", v, ok)
 		}
 		s.core.forget("a", "a") // The deletion of the old one comes late.
 		if _, ok := s.core.verdict(s.now, "a", "other"); !ok {
 			t.Fatal("the new one was forgotten with the old one")
 		}
 	})
-	rule(t, "re-pointing leaseRef keeps the last word for one D", func(t *testing.T) {
+	rule(t, "re-pointing leaseRef keeps the last verdict for one D", func(t *testing.T) {
 		s := newSim(t, "elsewhere")
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval)
 		s.run(time.Minute)
 		moved := subjectNamed("a", d, Reports)
@@ -505,9 +505,9 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.core.track(s.now, moved)
 		s.want("a", Reports)
 	})
-	rule(t, "a Lease in a namespace that is not read: the last word for one D, then NotReadable, and at once if there was none", func(t *testing.T) {
+	rule(t, "a Lease in a namespace that is not read: the last verdict for one D, then NotReadable, and at once if there was none", func(t *testing.T) {
 		s := newSim(t)
-		for name, memory := range map[string]Reporting{"up": Reports, "new": NoWord, "silent": Expired} {
+		for name, memory := range map[string]Reporting{"up": Reports, "new": NoVerdict, "silent": Expired} {
 			in := subjectNamed(name, d, memory)
 			in.Lease.Namespace = "elsewhere"
 			s.core.track(s.now, in)
@@ -523,7 +523,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.host("up", interval)
 		s.want("up", Reports)
 	})
-	rule(t, "the Lease of another Node of the same name says nothing of a host, whether it is renewed before or after the Node has changed", func(t *testing.T) {
+	rule(t, "the Lease of another Node of the same name does not count for a host, whether it is renewed before or after the Node has changed", func(t *testing.T) {
 		s := newSim(t)
 		s.host("a", interval).node = "old"
 		s.run(time.Minute)
@@ -532,15 +532,15 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 			in.UID, in.Node = uid, node
 			return in
 		}
-		s.core.track(s.now, of("old", "a", NoWord))
+		s.core.track(s.now, of("old", "a", NoVerdict))
 		s.want("a", Reports)
 		s.core.forget("a", "a")
-		s.core.track(s.now, of("new", "a", NoWord))
+		s.core.track(s.now, of("new", "a", NoVerdict))
 		s.want("a", Waiting)
 		s.never("a", Reports, 10*time.Minute)
 		s.want("a", NeverReported)
 		if v, _ := s.core.verdict(s.now, "a", "a"); v.SinceRenewal >= 0 {
-			t.Errorf("it is said to have renewed %v ago", v.SinceRenewal)
+			t.Errorf("it has renewed %v ago", v.SinceRenewal)
 		}
 		s.hosts["a"].node = "new"
 		s.until("a", Reports, interval)
@@ -556,8 +556,8 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	rule(t, "standbys keep warm: one that takes over judges by what it saw", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()
-		s.track(d, NoWord, "dead", "alive", "silent")
-		s.core.track(s.now, subjectNamed("silent", d, Expired)) // The leader's word.
+		s.track(d, NoVerdict, "dead", "alive", "silent")
+		s.core.track(s.now, subjectNamed("silent", d, Expired)) // The leader's verdict.
 		dead, _ := s.host("dead", interval), s.host("alive", interval)
 		foreign := func() { s.canary = s.core.newToken(s.wall()); s.core.echoed(s.now, space, s.canary) }
 		for range 30 { // The leader's canaries.
@@ -582,7 +582,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		const d = 4 * time.Second
 		s := unsyncedSim(t)
 		s.list()
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		h := s.host("a", d/3)
 		foreign := func() { s.canary = s.core.newToken(s.wall()); s.core.echoed(s.now, space, s.canary) }
 		for range 100 { // The leader's canaries.
@@ -602,7 +602,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	})
 	rule(t, "canaries that come slowly after a blind time do not put off verdicts for ever", func(t *testing.T) {
 		s := newSim(t)
-		s.track(4*time.Second, NoWord, "a")
+		s.track(4*time.Second, NoVerdict, "a")
 		s.host("a", time.Second).alive = false
 		s.run(time.Second)
 		s.watchStalled = true
@@ -614,21 +614,21 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	rule(t, "a standby that sees no canary opens its watches again, over and over", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		for range 60 {
 			s.run(time.Second)
 			s.canary = s.core.newToken(s.wall())
 			s.core.echoed(s.now, space, s.canary)
 		}
 		if s.reopened > 0 {
-			t.Fatalf("opened %d times while a leader was to be seen", s.reopened)
+			t.Fatalf("opened %d times while a leader was visible", s.reopened)
 		}
 		s.run(d)
 		if s.reopened != 3 {
 			t.Fatalf("opened %d times in %s", s.reopened, d)
 		}
 	})
-	rule(t, "a standby follows the leader's word and a renewal after it", func(t *testing.T) {
+	rule(t, "a standby follows the leader's verdict and a renewal after it", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()
 		s.track(d, Reports, "a")
@@ -636,10 +636,10 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.want("a", Expired)
 		s.host("a", interval)
 		s.want("a", Reports)
-		s.track(d, Expired, "a") // The same word again is no news.
+		s.track(d, Expired, "a") // The same verdict again is no news.
 		s.want("a", Reports)
 	})
-	rule(t, "a standby that takes over does not contradict the last word by what it was shown, which may be older", func(t *testing.T) {
+	rule(t, "a standby that takes over does not contradict the last verdict by what it was shown, which may be older", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()
 		s.track(d, Expired, "dead", "back")
@@ -655,22 +655,22 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.want("back", Reports)
 		s.never("dead", Reports, 2*d)
 	})
-	rule(t, "that a namespace cannot be read is no news from another leader to who can read it", func(t *testing.T) {
+	rule(t, "that a namespace cannot be read is no news from another leader to one that can read it", func(t *testing.T) {
 		s := unsyncedSim(t)
 		s.list()
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.track(d, NotReadable, "a")
 		s.want("a", NeverReported)
 	})
-	rule(t, "a leader does not take its own written word for news", func(t *testing.T) {
+	rule(t, "a leader does not take its own stored verdict for news", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.run(time.Second)
 		s.host("a", interval)
 		s.track(d, Expired, "a")
 		s.want("a", Reports)
 	})
-	rule(t, "what a new leader is shown before it sees may be older than the last leader's word, and does not contradict it", func(t *testing.T) {
+	rule(t, "what a new leader is shown before it sees may be older than the last leader's verdict, and does not contradict it", func(t *testing.T) {
 		s := newSim(t, "dead", "back", "known")
 		s.track(d, Expired, "dead", "back")
 		s.track(d, Reports, "known")
@@ -679,7 +679,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		}
 		s.want("dead", Expired)
 		s.want("back", Expired)
-		s.track(d, Expired, "known") // What the last leader said of it, late.
+		s.track(d, Expired, "known") // The last leader's verdict, late.
 		s.want("known", Expired)
 		s.run(time.Second)
 		s.want("dead", Expired)
@@ -687,7 +687,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.want("back", Reports)
 		s.never("dead", Reports, 2*d)
 	})
-	rule(t, "the last leader's word is followed although it comes after the takeover, unless we know better", func(t *testing.T) {
+	rule(t, "the last leader's verdict is followed although it comes after the takeover, unless we know better", func(t *testing.T) {
 		s := newSim(t, "back", "gone", "seen")
 		s.track(d, Expired, "back")
 		s.track(d, Reports, "gone", "seen")
@@ -705,20 +705,20 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 	})
 	rule(t, "an older spec that comes late is ignored", func(t *testing.T) {
 		s := newSim(t)
-		in := subjectNamed("a", d, NoWord)
+		in := subjectNamed("a", d, NoVerdict)
 		in.Generation = 5
 		s.core.track(s.now, in)
-		s.track(time.Hour, NoWord, "a")
+		s.track(time.Hour, NoVerdict, "a")
 		if v, _ := s.core.verdict(s.now, "a", "a"); s.core.subjects["a"].generation != 5 || v.Duration != d {
-			t.Fatalf("word is %+v", v)
+			t.Fatalf("verdict is %+v", v)
 		}
 	})
 	rule(t, "a changed D moves the deadline by the change", func(t *testing.T) {
 		s := newSim(t)
-		s.track(time.Minute, NoWord, "a")
+		s.track(time.Minute, NoVerdict, "a")
 		s.host("a", interval).alive = false
 		s.run(20 * time.Second)
-		in := subjectNamed("a", d, NoWord)
+		in := subjectNamed("a", d, NoVerdict)
 		in.Generation = 2
 		s.core.track(s.now, in)
 		within(t, "verdict", s.until("a", Expired, time.Hour), d, d+250*time.Millisecond)
@@ -728,7 +728,7 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 func TestRule5ExactTimersNoPollingNoSteadyStateWrites(t *testing.T) {
 	rule(t, "a renewal moves a deadline in memory and wakes nobody", func(t *testing.T) {
 		s := newSim(t)
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.host("a", interval)
 		s.changes = nil
 		s.run(time.Hour)
@@ -739,7 +739,7 @@ func TestRule5ExactTimersNoPollingNoSteadyStateWrites(t *testing.T) {
 	rule(t, "a renewal allocates nothing", func(t *testing.T) {
 		s := newSim(t)
 		for i := range 1000 {
-			s.track(d, NoWord, fmt.Sprintf("host-%d", i))
+			s.track(d, NoVerdict, fmt.Sprintf("host-%d", i))
 		}
 		at := epoch
 		if allocs := testing.AllocsPerRun(1000, func() {
@@ -752,7 +752,7 @@ func TestRule5ExactTimersNoPollingNoSteadyStateWrites(t *testing.T) {
 	rule(t, "a Lease that nobody waits for is forgotten with its deletion", func(t *testing.T) {
 		s := newSim(t)
 		s.host("a", interval).alive = false
-		s.track(d, NoWord, "a")
+		s.track(d, NoVerdict, "a")
 		s.core.deleted(space, "a")
 		s.core.forget("a", "a")
 		if n := len(s.core.watches[space].leases); n != 0 {
@@ -763,7 +763,7 @@ func TestRule5ExactTimersNoPollingNoSteadyStateWrites(t *testing.T) {
 
 func TestTheTimeBetweenRenewalsIsThatOfAHealthyHost(t *testing.T) {
 	s := newSim(t)
-	s.track(d, NoWord, "a")
+	s.track(d, NoVerdict, "a")
 	want := func(want time.Duration) {
 		t.Helper()
 		if got := s.core.watches[space].leases["a"].interval(); got != want {
@@ -821,7 +821,7 @@ func TestNoFalseAlarmAndNoMissedOneInRandomWorlds(t *testing.T) {
 				if !inLeases {
 					specs[name] = own
 				}
-				s.track(specs[name], NoWord, name)
+				s.track(specs[name], NoVerdict, name)
 				s.host(name, own/3).duration = own
 			}
 			look := func(times int, apart time.Duration) {
@@ -829,8 +829,8 @@ func TestNoFalseAlarmAndNoMissedOneInRandomWorlds(t *testing.T) {
 				for range times {
 					s.run(time.Duration(random.Int64N(int64(apart))))
 					for _, name := range names {
-						if got := s.word(name); got != Reports {
-							t.Fatalf("at %v: word on %s, which renews, is %d", s.now, name, got)
+						if got := s.verdictOn(name); got != Reports {
+							t.Fatalf("at %v: verdict on %s, which renews, is %d", s.now, name, got)
 						}
 					}
 				}
@@ -879,7 +879,7 @@ func BenchmarkMoveDeadline(b *testing.B) {
 			names := make([]string, hosts)
 			for i := range names {
 				names[i] = fmt.Sprintf("host-%d", i)
-				c.track(0, subjectNamed(names[i], d, NoWord))
+				c.track(0, subjectNamed(names[i], d, NoVerdict))
 			}
 			b.ReportAllocs()
 			now, i := time.Duration(0), 0

@@ -38,7 +38,7 @@ func (d *deadlines) first() *subject {
 	return d.items[0]
 }
 
-// passed counts the deadlines that are before now. It looks at no more than twice as
+// passed counts the deadlines that are before now. It visits no more than twice as
 // many: what is below a later one in the heap is later still.
 func (d *deadlines) passed(now time.Duration) int {
 	var below func(i int) int

@@ -3,10 +3,10 @@
 // Package heartbeat decides which hosts report in time. A host's heartbeat is
 // the renewal of its Lease; D is for how long one renewal holds.
 //
-// The rules, each tested under its own words:
+// The rules, each tested by name:
 //
-//   - A renewal counts from the moment it is seen, on the monotonic clock. What
-//     the host's clock says is compared for equality only.
+//   - A renewal counts from the moment it is seen, on the monotonic clock.
+//     Times of the host's clock are compared for equality only.
 //   - Only sighted time counts. The leader renews a canary Lease in each lease
 //     namespace and waits for its echo on the watch that brings the renewals.
 //     Time without an echo is blind time, and every deadline moves by it.

@@ -8,12 +8,12 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// drivers are the Leases whose agent says that its driver fails. It is no verdict: the
-// host reports, and only what is known of its servers grows old. There is no line in the
-// log, since a host could write one with each renewal.
+// drivers are the Leases whose agent reports a failing driver. It changes no verdict: the
+// host reports, and only the states of its servers grow old. It is not logged, since a
+// host could cause a line with each renewal.
 type drivers map[string]struct{}
 
-// note takes what a Lease says now.
+// note takes the current state of a Lease.
 func (d drivers) note(lease *coordinationv1.Lease) {
 	if lease.Annotations[v1alpha1.AnnotationDriverError] != "" {
 		d[lease.Name] = struct{}{}

@@ -36,7 +36,7 @@ func FuzzLease(f *testing.F) {
 		s.restart()
 		s.list()
 		s.core.lead(s.now)
-		s.track(0, NoWord, "a")
+		s.track(0, NoVerdict, "a")
 		s.want("a", Waiting) // What is in the first list is no renewal.
 		s.core.observe(s.now, s.wall(), space, "a", of(second))
 
@@ -59,7 +59,7 @@ func FuzzLease(f *testing.F) {
 }
 
 // FuzzEvents feeds events in any order, for a few hosts: nothing panics, and the
-// deadlines stay in order and belong to who waits for one.
+// deadlines stay in order and belong to subjects that wait for one.
 func FuzzEvents(f *testing.F) {
 	f.Add([]byte("a renewal, a canary, a deletion and some time in between"))
 	f.Add([]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15})
@@ -86,9 +86,9 @@ func FuzzEvents(f *testing.F) {
 				in.Generation = int64(script0(script))
 				s.core.track(s.now, in)
 			case 5:
-				s.core.forget(name, subjectNamed(name, 0, NoWord).UID)
+				s.core.forget(name, subjectNamed(name, 0, NoVerdict).UID)
 			case 6:
-				in := subjectNamed(name, 0, NoWord)
+				in := subjectNamed(name, 0, NoVerdict)
 				in.Generation, in.Lease.Name = 1000, names[n%4]
 				if n > 127 {
 					in.Lease.Namespace = "elsewhere"
@@ -122,7 +122,7 @@ func check(t *testing.T, c *core) {
 	for _, s := range c.subjects {
 		inUse[s.watch]++
 		if (s.place == noPlace) != s.reporting.silent() {
-			t.Fatalf("%s is said to be %d and has place %d among the deadlines", s.name, s.reporting, s.place)
+			t.Fatalf("%s is %d and has place %d among the deadlines", s.name, s.reporting, s.place)
 		}
 		if s.place != noPlace {
 			waiting[s.watch]++
@@ -133,7 +133,7 @@ func check(t *testing.T, c *core) {
 	}
 	for _, w := range append([]*namespace{c.unreadable}, c.watches[space]) {
 		if len(w.deadlines.items) != waiting[w] {
-			t.Fatalf("%d deadlines for %d who wait", len(w.deadlines.items), waiting[w])
+			t.Fatalf("%d deadlines for %d subjects that wait", len(w.deadlines.items), waiting[w])
 		}
 		for i, s := range w.deadlines.items {
 			if i > 0 && w.deadlines.items[(i-1)/2].deadline > s.deadline {

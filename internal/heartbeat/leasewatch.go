@@ -24,11 +24,11 @@ import (
 )
 
 const (
-	// canaryTimeout ends a canary's write that hangs. It is longer than any API
-	// server that still works takes, and short enough to start anew on a fresh
-	// connection soon after one that does not.
+	// canaryTimeout ends a canary's write that hangs. It is longer than a working API
+	// server ever takes, and short enough to retry soon on a fresh connection after
+	// one that does not answer.
 	canaryTimeout = 10 * time.Second
-	// canaryDurationSeconds is what a canary declares: whoever sees none for
+	// canaryDurationSeconds is what a canary declares: a client that sees none for
 	// longer knows that no manager judges. A failover takes 10 s at most.
 	canaryDurationSeconds = 15
 	// fieldManager owns the canaries.

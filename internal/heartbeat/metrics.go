@@ -15,7 +15,7 @@ var labelNamespace = telemetry.Label{Name: "lease_namespace", Values: "each of `
 var (
 	leaseEvents = telemetry.Manager.Counter(telemetry.Metric{
 		Name: "hoststatus_heartbeat_lease_events_total", Replicas: telemetry.EachAlike,
-		Help:   "Events of hosts' Leases that the watch has brought, almost all of them renewals.",
+		Help:   "Events of hosts' Leases that the watch has delivered, almost all of them renewals.",
 		Labels: []telemetry.Label{labelNamespace},
 	})
 	canaryWrites = telemetry.Manager.Counter(telemetry.Metric{
@@ -37,12 +37,12 @@ var (
 	})
 	blindSecondsDesc = state.Metric(telemetry.KindCounter, telemetry.Metric{
 		Name: "hoststatus_heartbeat_blind_seconds_total", Replicas: telemetry.LeaderOnly,
-		Help:   "Blind time, with that of a spell that has not ended.",
+		Help:   "Blind time, including a blind spell that has not ended.",
 		Labels: []telemetry.Label{labelNamespace},
 	})
 	unconfirmedDesc = state.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_heartbeat_unconfirmed_expiries", Replicas: telemetry.LeaderOnly,
-		Help:   "Hosts whose heartbeat is overdue while it is not proven yet that none was made. Above 0 for long only while the manager is blind.",
+		Help:   "Hosts whose heartbeat is overdue, but not yet proven to be missing. Above 0 for long only while the manager is blind.",
 		Labels: []telemetry.Label{labelNamespace},
 	})
 	skewedDesc = state.Metric(telemetry.KindGauge, telemetry.Metric{
@@ -52,7 +52,7 @@ var (
 	})
 	driversDesc = state.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_heartbeat_failing_driver_hosts", Replicas: telemetry.EachAlike,
-		Help:   "Hosts whose agent renews the Lease and says on it that its driver fails, so that what is reported of their servers is old.",
+		Help:   "Hosts whose agent renews the Lease and reports on it that its driver fails, so that the states of their servers are old.",
 		Labels: []telemetry.Label{labelNamespace},
 	})
 )
@@ -77,7 +77,7 @@ func seriesOf(namespace string) {
 	canaryEchoes.WithLabelValues(namespace)
 }
 
-// collect sends what the monitor knows at this moment.
+// collect sends what the monitor knows now.
 func (m *Monitor) collect(metrics chan<- prometheus.Metric) {
 	for _, s := range m.sights() {
 		send := func(desc *prometheus.Desc, kind prometheus.ValueType, value float64) {
@@ -113,7 +113,7 @@ type sight struct {
 	namespace string
 	skewed    int
 	drivers   int
-	// judged says that this process leads; the rest is not known otherwise.
+	// judged: this process leads; without that, the rest is unknown.
 	judged      bool
 	blind       bool
 	blindTime   time.Duration

@@ -10,8 +10,8 @@ import (
 
 func TestASightSaysWhatIsOverdueAndNotProven(t *testing.T) {
 	s := newSim(t)
-	s.track(d, NoWord, "a")
-	s.track(d, NoWord, "b")
+	s.track(d, NoVerdict, "a")
+	s.track(d, NoVerdict, "b")
 	dies := s.host("a", interval)
 	s.host("b", interval)
 	s.run(time.Minute)
@@ -50,7 +50,7 @@ func TestASightSaysWhatIsOverdueAndNotProven(t *testing.T) {
 func TestAStandbyDoesNotSayHowItSees(t *testing.T) {
 	s := newSim(t)
 	s.core.leader = false
-	s.track(d, NoWord, "a")
+	s.track(d, NoVerdict, "a")
 	s.host("a", interval).alive = false
 	s.run(2 * d)
 	if got := s.core.sights(s.now)[0]; got.judged || got.unconfirmed != 0 {

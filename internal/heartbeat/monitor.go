@@ -15,7 +15,7 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Options are what a Monitor needs. All fields are required but Stalled.
+// Options are what a Monitor needs. All fields are required except Stalled and Leads.
 type Options struct {
 	// Leases is the client for heartbeats and canaries. It should not be limited
 	// on this side: a canary that waits here is blind time.
@@ -28,33 +28,33 @@ type Options struct {
 	Identity string
 	// Elected is closed when this process becomes the leader.
 	Elected <-chan struct{}
-	// Leads says, after that, whether no other process can lead yet; nil is always.
+	// Leads reports, after that, whether no other process can lead yet; nil means always.
 	Leads func() bool
 	// Stalled is called when a watch delivers nothing although canaries are written.
 	// What has stalled that one may have stalled others.
 	Stalled func()
 	// Clock gives the time; its Since must be monotonic.
 	Clock clock.Clock
-	// Logger takes one line per edge.
+	// Logger takes one line per change.
 	Logger logr.Logger
 }
 
-// stalledLogInterval is how often at most it is logged that a watch has stalled, which
-// may be tried again each second.
+// stalledLogInterval is the least time between two log lines about a stalled watch, which
+// may be reopened each second.
 const stalledLogInterval = time.Minute
 
-// Monitor watches the heartbeats and says which hosts report. It watches in
+// Monitor watches the heartbeats and judges which hosts report. It watches in
 // every replica, so that a standby is warm; it writes canaries and declares
 // silence only where it leads. It is safe for concurrent use.
 type Monitor struct {
 	options Options
 	start   time.Time
 	watches map[string]*leaseWatch
-	// wake ends the wait of the loop, because what comes next has changed.
+	// wake ends the wait of the loop, because its next step has changed.
 	wake chan struct{}
 	// alive takes a question of Alive, which the loop answers by closing it.
 	alive chan chan struct{}
-	// started says that there is a loop.
+	// started: the loop runs.
 	started atomic.Bool
 
 	mu        sync.Mutex
@@ -64,11 +64,11 @@ type Monitor struct {
 	refused map[string]error
 }
 
-// Listeners are told of changes. They are called while the monitor is locked:
-// they must return at once and not call it.
+// Listeners are called on changes, while the monitor is locked: they must return at
+// once and not call it.
 type Listeners struct {
-	// Changed is called with the name of a ComputeService on which there is a
-	// new word, or whose new spec has been taken in.
+	// Changed is called with the name of a ComputeService that has a new verdict, or
+	// whose new spec has been taken in.
 	Changed func(name string)
 	// ClockStepped is called when the wall clock has moved against the monotonic
 	// clock by more than a second.
@@ -110,14 +110,14 @@ func NewMonitor(options Options) *Monitor {
 	return m
 }
 
-// Listen sets who is told of changes. It is called before Start.
+// Listen sets the listeners. It is called before Start.
 func (m *Monitor) Listen(l Listeners) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.listeners = l
 }
 
-// NeedLeaderElection says that the monitor runs in standbys too.
+// NeedLeaderElection is false: the monitor runs in standbys too.
 func (m *Monitor) NeedLeaderElection() bool { return false }
 
 // Start watches the Leases and keeps the deadlines until ctx ends.
@@ -131,7 +131,7 @@ func (m *Monitor) Start(ctx context.Context) error {
 	}
 
 	elected := m.options.Elected
-	told := map[string]time.Duration{} // when a stalled watch was last logged
+	lastLogged := map[string]time.Duration{} // when a stalled watch was last logged
 	timer := m.options.Clock.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -145,8 +145,8 @@ func (m *Monitor) Start(ctx context.Context) error {
 		}
 		for _, namespace := range stalled {
 			if elected == nil {
-				if last, ok := told[namespace]; !ok || m.now()-last >= stalledLogInterval {
-					told[namespace] = m.now()
+				if last, ok := lastLogged[namespace]; !ok || m.now()-last >= stalledLogInterval {
+					lastLogged[namespace] = m.now()
 					m.options.Logger.Info("The heartbeat watch delivers nothing although canaries are written; reopening it", "namespace", namespace)
 				}
 			} else {
@@ -179,10 +179,10 @@ func (m *Monitor) Start(ctx context.Context) error {
 	}
 }
 
-// Alive returns an error if there is a loop, and it does not come round before ctx ends.
+// Alive returns an error if the loop has started and does not answer before ctx ends.
 func (m *Monitor) Alive(ctx context.Context) error {
 	// It is started only once the caches are filled, which may take as long as the API
-	// server is away: a restart would begin to wait anew.
+	// server is down: a restart would only begin that wait again.
 	if !m.started.Load() {
 		return nil
 	}
@@ -190,13 +190,13 @@ func (m *Monitor) Alive(ctx context.Context) error {
 	select {
 	case m.alive <- answer:
 	case <-ctx.Done():
-		return errors.New("the loop that judges heartbeats does not turn")
+		return errors.New("the loop that judges heartbeats is stuck")
 	}
 	<-answer
 	return nil
 }
 
-// Synced says whether the Leases of every lease namespace have been listed.
+// Synced reports whether the Leases of every lease namespace have been listed.
 func (m *Monitor) Synced() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -208,7 +208,7 @@ func (m *Monitor) Synced() bool {
 	return true
 }
 
-// Track takes a ComputeService as it is now.
+// Track takes the current state of a ComputeService.
 func (m *Monitor) Track(s Subject) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -223,7 +223,7 @@ func (m *Monitor) Forget(name string, uid types.UID) {
 	m.core.forget(name, uid)
 }
 
-// Verdict returns the word on a ComputeService; ok is false if it is not tracked.
+// Verdict returns the verdict on a ComputeService; ok is false if it is not tracked.
 func (m *Monitor) Verdict(name string, uid types.UID) (v Verdict, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -231,8 +231,8 @@ func (m *Monitor) Verdict(name string, uid types.UID) (v Verdict, ok bool) {
 	return m.core.verdict(m.now(), name, uid)
 }
 
-// Renewals returns about how often a Lease is renewed, and for how long it says that a
-// renewal holds; either is 0 if that is not known.
+// Renewals returns about how often a Lease is renewed, and how long it declares a renewal
+// valid; either is 0 if unknown.
 func (m *Monitor) Renewals(name types.NamespacedName) (interval, holds time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -245,7 +245,7 @@ func (m *Monitor) Renewals(name types.NamespacedName) (interval, holds time.Dura
 }
 
 // takeOver makes the core lead if this process does. A verdict may be asked for before
-// the loop has come round to it, and must not be a standby's.
+// the loop has got to it, and must not be a standby's.
 func (m *Monitor) takeOver() {
 	select {
 	case <-m.options.Elected:
@@ -256,11 +256,11 @@ func (m *Monitor) takeOver() {
 	}
 }
 
-// errNotLeading is why something is not written by a process that led.
-var errNotLeading = errors.New("this manager does not lead any more")
+// errNotLeading is why a process that led before does not write.
+var errNotLeading = errors.New("this manager no longer leads")
 
-// writeCanary writes one canary and tells the core how that ended. A canary tells all
-// who look that somebody judges, so one who may not write verdicts writes none.
+// writeCanary writes one canary and reports the result to the core. A canary shows its
+// readers that a manager judges, so one that may not write verdicts writes none.
 func (m *Monitor) writeCanary(ctx context.Context, w canaryWrite) {
 	err := errNotLeading
 	if m.options.Leads == nil || m.options.Leads() {

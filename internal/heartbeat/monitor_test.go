@@ -42,30 +42,30 @@ func TestAVerdictOfALeaderIsNoStandbysAlthoughTheLoopHasNotComeRound(t *testing.
 	m.Track(subjectNamed("dead", d, Expired))
 	m.core.observe(m.now(), epoch, space, "dead", Lease{RenewTime: epoch}) // From a watch that brought nothing for a while.
 	if v, _ := m.Verdict("dead", "dead"); v.Reporting != Reports {
-		t.Fatalf("a standby's word is %v", v.Reporting)
+		t.Fatalf("a standby's verdict is %v", v.Reporting)
 	}
 	close(elected)
 	if v, _ := m.Verdict("dead", "dead"); v.Reporting != Expired {
-		t.Errorf("the leader's word is %v", v.Reporting)
+		t.Errorf("the leader's verdict is %v", v.Reporting)
 	}
 }
 
 func TestTheLineOfABlindManagerSaysWhyNoCanaryIsWritten(t *testing.T) {
 	client := fake.NewClientset()
 	client.PrependReactor("*", "leases", func(clienttesting.Action) (bool, runtime.Object, error) { return true, nil, errors.New("no rights") })
-	var said string
+	var logged string
 	m := NewMonitor(Options{
 		Leases: client.CoordinationV1(), Namespaces: []string{space}, Clock: clock.RealClock{},
-		Logger: funcr.New(func(_, args string) { said = args }, funcr.Options{}),
+		Logger: funcr.New(func(_, args string) { logged = args }, funcr.Options{}),
 	})
 	m.reportBlindness(space, true, 0)
-	if strings.Contains(said, "canary\"=") {
-		t.Errorf("said %s", said)
+	if strings.Contains(logged, "canary\"=") {
+		t.Errorf("logged %s", logged)
 	}
 	m.writeCanary(t.Context(), canaryWrite{namespace: space, token: 1})
 	m.reportBlindness(space, true, 0)
-	if !strings.Contains(said, "no rights") {
-		t.Errorf("said %s", said)
+	if !strings.Contains(logged, "no rights") {
+		t.Errorf("logged %s", logged)
 	}
 }
 
@@ -79,7 +79,7 @@ func TestAMonitorThatWaitsToBeStartedIsAlive(t *testing.T) {
 	if err := m.Alive(over); err != nil {
 		t.Errorf("before it is started: %v", err)
 	}
-	m.started.Store(true) // A loop that does not turn.
+	m.started.Store(true) // A loop that is stuck.
 	if err := m.Alive(over); err == nil {
 		t.Error("with a loop that hangs it is alive")
 	}

@@ -25,16 +25,16 @@ const (
 	maxCanaryInterval = 2 * time.Second
 	// blindPerDuration: a gap of more than a quarter of D is blind time for a host. A
 	// shorter one cannot hurt a host that renews at D/3 and retries at D/10; and a slow
-	// API server must not hide dead hosts for ever. The namespace is called blind by
-	// the shortest D in it; a host of a longer one is not held up by that.
+	// API server must not hide dead hosts forever. The namespace counts as blind by the
+	// shortest D in it; that does not delay the verdict on a host with a longer one.
 	blindPerDuration = 4
 	// proofInterval is the least time between two canaries, so that hosts which
 	// fall silent one after the other share a handful of proofs.
 	proofInterval = 50 * time.Millisecond
 	// maxCanariesInFlight lets canaries follow each other while the API server is
-	// slow: their rate, not their delay, is what keeps us sighted.
+	// slow: we stay sighted by their rate, not their delay.
 	maxCanariesInFlight = 8
-	// maxCanariesPending bounds the memory of canaries that were not seen yet; an
+	// maxCanariesPending bounds the memory for canaries that were not seen yet; an
 	// older one would prove nothing that a newer does not.
 	maxCanariesPending = 4 * maxCanariesInFlight
 )
@@ -46,8 +46,8 @@ type sentCanary struct {
 	written bool
 }
 
-// lead makes this process the one that writes canaries and declares silence. A
-// namespace whose first list it still waits for is one that it does not see.
+// lead makes this process the one that writes canaries and declares silence. It does
+// not see a namespace whose first list it still waits for.
 func (c *core) lead(now time.Duration) {
 	c.leader = true
 	for _, w := range c.watches {
@@ -55,8 +55,8 @@ func (c *core) lead(now time.Duration) {
 			w.lastEcho, w.checkAt = now, now+w.blindAfter(c.defaultDuration)
 		}
 	}
-	// What a standby takes for a renewal may be one from before its leader's last word,
-	// if its watches had brought nothing for a while: they have no order among them.
+	// What a standby takes for a renewal may be from before its leader's last verdict, if
+	// its watches had stalled for a while: there is no order between watches.
 	for _, s := range c.subjects {
 		if s.memory.silent() {
 			c.recall(now, s, s.memory)
@@ -64,9 +64,9 @@ func (c *core) lead(now time.Duration) {
 	}
 }
 
-// echoed takes the canary as the watch shows it. Any new one shows that we see;
-// one of our own also proves the silence of every host whose deadline had
-// passed when it was sent, since a renewal made by then came before it.
+// echoed takes the canary as the watch shows it. Any new one shows that we see; one
+// of our own also proves the silence of every host whose deadline had passed when it
+// was sent, since a renewal made by then would have come before it.
 func (c *core) echoed(now time.Duration, namespace string, canary token) {
 	w := c.watches[namespace]
 	if canary == w.seen {
@@ -146,17 +146,17 @@ func (w *namespace) settle(canary token) (sentAt time.Duration, ours bool) {
 	return sentAt, true
 }
 
-// declare gives the verdict on every host whose deadline is not after until.
+// declare declares every host silent whose deadline is not after until.
 func (c *core) declare(w *namespace, until time.Duration) {
 	for s := w.deadlines.first(); s != nil && s.deadline <= until; s = w.deadlines.first() {
 		w.deadlines.clear(s)
 		switch {
 		case !w.readable:
-			c.say(s, NotReadable)
+			c.setReporting(s, NotReadable)
 		case s.reporting == Waiting:
-			c.say(s, NeverReported)
+			c.setReporting(s, NeverReported)
 		default:
-			c.say(s, Expired)
+			c.setReporting(s, Expired)
 		}
 		s.declared = true
 	}
@@ -165,7 +165,7 @@ func (c *core) declare(w *namespace, until time.Duration) {
 // advance does what is due, and returns the canaries to write and the
 // namespaces whose watch delivers nothing although canaries are written, or should be.
 func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite, stalled []string) {
-	// Nothing can be proven, nor needs to be, of a Lease that we do not read.
+	// For a Lease that we do not read, nothing can be proven, or needs to be.
 	c.declare(c.unreadable, now)
 	if !c.leader {
 		return nil, c.unseenLeader(now)
@@ -200,8 +200,8 @@ func (c *core) advance(now time.Duration, wall time.Time) (writes []canaryWrite,
 }
 
 // unseenLeader returns the namespaces in which a standby has seen no canary for too
-// long. Either nobody leads, or their watch brings nothing, and whoever takes over then
-// knows nothing of what happened meanwhile.
+// long. Either nobody leads, or their watch has stalled, and this standby would take
+// over without knowing what happened meanwhile.
 func (c *core) unseenLeader(now time.Duration) (stalled []string) {
 	for _, w := range c.watches {
 		if w.synced && now > w.checkAt {
@@ -251,8 +251,8 @@ func (c *core) next() (time.Duration, bool) {
 	return next, found
 }
 
-// canaryDue returns when the next canary of w is to be written; not before one
-// of those in flight ends, if they are too many.
+// canaryDue returns when to write the next canary of w; if too many are in flight,
+// not before one of them ends.
 func (w *namespace) canaryDue(fallback time.Duration) (time.Duration, bool) {
 	switch {
 	case w.inFlight >= maxCanariesInFlight:
@@ -262,7 +262,7 @@ func (w *namespace) canaryDue(fallback time.Duration) (time.Duration, bool) {
 	}
 	at := w.lastSent + w.canaryInterval(fallback)
 	if s := w.deadlines.first(); s != nil && s.deadline > w.lastSent {
-		// The canaries on their way prove nothing about this deadline.
+		// The canaries in flight prove nothing about this deadline.
 		at = min(at, max(s.deadline, w.lastSent+proofInterval))
 	}
 	if w.retry {
@@ -279,9 +279,8 @@ func (w *namespace) blindAfter(fallback time.Duration) time.Duration {
 	return w.durations.shortest(fallback) / blindPerDuration
 }
 
-// unseenWrites says whether canaries were written that the watch does not show,
-// and forgets the canaries sent so far: a watch that is opened again shows the
-// last of them at most.
+// unseenWrites reports whether canaries were written that the watch does not show,
+// and if so forgets the canaries sent so far: a reopened watch shows at most the last.
 func (w *namespace) unseenWrites() bool {
 	unseen := slices.ContainsFunc(w.pending, func(p sentCanary) bool { return p.written })
 	if unseen {

@@ -22,7 +22,7 @@ const (
 var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // sim is a world around one core: an API server with a watch, hosts that renew,
-// and a clock that only moves when it is told to. All happens in one goroutine.
+// and a clock that moves only when it is set. Everything happens in one goroutine.
 type sim struct {
 	t    *testing.T
 	core *core
@@ -100,17 +100,17 @@ func unsyncedSim(t *testing.T) *sim {
 	return s
 }
 
-// takeOver replaces the core by that of a new process, which leads, knows what the
-// ComputeServices said, and gets its first list after delay.
+// takeOver replaces the core by that of a new process, which leads, knows the verdicts
+// in the ComputeServices, and gets its first list after delay.
 func (s *sim) takeOver(delay time.Duration, names []string, durations map[string]time.Duration) {
-	words := map[string]Reporting{}
+	verdicts := map[string]Reporting{}
 	for _, name := range names {
-		words[name] = s.word(name)
+		verdicts[name] = s.verdictOn(name)
 	}
 	s.restart()
 	s.core.lead(s.now)
 	for _, name := range names {
-		s.track(durations[name], words[name], name)
+		s.track(durations[name], verdicts[name], name)
 	}
 	s.watchStalled = true
 	s.run(delay)
@@ -270,7 +270,7 @@ func (s *sim) track(d time.Duration, memory Reporting, names ...string) {
 	}
 }
 
-func (s *sim) word(name string) Reporting {
+func (s *sim) verdictOn(name string) Reporting {
 	s.t.Helper()
 	v, ok := s.core.verdict(s.now, name, types.UID(name))
 	if !ok {
@@ -281,32 +281,32 @@ func (s *sim) word(name string) Reporting {
 
 func (s *sim) want(name string, want Reporting) {
 	s.t.Helper()
-	if got := s.word(name); got != want {
-		s.t.Fatalf("at %v: word on %s is %d, want %d", s.now, name, got, want)
+	if got := s.verdictOn(name); got != want {
+		s.t.Fatalf("at %v: verdict on %s is %d, want %d", s.now, name, got, want)
 	}
 }
 
-// never runs for d and fails as soon as the word on name is bad.
+// never runs for d and fails as soon as the verdict on name is bad.
 func (s *sim) never(name string, bad Reporting, d time.Duration) {
 	s.t.Helper()
 	for end := s.now + d; s.now < end; {
 		s.run(10 * time.Millisecond)
-		if s.word(name) == bad {
-			s.t.Fatalf("at %v: word on %s became %d", s.now, name, bad)
+		if s.verdictOn(name) == bad {
+			s.t.Fatalf("at %v: verdict on %s became %d", s.now, name, bad)
 		}
 	}
 }
 
-// until runs until the word on name is want, and returns when that was.
+// until runs until the verdict on name is want, and returns when that was.
 func (s *sim) until(name string, want Reporting, limit time.Duration) time.Duration {
 	s.t.Helper()
 	for end := s.now + limit; s.now < end; {
 		s.run(time.Millisecond)
-		if s.word(name) == want {
+		if s.verdictOn(name) == want {
 			return s.now
 		}
 	}
-	s.t.Fatalf("at %v: word on %s is %d, and did not become %d within %v", s.now, name, s.word(name), want, limit)
+	s.t.Fatalf("at %v: verdict on %s is %d, and did not become %d within %v", s.now, name, s.verdictOn(name), want, limit)
 	return 0
 }
 

@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// Subject is what the monitor needs to know of a ComputeService.
+// Subject is what the monitor needs to know about a ComputeService.
 type Subject struct {
 	Name       string
 	UID        types.UID
@@ -20,18 +20,18 @@ type Subject struct {
 	Lease types.NamespacedName
 	// Duration is D as the ComputeService sets it; zero leaves it to the Lease.
 	Duration time.Duration
-	// Node is the Node that the host is, where that is known. A Lease that belongs to
-	// another one, of the same name, says nothing of it.
+	// Node is the host's Node, where that is known. A Lease that belongs to another Node
+	// of the same name does not count.
 	Node types.UID
-	// Memory is the last word that was written down for this host.
+	// Memory is the last verdict that was stored for this host.
 	Memory Reporting
 }
 
-// Verdict is the monitor's word on one host.
+// Verdict is the monitor's verdict on one host.
 type Verdict struct {
 	Reporting Reporting
-	// Version is the resourceVersion of the ComputeService as the monitor has last
-	// taken it in.
+	// Version is the resourceVersion of the ComputeService that the monitor has seen
+	// last.
 	Version string
 	// Duration is the D in force.
 	Duration time.Duration
@@ -59,19 +59,19 @@ type subject struct {
 	from     time.Duration
 	deadline time.Duration
 	place    int
-	// declared: the word that stands was given because the deadline passed.
+	// declared: the current verdict was given because the deadline passed.
 	declared bool
 	// witnessed: a renewal was seen while this process led.
 	witnessed bool
 }
 
-// ofAnotherNode says that the Lease belongs to another Node than s is: a machine that
+// ofAnotherNode reports that the Lease does not belong to the Node of s: a machine that
 // was replaced by one of the same name may still renew it.
 func (s *subject) ofAnotherNode() bool {
 	return s.node != "" && s.lease.node != "" && s.node != s.lease.node
 }
 
-// track takes a ComputeService as it is now.
+// track takes the current state of a ComputeService.
 func (c *core) track(now time.Duration, in Subject) {
 	s := c.subjects[in.Name]
 	if s != nil && s.uid != in.UID {
@@ -106,8 +106,8 @@ func (c *core) track(now time.Duration, in Subject) {
 	}
 	if in.Memory != s.memory {
 		s.memory = in.Memory
-		// A word of the last leader may reach us when we lead already. Ours counts
-		// more only where we have seen for ourselves what it says.
+		// A verdict of the last leader may reach us when we already lead. Ours takes
+		// precedence only where it rests on what we have seen ourselves.
 		if !c.leader || !s.witnessed && !s.declared {
 			c.recall(now, s, in.Memory)
 		}
@@ -127,7 +127,7 @@ func (c *core) forget(name string, uid types.UID) {
 	}
 }
 
-// verdict returns the word on a ComputeService.
+// verdict returns the verdict on a ComputeService.
 func (c *core) verdict(now time.Duration, name string, uid types.UID) (Verdict, bool) {
 	s := c.subjects[name]
 	if s == nil || s.uid != uid {
@@ -143,23 +143,23 @@ func (c *core) verdict(now time.Duration, name string, uid types.UID) (Verdict, 
 	return v, true
 }
 
-// begin gives a subject that is new to this process its first word: the one
-// that was written down before, or what its Lease is known to do.
+// begin gives a subject that is new to this process its first verdict: the one that
+// was stored before, or what is known from its Lease.
 func (c *core) begin(now time.Duration, s *subject, memory Reporting) {
 	s.memory = memory
 	s.reporting = memory
-	if memory == NoWord {
+	if memory == NoVerdict {
 		s.reporting = Waiting
 	}
 	c.settleIn(now, s)
 }
 
-// recall follows the word of another process that leads.
+// recall follows the verdict of another process that leads.
 func (c *core) recall(now time.Duration, s *subject, memory Reporting) {
 	if memory == NotReadable && s.watch.readable {
 		memory = NeverReported
 	}
-	if memory == NoWord || memory == s.reporting {
+	if memory == NoVerdict || memory == s.reporting {
 		return
 	}
 	s.reporting, s.declared = memory, false
@@ -172,7 +172,7 @@ func (c *core) recall(now time.Duration, s *subject, memory Reporting) {
 	c.hooks.changed(s.name)
 }
 
-// repoint keeps the last word for one D, on another Lease.
+// repoint keeps the last verdict for one D, on another Lease.
 func (c *core) repoint(now time.Duration, s *subject) {
 	before := s.reporting
 	c.settleIn(now, s)
@@ -181,7 +181,7 @@ func (c *core) repoint(now time.Duration, s *subject) {
 	}
 }
 
-// settleIn fits the word of s to the Lease it has just been attached to.
+// settleIn fits the verdict on s to the Lease it has just been attached to.
 func (c *core) settleIn(now time.Duration, s *subject) {
 	s.declared = false
 	switch {
@@ -247,8 +247,8 @@ func (c *core) detach(s *subject) {
 	s.watch.drop(s.lease)
 }
 
-// say gives the word r on s, if it is a new one.
-func (c *core) say(s *subject, r Reporting) {
+// setReporting changes the verdict on s to r, if it is a new one.
+func (c *core) setReporting(s *subject, r Reporting) {
 	if s.reporting != r {
 		s.reporting, s.declared = r, false
 		c.hooks.changed(s.name)

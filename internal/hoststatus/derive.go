@@ -10,20 +10,20 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// Observation is what is known of a host's heartbeats.
+// Observation is what is known about a host's heartbeats.
 type Observation struct {
 	// Reporting is True while the host renews its Lease in time, False once its
-	// silence is proven, Unknown while neither can be said.
+	// silence is proven, else Unknown.
 	Reporting v1alpha1.HostReporting
 	// Reason is ReasonReporting, ReasonLeaseExpired, ReasonNeverReported,
 	// ReasonWaitingForHeartbeat or ReasonLeaseNotReadable.
 	Reason v1alpha1.HostStatusReason
-	// WindowOpened remembers that the maintenance window of this very spec has
-	// been open before: an opened window stays open until its end.
+	// WindowOpened remembers that the maintenance window of this generation of the
+	// spec has been open before: an opened window stays open until its end.
 	WindowOpened bool
 }
 
-// WindowPhase says where a maintenance window stands.
+// WindowPhase is the phase of a maintenance window.
 type WindowPhase int
 
 // The phases of a maintenance window.
@@ -36,14 +36,14 @@ const (
 
 // Result is the derived status of a host.
 type Result struct {
-	// Status is nil while there is not enough to derive it from.
+	// Status is nil while too little is known to derive it.
 	Status *v1alpha1.HostStatus
 	// Reason is the row of the table that decided.
 	Reason v1alpha1.HostStatusReason
 	// Window is the phase of spec.maintenanceWindow, also where another row
 	// decided.
 	Window WindowPhase
-	// Next is when the passing of time alone changes the result; zero if never.
+	// Next is when time alone changes the result; zero if never.
 	Next time.Time
 }
 

@@ -23,7 +23,7 @@ type host struct {
 	seen Observation
 }
 
-// hostWith returns a host that reports, and of which nothing else is said.
+// hostWith returns a host that reports, with nothing else set.
 func hostWith(modifiers ...func(*host)) host {
 	h := host{seen: heartbeats[0].seen}
 	for _, modify := range modifiers {
@@ -95,7 +95,7 @@ var (
 	}
 )
 
-// table is DESIGN section 1 once more, in words: the first row that matches
+// table is the table of Derive once more, as predicates: the first row that matches
 // decides. Row 1 is about servers, see TestForServer.
 var table = []struct {
 	row     string
@@ -114,8 +114,8 @@ var table = []struct {
 	{"6 otherwise", func(bool, bool, string, string) bool { return true }, ptr.To(v1alpha1.HostStatusUp), "Reporting"},
 }
 
-// everyHost calls visit with each combination of the dimensions, and with what
-// the table says of it.
+// everyHost calls visit with each combination of the dimensions, and with its
+// result by the table.
 func everyHost(visit func(name string, h host, row string, want Result)) {
 	for _, down := range flags {
 		for _, off := range flags {
@@ -182,7 +182,7 @@ func TestDerive(t *testing.T) {
 		"a host that is silent is UNKNOWN, not DOWN":                       {hostWith(sees(expired)), ptr.To(v1alpha1.HostStatusUnknown), v1alpha1.ReasonLeaseExpired},
 		"a host that is forced down is DOWN although it reports":           {hostWith(forcedDown(yes)), ptr.To(v1alpha1.HostStatusDown), v1alpha1.ReasonForcedDown},
 		"forced down goes before disabled":                                 {hostWith(forcedDown(yes), disabled(yes)), ptr.To(v1alpha1.HostStatusDown), v1alpha1.ReasonForcedDown},
-		"a flag that is false says nothing":                                {hostWith(forcedDown(ptr.To(false)), disabled(ptr.To(false))), ptr.To(v1alpha1.HostStatusUp), v1alpha1.ReasonReporting},
+		"a flag that is false has no effect":                               {hostWith(forcedDown(ptr.To(false)), disabled(ptr.To(false))), ptr.To(v1alpha1.HostStatusUp), v1alpha1.ReasonReporting},
 		"a host that dies while disabled still reads MAINTENANCE":          {hostWith(disabled(yes), sees(expired)), ptr.To(v1alpha1.HostStatusMaintenance), v1alpha1.ReasonDisabled},
 		"a host that dies in its window still reads MAINTENANCE":           {hostWith(announced(-time.Hour, time.Hour), sees(expired)), ptr.To(v1alpha1.HostStatusMaintenance), v1alpha1.ReasonWindowOpen},
 		"an announced window makes an UP host NEEDS_MAINTENANCE":           {hostWith(announced(time.Hour, 0)), ptr.To(v1alpha1.HostStatusNeedsMaintenance), v1alpha1.ReasonWindowAnnounced},

@@ -42,7 +42,7 @@ func FuzzDerive(f *testing.F) {
 			t.Errorf("%s with forcedDown %t", status, forced)
 		}
 		if status == v1alpha1.HostStatusUp && (seen.Reporting != v1alpha1.HostReportingTrue || disabled) {
-			t.Errorf("UP with disabled %t and a host that is said to be %s", disabled, seen.Reporting)
+			t.Errorf("UP with disabled %t and a host whose reporting is %s", disabled, seen.Reporting)
 		}
 		if status == v1alpha1.HostStatusUnknown && seen.Reporting == v1alpha1.HostReportingTrue {
 			t.Error("UNKNOWN although the host reports")

@@ -4,15 +4,15 @@ package hoststatus
 
 import "hoststatus.dev/hoststatus/api/v1alpha1"
 
-// The words that stand in logs and metrics for the host statuses that are empty.
+// The labels in logs and metrics of the host statuses that are empty.
 const (
-	// LabelNone is a Server's that is on no host.
+	// LabelNone is the label of a Server that is on no host.
 	LabelNone = "NO_HOST"
-	// LabelNotDerived stands for an absent host status.
+	// LabelNotDerived is the label of an absent host status.
 	LabelNotDerived = "NOT_DERIVED"
 )
 
-// Label returns a word for a host status, absent or not.
+// Label returns the label of a host status, absent or not.
 func Label(s *v1alpha1.HostStatus) string {
 	switch {
 	case s == nil:
@@ -28,7 +28,7 @@ func Label(s *v1alpha1.HostStatus) string {
 // worst.
 func HostLabels() []string { return labels(Row.OfHosts) }
 
-// DerivedLabels are those of HostLabels that a host has in its status.
+// DerivedLabels are HostLabels without the one of an absent status.
 func DerivedLabels() []string { return labels(Row.Derived) }
 
 // ServerLabels are the labels of the host statuses that a server can have.

@@ -10,12 +10,12 @@ import (
 )
 
 // ForServer returns the host fields of a server whose spec.host is host. service
-// is the ComputeService of that name, or nil if there is none. They depend on
-// the service's status alone, so on nothing that came before: the time of the last
-// change, which is the server's own, is left out.
+// is the ComputeService of that name, or nil if there is none. They depend on the
+// service alone and not on history: the time of the last change, which is the
+// server's own, is left out.
 //
-// ok is false while the service's status does not stand for its spec yet: its
-// controller is about to write it, and what was true before holds until then.
+// ok is false while the service's status does not reflect its spec yet: its
+// controller is about to write it, and the earlier fields hold until then.
 func ForServer(host string, service *v1alpha1.ComputeService) (fields v1alpha1.HostFields, ok bool) {
 	if host == "" {
 		return noHost(v1alpha1.ReasonNoHost), true
@@ -40,7 +40,7 @@ func ForServer(host string, service *v1alpha1.ComputeService) (fields v1alpha1.H
 	return fields, true
 }
 
-// NewsForServers says whether the step of a ComputeService from one state to
+// NewsForServers reports whether the change of a ComputeService from one state to
 // another may give its servers other host fields.
 func NewsForServers(before, after *v1alpha1.ComputeService) bool {
 	now, ok := ForServer(after.Name, after)
@@ -65,8 +65,8 @@ func SameStatus(a, b *v1alpha1.HostStatus) bool {
 	return (a == nil) == (b == nil) && (a == nil || *a == *b)
 }
 
-// Worse says whether the step from one host status to another takes something
-// from the server's owner: such news goes first.
+// Worse reports whether a host status is worse than another for the server's owner:
+// such news goes first.
 func Worse(from, to *v1alpha1.HostStatus) bool {
 	return Rank(to) > Rank(from)
 }

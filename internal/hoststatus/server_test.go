@@ -181,8 +181,8 @@ func TestNewsForServers(t *testing.T) {
 		"a window that opens is not, since servers show both alike": {serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), serviceWith(open), false},
 		"a window that closes is":                                   {serviceWith(open), serviceWith(hasWindow(2*time.Hour, "WindowClosed")), true},
 		"a window with another end is":                              {serviceWith(open), serviceWith(hasWindow(3*time.Hour, "WindowOpen")), true},
-		"a status that has become stale is not, it says nothing":    {serviceWith(), serviceWith(stale, derived(nil)), false},
-		"a status after a stale one is, whatever it says":           {serviceWith(stale), serviceWith(), true},
+		"a status that has become stale is not":                     {serviceWith(), serviceWith(stale, derived(nil)), false},
+		"a status after a stale one is, whatever it is":             {serviceWith(stale), serviceWith(), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := NewsForServers(c.before, c.after); got != c.want {

@@ -11,19 +11,19 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// Health is what a host status means to a tool that waits for a fleet to be well, in
-// the words of Argo CD.
+// Health is what a host status means to a tool that waits for a healthy fleet, with the
+// values of Argo CD.
 type Health string
 
-// The healths.
+// The values of Health.
 const (
 	// HealthGood lets the tool go on.
 	HealthGood Health = "Healthy"
-	// HealthPaused is out of service on purpose, which nobody has to mend.
+	// HealthPaused is out of service on purpose: there is nothing to repair.
 	HealthPaused Health = "Suspended"
-	// HealthBad is one that the tool reports as a failure.
+	// HealthBad is a failure.
 	HealthBad Health = "Degraded"
-	// HealthNotYet lets the tool wait.
+	// HealthNotYet makes the tool wait.
 	HealthNotYet Health = "Progressing"
 )
 
@@ -31,20 +31,20 @@ const (
 type Row struct {
 	// Status is the value; nil is the absent one.
 	Status *v1alpha1.HostStatus
-	// FailOver says that failing servers over is safe.
+	// FailOver: failing servers over is safe.
 	FailOver bool
 	// Terminal is the colour in a terminal, as SGR parameters; empty for none. Dashboard
 	// is the colour in Grafana.
 	Terminal, Dashboard string
-	// Health is that of a ComputeService.
+	// Health is that of a ComputeService with this status.
 	Health Health
-	// Meaning is what the value says, in one sentence, and Advice what to do about it.
+	// Meaning is what the value means, in one sentence, and Advice what to do about it.
 	// kubectl explain shows both, see Explanation.
 	Meaning, Advice string
 }
 
 // rows are ordered from the best to the worst, for an owner of servers as for an
-// operator of hosts. The place in this order is the rank.
+// operator of hosts. The position in this order is the rank.
 var rows = []Row{
 	{
 		Status: ptr.To(v1alpha1.HostStatusUp), Terminal: "32", Dashboard: "green", Health: HealthGood,
@@ -89,8 +89,8 @@ func WorstFirst() iter.Seq[Row] {
 	}
 }
 
-// RowOf returns what is known of a host status. ok is false for a value that is not in
-// the table, as one of a later release is not.
+// RowOf returns the row of a host status. ok is false for a value that is not in the
+// table, such as one of a later release.
 func RowOf(s *v1alpha1.HostStatus) (row Row, ok bool) {
 	if i := Rank(s); i < len(rows) {
 		return rows[i], true
@@ -98,8 +98,8 @@ func RowOf(s *v1alpha1.HostStatus) (row Row, ok bool) {
 	return Row{}, false
 }
 
-// Rank orders host statuses: the greater, the worse. What is not in the table is worse
-// than all that is, since nothing good is known of it.
+// Rank orders host statuses: the greater, the worse. A value that is not in the table is
+// worse than all that are, since it might mean anything.
 func Rank(s *v1alpha1.HostStatus) int {
 	for i := range rows {
 		if SameStatus(rows[i].Status, s) {
@@ -109,13 +109,13 @@ func Rank(s *v1alpha1.HostStatus) int {
 	return len(rows)
 }
 
-// Label returns the value's word in logs, metrics and dashboards.
+// Label returns the value's label in logs, metrics and dashboards.
 func (r Row) Label() string { return Label(r.Status) }
 
-// OfHosts says whether a host can have the value: a server can have one more.
+// OfHosts reports whether a host can have the value: a server can have one more.
 func (r Row) OfHosts() bool { return r.Status == nil || *r.Status != v1alpha1.HostStatusNone }
 
-// Derived says whether the value is a word that a host can have in its status.
+// Derived reports whether the value is a status that a host can have, and not absent.
 func (r Row) Derived() bool { return r.Status != nil && r.OfHosts() }
 
 // Explanation is the paragraph on the value in the documentation of the API.

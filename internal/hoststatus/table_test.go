@@ -20,7 +20,7 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// schema is the part of a CRD's schema that says what a field can be.
+// schema is the part of a CRD's schema that defines a field.
 type schema struct {
 	Description string            `json:"description"`
 	Properties  map[string]schema `json:"properties"`
@@ -81,7 +81,7 @@ func TestTheTableHasTheValuesOfTheSchemaAndExplainsThemAlike(t *testing.T) {
 			}
 		}
 		if diff := cmp.Diff(wantText, explained); diff != "" {
-			t.Errorf("what kubectl explain says of the values of %s (-table +comment of the field in api/v1alpha1):\n%s", kind, diff)
+			t.Errorf("what kubectl explain shows for the values of %s (-table +comment of the field in api/v1alpha1):\n%s", kind, diff)
 		}
 	}
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package leadership knows whether this process may write, and for how long: the
+// Package leadership decides whether this process may write, and for how long: the
 // Leases by which one manager leads, and a client that writes statuses only while it does.
 package leadership
 
@@ -21,42 +21,40 @@ import (
 )
 
 const (
-	// LeaseDuration is how long the leader's Lease holds. A standby looks at it every 1
-	// to 2.2 RetryPeriods (client-go's jitter). It takes over LeaseDuration and two such
-	// looks after its leader was killed, 9.2 s at most, which leaves time to judge within
-	// 10 s.
+	// LeaseDuration is how long the leader's Lease is valid. A standby reads it every 1 to
+	// 2.2 RetryPeriods (client-go's jitter). After its leader was killed it takes over
+	// within LeaseDuration and two such reads, 9.2 s at most, which leaves time to judge
+	// within 10 s.
 	LeaseDuration = 7 * time.Second
-	// RenewDeadline is after how long a leader that cannot renew gives up, which is before
+	// RenewDeadline is how long a leader tries to renew before it gives up, which is before
 	// a standby takes over.
 	RenewDeadline = 5 * time.Second
-	// RetryPeriod is between two renewals of the leader.
+	// RetryPeriod is the time between two renewals of the leader.
 	RetryPeriod = 500 * time.Millisecond
 )
 
 // ErrNotLeading is why a process that led before does not write.
-var ErrNotLeading = errors.New("this manager does not lead any more")
+var ErrNotLeading = errors.New("this manager no longer leads")
 
 // Tracker is a lock that knows until when this process leads for certain. A process that was
-// paused for longer than its lease lasts is a former leader which does not know it
-// yet: the objects that it reads are fresh, but what it remembers of the hosts is
-// not, so the resourceVersion alone would not keep it from contradicting its
-// successor.
+// paused for longer than its Lease is valid is a former leader that does not know it yet:
+// the objects that it reads are fresh, but what it remembers about the hosts is not, so
+// the resourceVersion alone would not keep it from contradicting its successor.
 //
-// It is enough to ask it once the object that a write is conditional on has been
-// read: a successor that begins later changes the object first, and the write
-// fails.
+// It is enough to ask it after reading the object that a write is conditional on: a
+// successor that begins later changes the object first, and the write fails.
 type Tracker struct {
 	resourcelock.Interface
 	clock clock.PassiveClock
 
 	mu sync.Mutex
-	// renewed is when the last renewal of the leader's Lease that succeeded was
-	// begun. A successor counts from no earlier moment.
+	// renewed is when the last successful renewal of the leader's Lease began. A
+	// successor counts from no earlier moment.
 	renewed time.Time
 	holds   bool
 }
 
-// NewTracker tracks what becomes of lock.
+// NewTracker tracks the state of lock.
 func NewTracker(lock resourcelock.Interface, clk clock.PassiveClock) *Tracker {
 	return &Tracker{Interface: lock, clock: clk}
 }
@@ -75,7 +73,7 @@ func (t *Tracker) note(record resourcelock.LeaderElectionRecord, write func() er
 	begun := t.clock.Now()
 	mine := record.HolderIdentity == t.Identity()
 	if !mine {
-		// Released, whether or not that arrives.
+		// Released, whether or not the write arrives.
 		t.set(begun, false)
 	}
 	err := write()
@@ -92,8 +90,8 @@ func (t *Tracker) set(renewed time.Time, holds bool) {
 }
 
 // Leads reports whether no other process can lead yet. The monotonic clock stands
-// still while a machine is suspended, so the wall clock is asked too: if it was
-// set, the next renewal puts that right.
+// still while a machine is suspended, so the wall clock counts too: if it was set,
+// the next renewal corrects that.
 func (t *Tracker) Leads() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -103,7 +101,7 @@ func (t *Tracker) Leads() bool {
 }
 
 // Client is a client whose status writes need leadership. Without it they get a
-// Conflict, since another process may decide by now. What it reads from the cache is no
+// Conflict, since another process may lead by now. What it reads from the cache is no
 // older than this process's leadership: until MarkFresh is called, reading waits.
 type Client struct {
 	client.Client
@@ -111,7 +109,7 @@ type Client struct {
 	fresh chan struct{}
 }
 
-// NewClient returns a Client that reads and writes by c while leads.
+// NewClient returns a Client that uses c, and writes while leads returns true.
 func NewClient(c client.Client, leads func() bool) *Client {
 	return &Client{Client: c, leads: leads, fresh: make(chan struct{})}
 }
@@ -125,7 +123,7 @@ func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 	select {
 	case <-c.fresh:
 	case <-ctx.Done():
-		return fmt.Errorf("waiting for what there is now: %w", ctx.Err())
+		return fmt.Errorf("waiting for a fresh cache: %w", ctx.Err())
 	}
 	return c.Client.Get(ctx, key, obj, options...)
 }

@@ -19,16 +19,15 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Lock is a lock that is held by whoever holds each of its Leases. Two of them
-// let the leader's Lease move from one namespace to another: a manager of a release
-// that knows only the first, or only the second, never leads beside one that holds
-// both.
+// Lock is held by the manager that holds all of its Leases. With two of them the
+// leader's Lease can move from one namespace to another: a manager of a release that
+// knows only the first, or only the second, never leads beside one that holds both.
 //
-// client-go's MultiLock does not do: it takes its second lock whatever has become of
-// it since it was read, believes to hold both after having made the second one,
-// however long ago it wrote the first, and looks at the duration of the first alone.
+// client-go's MultiLock is unsafe for this: it takes its second lock even if that has
+// changed since it was read, believes to hold both once it has created the second,
+// however long ago it wrote the first, and uses the duration of the first alone.
 //
-// Like every lock it serves one elector, which asks for one thing at a time.
+// Like every lock it serves one elector, which makes one call at a time.
 type Lock struct {
 	identity string
 	clock    clock.PassiveClock
@@ -43,13 +42,13 @@ type leasePart struct {
 	namespace, name string
 	// known is what was last read or written; nil is none.
 	known *coordinationv1.Lease
-	// changed is when it was first seen to be as it is. Its holder's time counts from
-	// there.
+	// changed is when its current state was first seen. Its holder's time counts from
+	// then.
 	changed time.Time
 }
 
 // NewLock makes a lock on the Leases called name in namespaces, the first of which is taken
-// first; identity tells this process from others.
+// first; identity distinguishes this process from others.
 func NewLock(leases coordinationclient.LeasesGetter, name, identity string, clk clock.PassiveClock, namespaces ...string) *Lock {
 	l := &Lock{identity: identity, clock: clk}
 	for _, namespace := range namespaces {
@@ -79,7 +78,7 @@ func (l *Lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []b
 		has := p.record()
 		encoded, err := json.Marshal(has)
 		if err != nil {
-			return nil, nil, fmt.Errorf("encoding what is in the Lease %s: %w", p, err)
+			return nil, nil, fmt.Errorf("encoding the Lease %s: %w", p, err)
 		}
 		if p.heldByOther(l.identity, l.clock) {
 			return has, encoded, nil
@@ -98,7 +97,7 @@ func (l *Lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []b
 	}
 	encoded, err := json.Marshal(raw)
 	if err != nil {
-		return nil, nil, fmt.Errorf("encoding what is in the Leases: %w", err)
+		return nil, nil, fmt.Errorf("encoding the Leases: %w", err)
 	}
 	return record, encoded, nil
 }
@@ -110,7 +109,7 @@ func (l *Lock) Create(ctx context.Context, record resourcelock.LeaderElectionRec
 
 // Update takes, renews or releases the lock. It writes no Lease that somebody else
 // holds, and none that has changed since it was read, so that it neither takes nor
-// releases what has become another's meanwhile.
+// releases a Lease that somebody else has taken meanwhile.
 func (l *Lock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
 	return l.write(ctx, record)
 }
@@ -134,7 +133,7 @@ func (l *Lock) write(ctx context.Context, record resourcelock.LeaderElectionReco
 		renews = renews && mine(p)
 	}
 	if renews {
-		// At once, so that each has all the time that a renewal may take.
+		// In parallel, so that each has all the time that a renewal may take.
 		return l.each(write)
 	}
 	for _, p := range l.parts {
@@ -155,17 +154,17 @@ func (l *Lock) each(do func(*leasePart) error) error {
 	running.Wait()
 	for _, err := range errs {
 		if err != nil {
-			// One alone, so that client-go finds out what it is.
+			// A single one, so that client-go recognises its kind.
 			return err
 		}
 	}
 	return nil
 }
 
-// RecordEvent tells nobody: Events would need a right of their own.
+// RecordEvent does nothing: Events would need an additional right.
 func (l *Lock) RecordEvent(string) {}
 
-// Identity returns what tells this manager from others.
+// Identity returns what distinguishes this manager from others.
 func (l *Lock) Identity() string { return l.identity }
 
 // Describe names the Leases, for the log.
@@ -183,7 +182,7 @@ func (p *leasePart) record() *resourcelock.LeaderElectionRecord {
 	return resourcelock.LeaseSpecToLeaderElectionRecord(&p.known.Spec)
 }
 
-// heldByOther says whether somebody else may still lead by this Lease.
+// heldByOther reports whether somebody else may still lead by this Lease.
 func (p *leasePart) heldByOther(identity string, clk clock.PassiveClock) bool {
 	has := p.record()
 	return has.HolderIdentity != "" && has.HolderIdentity != identity &&

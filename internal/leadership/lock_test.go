@@ -195,7 +195,7 @@ func elect(t *testing.T, store *leaseStore, name string, lock lockOf) *electing 
 	return e
 }
 
-// crash ends e without a word. What it has sent may have arrived or not.
+// crash ends e without releasing the lock. What it has sent may have arrived or not.
 func (e *electing) crash() {
 	close(e.client.cut)
 	e.stop()
@@ -210,11 +210,11 @@ type world struct {
 	history  []string
 }
 
-func (w *world) say(format string, args ...any) {
+func (w *world) note(format string, args ...any) {
 	w.history = append(w.history, time.Now().Format("04:05.000 ")+fmt.Sprintf(format, args...))
 }
 
-// leaders returns who believes to lead.
+// leaders returns the managers that believe they lead.
 func (w *world) leaders() (names []string) {
 	for _, m := range w.managers {
 		if m.tracker.Leads() {
@@ -224,7 +224,7 @@ func (w *world) leaders() (names []string) {
 	return names
 }
 
-// pass lets time pass, and looks all the time at who leads.
+// pass lets time pass, and checks all the time which managers lead.
 func (w *world) pass(d time.Duration) {
 	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if leaders := w.leaders(); len(leaders) > 1 {
@@ -234,7 +234,7 @@ func (w *world) pass(d time.Duration) {
 			select {
 			case <-w.managers[i].ended:
 				// A process ends with its elector.
-				w.say("%s has ended", w.managers[i].name)
+				w.note("%s has ended", w.managers[i].name)
 				w.managers = append(w.managers[:i], w.managers[i+1:]...)
 			default:
 			}
@@ -245,7 +245,7 @@ func (w *world) pass(d time.Duration) {
 func (w *world) start(release string, lock lockOf) {
 	w.begun++
 	name := fmt.Sprintf("%s-%d", release, w.begun)
-	w.say("%s starts", name)
+	w.note("%s starts", name)
 	w.managers = append(w.managers, elect(w.t, w.store, name, lock))
 }
 
@@ -260,7 +260,7 @@ func (w *world) run(releases map[string]lockOf, names []string, graceful bool) {
 		case n < 6 && len(w.managers) > 0:
 			m := w.managers[w.store.below(len(w.managers))]
 			if graceful {
-				w.say("%s is stopped", m.name)
+				w.note("%s is stopped", m.name)
 				m.stop()
 			} else {
 				w.crash(m)
@@ -271,7 +271,7 @@ func (w *world) run(releases map[string]lockOf, names []string, graceful bool) {
 			w.store.mu.Lock()
 			for _, namespace := range []string{formerNamespace, ownNamespace} {
 				if lease := w.store.leases[namespace]; lease != nil && w.store.rand.IntN(4) == 0 && len(w.leaders()) == 0 {
-					w.say("the Lease in %s is deleted", namespace)
+					w.note("the Lease in %s is deleted", namespace)
 					delete(w.store.leases, namespace)
 				}
 			}
@@ -282,7 +282,7 @@ func (w *world) run(releases map[string]lockOf, names []string, graceful bool) {
 }
 
 func (w *world) crash(m *electing) {
-	w.say("%s crashes", m.name)
+	w.note("%s crashes", m.name)
 	m.crash()
 	for i := range w.managers {
 		if w.managers[i] == m {

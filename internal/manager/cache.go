@@ -16,7 +16,7 @@ import (
 )
 
 // staticMapper knows the kinds that the controllers use. Without discovery the
-// process starts also while the API server is away, and is warm when it is back.
+// process starts even while the API server is down, and is warm when it is back.
 func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion})
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
@@ -25,8 +25,8 @@ func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	return mapper, nil
 }
 
-// stripServer keeps what the controllers read of a Server: fleets have many. What
-// many of them have in common is kept once.
+// stripServer keeps what the controllers read of a Server: fleets have many. Strings that
+// many of them have in common are kept once.
 func stripServer(obj any) (any, error) {
 	s, ok := obj.(*v1alpha1.Server)
 	if !ok {
@@ -51,5 +51,5 @@ func stripServer(obj any) (any, error) {
 	return s, nil
 }
 
-// shared returns an equal string that all who ask for it have in common.
+// shared returns an equal string that all callers share.
 func shared[T ~string](s T) T { return unique.Make(s).Value() }

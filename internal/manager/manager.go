@@ -48,7 +48,7 @@ import (
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
 
 const (
-	// stopTimeout is how long what runs may take to end: a write or two.
+	// stopTimeout is how long components may take to stop: a write or two.
 	stopTimeout = 10 * time.Second
 	// livenessTimeout is how long the monitor's loop may take to answer a probe.
 	livenessTimeout = 5 * time.Second
@@ -71,7 +71,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 
 	host, err := os.Hostname()
 	if err != nil {
-		return fmt.Errorf("finding the host name, which tells managers apart: %w", err)
+		return fmt.Errorf("finding the host name, which identifies this manager: %w", err)
 	}
 	identity := host + "_" + string(uuid.NewUUID())
 	lock, err := newLock(restConfig, options, identity)
@@ -101,7 +101,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	})
 	writer := leadership.NewClient(mgr.GetClient(), leader.Leads)
 	if err := mgr.Add(takeover{watches: &watches, client: writer}); err != nil {
-		return fmt.Errorf("adding what comes before the first write: %w", err)
+		return fmt.Errorf("adding the steps of a takeover: %w", err)
 	}
 	services := computeservice.NewReconciler(writer, monitor, clock.RealClock{})
 	if options.MirrorNodes {
@@ -145,9 +145,9 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	return serveBeside(ctx, webhook.server, func(ctx context.Context) error { return start(ctx, mgr, log) })
 }
 
-// serveBeside serves the webhook while run runs. After ctx the webhook goes on for as
-// long as kube-apiserver may still send requests, and what run holds, the leadership
-// before all, does not wait for that.
+// serveBeside serves the webhook while run runs. After ctx ends, the webhook goes on for as
+// long as kube-apiserver may still send requests; run, and with it the leadership, does
+// not wait for that.
 func serveBeside(ctx context.Context, webhook *serving.Server, run func(context.Context) error) error {
 	running, stop := context.WithCancel(ctx)
 	defer stop()
@@ -163,9 +163,8 @@ func serveBeside(ctx context.Context, webhook *serving.Server, run func(context.
 	return errors.Join(err, <-served)
 }
 
-// start runs mgr until it ends. One that has not come to know what there is, because
-// the API server is away, would not end with ctx: controller-runtime waits for its
-// caches all the same.
+// start runs mgr until it ends. While its caches cannot be filled, because the API server
+// is down, it would not end with ctx: controller-runtime goes on waiting for them.
 func start(ctx context.Context, mgr ctrl.Manager, log logr.Logger) error {
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
@@ -206,7 +205,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 		LeaseDuration:                       ptr.To(leadership.LeaseDuration),
 		RenewDeadline:                       ptr.To(leadership.RenewDeadline),
 		RetryPeriod:                         ptr.To(leadership.RetryPeriod),
-		// Nothing changes while nothing happens: no periodic pass over everything.
+		// No periodic pass over everything: without an event nothing needs to change.
 		Cache: cache.Options{
 			SyncPeriod:  ptr.To(time.Duration(0)),
 			NewInformer: watches.NewInformer,
@@ -215,13 +214,14 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 				&v1alpha1.ComputeService{}: services,
 			},
 		},
-		// Several managers in one process are several managers, in tests.
+		// Tests run several managers in one process.
 		Controller: config.Controller{SkipNameValidation: ptr.To(true)},
 	}
 }
 
-// metricsFilter lets only those who may read /metrics, after few questions at a time to
-// kube-apiserver: anybody can send a token, and each new one has to be asked about.
+// metricsFilter serves /metrics only to clients with the right to read it, and limits how
+// many are checked with kube-apiserver at a time: anybody can send a token, and each new
+// one has to be checked.
 func metricsFilter(config *rest.Config, client *http.Client) (metricsserver.Filter, error) {
 	authorized, err := filters.WithAuthenticationAndAuthorization(config, client)
 	if err != nil {
@@ -254,8 +254,8 @@ func (t takeover) Start(ctx context.Context) error {
 // NeedLeaderElection implements manager.LeaderElectionRunnable.
 func (takeover) NeedLeaderElection() bool { return true }
 
-// newLock is the lock by which this manager leads, without the Events that come with
-// client-go's by default: they would need a right of their own and tell nobody anything.
+// newLock is the lock by which this manager leads. Unlike client-go's it writes no Events,
+// which would need another right and help nobody.
 func newLock(restConfig *rest.Config, options *Options, identity string) (resourcelock.Interface, error) {
 	restConfig = rest.CopyConfig(restConfig)
 	restConfig.Timeout = leadership.RenewDeadline / 2

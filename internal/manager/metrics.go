@@ -28,7 +28,7 @@ var (
 	})
 	hostsDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_hosts", Replicas: telemetry.EachAlike,
-		Help:   "Hosts by host status, as their ComputeServices say.",
+		Help:   "Hosts by host status, as in their ComputeServices.",
 		Labels: []telemetry.Label{{Name: "host_status", Values: "`" + strings.Join(hoststatus.DerivedLabels(), "`, `") + "`, and `" + hoststatus.LabelNotDerived + "` for one whose first heartbeat may still come"}},
 	})
 	reportingDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
@@ -38,14 +38,14 @@ var (
 	})
 	serversDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_servers", Replicas: telemetry.EachAlike,
-		Help:   "Servers by the host status that they say.",
+		Help:   "Servers by the host status that they show.",
 		Labels: []telemetry.Label{{Name: "host_status", Values: "as of `hoststatus_hosts`, and `" + hoststatus.LabelNone + "`"}},
 	})
 )
 
 func init() { metrics.Registry.MustRegister(telemetry.Manager.Collectors()...) }
 
-// fleetState is what the caches hold.
+// fleetState reads the fleet from the caches.
 type fleetState struct {
 	leads          func() bool
 	hosts, servers toolscache.SharedIndexInformer
@@ -68,7 +68,8 @@ func provideFleet(ctx context.Context, c cache.Cache, leads func() bool) error {
 	return nil
 }
 
-// collect counts what there is. What has not been listed yet is not said to be none.
+// collect counts hosts and servers. Until they have been listed it reports nothing,
+// rather than zero.
 func (f *fleetState) collect(out chan<- prometheus.Metric) {
 	leading := 0.0
 	if f.leads() {

@@ -28,24 +28,24 @@ type Options struct {
 	// LeaderElectionNamespace is where the managers elect their leader.
 	LeaderElectionNamespace string
 	// FormerLeaderElectionNamespace is where managers of 0.1 elect theirs. A leader
-	// holds the Lease there, too. Empty means that there are none any more.
+	// holds the Lease there, too. Empty means that no such managers are left.
 	FormerLeaderElectionNamespace string
 	// MetricsBindAddress is where /metrics is served; "0" for nowhere.
 	MetricsBindAddress string
-	// MetricsSecure serves /metrics by TLS, and only to who may get it.
+	// MetricsSecure serves /metrics over TLS, and only to clients with the right to it.
 	MetricsSecure bool
 	// HealthProbeBindAddress is where /healthz and /readyz are; "0" for nowhere.
 	HealthProbeBindAddress string
 	// WebhookBindAddress is where the admission webhook is served; "0" for nowhere.
 	WebhookBindAddress string
 	// WebhookCertDir holds tls.crt and tls.key of the webhook. Empty means that the
-	// manager makes its own certificate, shares it with its replicas, and tells the
-	// API server.
+	// manager makes its own certificate, shares it with its replicas, and writes the
+	// caBundle.
 	WebhookCertDir string
-	// ShutdownDelay is for how long the webhook goes on being served after the manager
-	// was told to stop.
+	// ShutdownDelay is how long the webhook is still served after the manager was asked
+	// to stop.
 	ShutdownDelay time.Duration
-	// TLS is by which versions of TLS the webhook and /metrics are served.
+	// TLS are the TLS settings of the webhook and /metrics.
 	TLS cli.TLSOptions
 	// Namespace is the manager's own: where the Secret and the Service of its webhook
 	// are.
@@ -69,14 +69,14 @@ func NewOptions() *Options {
 		LeaseNamespaces: []string{v1alpha1.DefaultLeaseNamespace},
 		// Nova's service_down_time.
 		DefaultLeaseDuration: time.Minute,
-		// Not where hosts report: what holds their requests up must not hold this up.
+		// Not where hosts report: what delays their requests must not delay this.
 		LeaderElectionNamespace:       "hoststatus-system",
 		FormerLeaderElectionNamespace: v1alpha1.DefaultLeaseNamespace,
 		MetricsBindAddress:            ":8443",
 		MetricsSecure:                 true,
 		HealthProbeBindAddress:        ":8081",
 		WebhookBindAddress:            ":9443",
-		// What it takes until no proxy sends requests any more.
+		// How long proxies may still send requests.
 		ShutdownDelay:    5 * time.Second,
 		Namespace:        "hoststatus-system",
 		PprofBindAddress: "0",
@@ -88,7 +88,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.LeaseNamespaces, "lease-namespaces", o.LeaseNamespaces, "Namespaces whose Leases are heartbeats. Add kube-node-lease to use kubelets as reporters. The manager writes a canary Lease in each.")
 	fs.DurationVar(&o.DefaultLeaseDuration, "default-lease-duration", o.DefaultLeaseDuration, "How long a heartbeat is valid where neither the ComputeService nor the Lease sets it, in whole seconds from 3s to 1h.")
 	fs.StringVar(&o.LeaderElectionNamespace, "leader-election-namespace", o.LeaderElectionNamespace, "Namespace of the Lease by which managers elect their leader.")
-	fs.StringVar(&o.FormerLeaderElectionNamespace, "former-leader-election-namespace", o.FormerLeaderElectionNamespace, "Namespace in which managers of 0.1 elect their leader. The leader holds the Lease there as well, so that during an upgrade, or a way back, no two lead. Empty once no manager of 0.1 can come back.")
+	fs.StringVar(&o.FormerLeaderElectionNamespace, "former-leader-election-namespace", o.FormerLeaderElectionNamespace, "Namespace in which managers of 0.1 elect their leader. The leader holds the Lease there as well, so that no two lead during an upgrade or a rollback. Set it to empty once no manager of 0.1 can come back.")
 	fs.StringVar(&o.MetricsBindAddress, "metrics-bind-address", o.MetricsBindAddress, "Address on which /metrics is served; 0 turns this off.")
 	fs.BoolVar(&o.MetricsSecure, "metrics-secure", o.MetricsSecure, "Serve /metrics over TLS, and only to users with the right to get the URL /metrics.")
 	fs.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", o.HealthProbeBindAddress, "Address on which /healthz and /readyz are served; 0 turns this off.")
@@ -118,8 +118,8 @@ func (o *Options) Validate() field.ErrorList {
 	return append(errs, o.validateWebhook()...)
 }
 
-// leaderNamespaces are those of the Leases by which one leads: the former first, since a
-// manager of 0.1 takes that one only.
+// leaderNamespaces are the namespaces of the leader's Leases: the former first, since a
+// manager of 0.1 takes only that one.
 func (o *Options) leaderNamespaces() []string {
 	if former := o.FormerLeaderElectionNamespace; former != "" && former != o.LeaderElectionNamespace {
 		return []string{former, o.LeaderElectionNamespace}
@@ -134,7 +134,7 @@ func (o *Options) validateMirror() (errs field.ErrorList) {
 	}
 	flag := cli.Flag("mirror-nodes-selector")
 	if !o.MirrorNodes && o.MirrorNodesSelector != "" {
-		errs = append(errs, field.Invalid(flag, o.MirrorNodesSelector, "selects Nodes for a mirror that is off; add --mirror-nodes, or leave this out"))
+		errs = append(errs, field.Invalid(flag, o.MirrorNodesSelector, "has no effect without --mirror-nodes; add that, or leave this out"))
 	}
 	if _, err := labels.Parse(o.MirrorNodesSelector); err != nil {
 		errs = append(errs, field.Invalid(flag, o.MirrorNodesSelector, "must be a label selector as kubectl's -l takes it, for example hypervisor=true: "+err.Error()))
@@ -152,7 +152,7 @@ func (o *Options) validateWebhook() field.ErrorList {
 	}
 	flag := cli.Flag("webhook-cert-dir")
 	if o.WebhookBindAddress == "0" {
-		errs = append(errs, field.Invalid(flag, o.WebhookCertDir, "is for a webhook that --webhook-bind-address=0 does not serve; leave one of them out"))
+		errs = append(errs, field.Invalid(flag, o.WebhookCertDir, "has no effect because --webhook-bind-address=0 turns the webhook off; leave one of them out"))
 	}
 	for _, name := range []string{certFile, keyFile} {
 		if _, err := os.Stat(filepath.Join(o.WebhookCertDir, name)); err != nil {

@@ -14,9 +14,9 @@ import (
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 )
 
-// addProbes makes the process ready once it knows what there is, and alive
-// while the monitor's loop turns. Neither depends on the API server being there:
-// a restart would not bring it back.
+// addProbes makes the process ready once its caches are filled, and alive while the
+// monitor's loop runs. Liveness does not depend on the API server: a restart would
+// not bring it back.
 func addProbes(mgr ctrl.Manager, monitor *heartbeat.Monitor) error {
 	err := mgr.AddHealthzCheck("heartbeat-loop", func(r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), livenessTimeout)

@@ -32,8 +32,8 @@ const (
 	webhookSecret        = "hoststatus-webhook-tls" // a name
 )
 
-// webhookServing is how the webhook is served: by which server, and with which
-// certificate: its own, or one that somebody else provides.
+// webhookServing is how the webhook is served: its server, and its certificate, which is
+// its own or provided by somebody else.
 type webhookServing struct {
 	server   *serving.Server
 	hooks    webhook.Registrar
@@ -41,7 +41,7 @@ type webhookServing struct {
 	provided *certwatcher.CertWatcher
 }
 
-// newWebhookServing returns nil if no webhook is to be served.
+// newWebhookServing returns nil if the webhook is off.
 func newWebhookServing(restConfig *rest.Config, options *Options, log logr.Logger) (*webhookServing, error) {
 	if options.WebhookBindAddress == "0" {
 		return nil, nil
@@ -63,7 +63,7 @@ func newWebhookServing(restConfig *rest.Config, options *Options, log logr.Logge
 		config.GetCertificate = w.own.GetCertificate
 	}
 	paths := http.NewServeMux()
-	// This server never starts: it is here for its metrics of each path.
+	// This server never starts: it provides the metrics for each path.
 	w.hooks = ctrlwebhook.NewServer(ctrlwebhook.Options{WebhookMux: paths})
 	w.server = serving.NewServer(serving.Options{
 		Address: options.WebhookBindAddress, TLS: config, ShutdownDelay: options.ShutdownDelay,
@@ -111,7 +111,7 @@ func addWebhook(mgr ctrl.Manager, w *webhookServing, monitor *heartbeat.Monitor,
 	return nil
 }
 
-// everywhere is what runs in standbys too.
+// everywhere runs in standbys too.
 type everywhere struct{ run func(context.Context) }
 
 // Start implements manager.Runnable.

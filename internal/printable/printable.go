@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package printable makes text that somebody else wrote safe to show.
+// Package printable makes untrusted text safe to show.
 package printable
 
 import (
@@ -8,14 +8,13 @@ import (
 	"unicode"
 )
 
-// Clean returns s with U+FFFD in place of each character that does something else than
-// stand for itself: control characters (which drive terminals, and which YAML refuses),
-// line and paragraph separators, and invisible formatting, the bidirectional marks and
-// isolates above all, which make a line read otherwise than it is. What is printable
-// comes back as it is.
+// Clean returns s with U+FFFD in place of each character that is not plain text: control
+// characters (which control terminals, and which YAML refuses), line and paragraph
+// separators, and invisible formatting, above all bidirectional marks and isolates, which
+// make a line look different from what it is. Printable text comes back unchanged.
 func Clean(s string) string {
 	if strings.IndexFunc(s, strange) < 0 {
-		// A broken encoding has no strange rune of its own: it is one already.
+		// Invalid UTF-8 decodes to U+FFFD, which is not strange, so it is still in s.
 		return strings.ToValidUTF8(s, string(unicode.ReplacementChar))
 	}
 	return strings.Map(func(r rune) rune {
@@ -26,9 +25,9 @@ func Clean(s string) string {
 	}, s)
 }
 
-// strange tells whether r is none that a line of text is made of. The joiners are,
-// because Persian and emoji need them, and so are the Arabic number signs, which are
-// seen although they are of the category of the invisible.
+// strange reports whether r does not belong in a line of text. The joiners do, because
+// Persian and emoji need them, and so do the Arabic number signs, which are visible
+// although their category is invisible formatting.
 func strange(r rune) bool {
 	const zeroWidthNonJoiner, zeroWidthJoiner = '\u200c', '\u200d'
 	if r < unicode.MaxASCII {

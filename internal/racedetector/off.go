@@ -2,9 +2,9 @@
 
 //go:build !race
 
-// Package racedetector tells tests whether the race detector is on, with which memory
-// and times are several times what they are otherwise.
+// Package racedetector reports to tests whether the race detector is on, which multiplies
+// the memory and the time that they take.
 package racedetector
 
-// On says whether this was built with the race detector.
+// On reports whether this was built with the race detector.
 const On = false

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package retry is how long controllers wait before they try again.
+// Package retry sets how long controllers wait before they try again.
 package retry
 
 import (
@@ -15,18 +15,18 @@ import (
 // nothing, that takes longer, and the Limiter sets how long.
 const ConflictDelay = 20 * time.Millisecond
 
-// Limiter is what controllers wait between tries.
+// Limiter sets how long controllers wait between tries.
 type Limiter = workqueue.TypedRateLimiter[reconcile.Request]
 
-// NewLimiter is between tries of a write that failed. By default controller-runtime
+// NewLimiter returns the Limiter for writes that failed. By default controller-runtime
 // waits for up to 1000 s: after an outage of some minutes, a host would keep a wrong
-// status for as long again. A second is enough to spare an API server that refuses,
-// whose priority and fairness is the limit for the rest.
+// status for as long again. A second is enough to spare an API server that refuses
+// writes; its priority and fairness limits the rest.
 func NewLimiter() Limiter {
 	return NewLimiterUpTo(time.Second)
 }
 
-// NewLimiterUpTo is one whose longest wait is longest, for writes that nobody waits for.
+// NewLimiterUpTo returns one whose longest wait is longest, for less urgent writes.
 func NewLimiterUpTo(longest time.Duration) Limiter {
 	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](ConflictDelay, longest)
 }

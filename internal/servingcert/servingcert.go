@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package servingcert makes the certificate by which a server of ours is known to
-// the API server, so that nothing else is needed for it. Replicas share it in a
-// Secret. It is renewed in time, and the authority that signed it is kept in the
-// object that tells the API server of the server.
+// Package servingcert makes the certificate by which the API server trusts one of our
+// servers, so that no other component is needed for it. Replicas share it in a Secret.
+// It is renewed in time, and the authority that signed it is kept in the object that
+// registers the server with the API server.
 package servingcert
 
 import (
@@ -37,13 +37,13 @@ const (
 	caCertKey = "ca.crt"
 	caKeyKey  = "ca.key"
 
-	// A certificate is made anew when a third of its life is left. It is looked after
-	// every checkInterval, and whenever the target has lost the authority.
+	// A certificate is renewed when a third of its life is left. It is checked every
+	// checkInterval, and whenever the target has lost the authority.
 	caLifetime    = 10 * 365 * 24 * time.Hour
 	certLifetime  = 365 * 24 * time.Hour
 	checkInterval = time.Minute
-	// retryInterval is how soon to look again after a failure, and the least time
-	// between two looks: somebody else may want another authority in the target.
+	// retryInterval is how soon to check again after a failure, and the least time
+	// between two checks: somebody else may keep writing another authority into the target.
 	retryInterval = time.Second
 )
 
@@ -55,7 +55,7 @@ type Options struct {
 	Namespace, Secret string
 	// Names are the DNS names of the server.
 	Names []string
-	// Target tells the API server of the server.
+	// Target registers the server with the API server.
 	Target Target
 	Clock  clock.WithTicker
 	Logger logr.Logger
@@ -64,7 +64,7 @@ type Options struct {
 // Cert is a certificate that the replicas of a server make for themselves.
 type Cert struct {
 	Options
-	// lost is sent to when the target does not trust the authority any more.
+	// lost receives a value when the target no longer trusts the authority.
 	lost chan struct{}
 
 	mu        sync.Mutex
@@ -79,7 +79,7 @@ func New(options Options) *Cert {
 	return &Cert{Options: options, lost: make(chan struct{}, 1)}
 }
 
-// Name says where the certificate is from.
+// Name is where the certificate comes from, for logs.
 func (c *Cert) Name() string { return "secret " + c.Namespace + "/" + c.Secret }
 
 // Current returns the certificate and its key, in PEM; nil if there is none yet.
@@ -99,15 +99,15 @@ func (c *Cert) GetCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.serving, nil
 }
 
-// OnChange calls changed whenever there is another certificate. It must return at
-// once and not call back.
+// OnChange calls changed whenever the certificate has changed. It must return at once
+// and not call back.
 func (c *Cert) OnChange(changed func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.listeners = append(c.listeners, changed)
 }
 
-// Run looks after the certificate until ctx ends. What fails is tried again.
+// Run keeps the certificate up to date until ctx ends. Failures are retried.
 func (c *Cert) Run(ctx context.Context) {
 	var watching sync.WaitGroup
 	defer watching.Wait()
@@ -132,7 +132,7 @@ func (c *Cert) Run(ctx context.Context) {
 	}
 }
 
-// sleep waits for d or until it is woken, and says whether to go on.
+// sleep waits for d or until it is woken, and reports whether to go on.
 func (c *Cert) sleep(ctx context.Context, timer clock.Timer, d time.Duration, wake <-chan struct{}) bool {
 	timer.Stop()
 	timer.Reset(d)
@@ -158,7 +158,7 @@ func (c *Cert) compare(target object) {
 	}
 }
 
-// Ensure makes the certificate if there is none, or if it ends soon, and sees to it
+// Ensure makes the certificate if there is none, or if it expires soon, and makes sure
 // that the API server trusts it.
 func (c *Cert) Ensure(ctx context.Context) error {
 	data, err := c.shared(ctx)
@@ -169,7 +169,7 @@ func (c *Cert) Ensure(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the serving certificate: %w", err)
 	}
-	// First the trust, then the use.
+	// It must be trusted before it is used.
 	if err := c.Target.inject(ctx, c.Dynamic, data[caCertKey]); err != nil {
 		return err
 	}
@@ -186,7 +186,7 @@ func (c *Cert) Ensure(ctx context.Context) error {
 	return nil
 }
 
-// shared returns the data of the Secret, which it makes or renews where needed.
+// shared returns the data of the Secret, which it creates or renews where needed.
 func (c *Cert) shared(ctx context.Context) (map[string][]byte, error) {
 	secrets := c.Client.CoreV1().Secrets(c.Namespace)
 	for {
@@ -212,7 +212,7 @@ func (c *Cert) shared(ctx context.Context) (map[string][]byte, error) {
 		}
 		switch {
 		case apierrors.IsAlreadyExists(err), apierrors.IsConflict(err):
-			// Another replica was first: its certificate is everybody's.
+			// Another replica was first: all use its certificate.
 		case err != nil:
 			return nil, fmt.Errorf("writing the Secret of the serving certificate: %w", err)
 		default:
@@ -222,7 +222,7 @@ func (c *Cert) shared(ctx context.Context) (map[string][]byte, error) {
 	}
 }
 
-// good says whether the certificate in data can be served for a while.
+// good reports whether the certificate in data can be served for a while.
 func (c *Cert) good(data map[string][]byte, now time.Time) bool {
 	ca, _, err := parsePair(data[caCertKey], data[caKeyKey])
 	if err != nil || !fresh(ca, now) {
@@ -235,9 +235,9 @@ func (c *Cert) good(data map[string][]byte, now time.Time) bool {
 	return !slices.ContainsFunc(c.Names, func(name string) bool { return cert.VerifyHostname(name) != nil })
 }
 
-// renew returns data with a new certificate, of the same authority if that is good
-// for longer. Where it is not, the one before stays trusted for as long as it lasts:
-// then no replica is distrusted meanwhile.
+// renew returns data with a new certificate, of the same authority if that is still
+// fresh. Otherwise the old authority stays trusted until it expires, so that no replica
+// is distrusted meanwhile.
 func (c *Cert) renew(data map[string][]byte, now time.Time) (map[string][]byte, error) {
 	caCert, caKey := data[caCertKey], data[caKeyKey]
 	ca, signer, err := parsePair(caCert, caKey)
@@ -299,7 +299,7 @@ func makeCert(template, parent *x509.Certificate, signer crypto.Signer, now time
 	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)); err != nil {
 		return nil, nil, fmt.Errorf("making a serial number: %w", err)
 	}
-	// Clocks of one cluster may differ a little.
+	// Clocks in a cluster may differ a little.
 	template.NotBefore = now.Add(-time.Hour)
 	if parent == nil {
 		parent, signer = template, key

@@ -117,8 +117,8 @@ func (w *world) wipe() {
 func TestReplicasShareOneCertificateAndRenewItInTime(t *testing.T) {
 	w := newWorld(t, apiService())
 	first, second := w.replica(), w.replica()
-	told := 0
-	second.OnChange(func() { told++ })
+	notified := 0
+	second.OnChange(func() { notified++ })
 	if _, err := first.GetCertificate(nil); err == nil {
 		t.Error("there is a certificate before one was made")
 	}
@@ -151,8 +151,8 @@ func TestReplicasShareOneCertificateAndRenewItInTime(t *testing.T) {
 	if !bytes.Equal(w.bundle(), ca) {
 		t.Error("the authority changed with the certificate")
 	}
-	if told != 2 {
-		t.Errorf("the server was told of %d certificates, want 2", told)
+	if notified != 2 {
+		t.Errorf("the server was notified of %d certificates, want 2", notified)
 	}
 }
 
@@ -223,7 +223,7 @@ func TestWhatIsNoCertificateForTheseNamesIsReplaced(t *testing.T) {
 			before, _ := replica.Current()
 			w.check(replica.Ensure(t.Context()))
 			if after, _ := replica.Current(); bytes.Equal(before, after) {
-				t.Error("the certificate was not made anew")
+				t.Error("the certificate was not replaced")
 			}
 			w.trusted(replica)
 		})

@@ -20,11 +20,11 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// fieldManager is in the managedFields of a target, beside the caBundle.
+// fieldManager owns the caBundle in the managedFields of a target.
 const fieldManager = "hoststatus-serving-certificate"
 
 // Target is the object that tells the API server where a server is and which
-// authority to trust there. While there is none, nobody asks the server.
+// authority to trust there. Without it, the server gets no requests.
 type Target struct {
 	kind     string
 	name     string
@@ -52,8 +52,8 @@ func APIService(name string) Target {
 	}
 }
 
-// ValidatingWebhookConfiguration is the target of an admission webhook. Every entry
-// of it is taken to be served by it.
+// ValidatingWebhookConfiguration is the target of an admission webhook. All of its
+// entries must be served by that webhook.
 func ValidatingWebhookConfiguration(name string) Target {
 	return Target{
 		kind: "ValidatingWebhookConfiguration", name: name,
@@ -81,9 +81,9 @@ func ValidatingWebhookConfiguration(name string) Target {
 	}
 }
 
-// inject puts the authority into the target, if it is not there. The patch is
-// conditional on what it was made from: it must not bring back a webhook that has
-// just been removed.
+// inject puts the authority into the target, unless it is there. The patch is
+// conditional on the version it was made from: it must not bring back a webhook that
+// has just been removed.
 func (t Target) inject(ctx context.Context, client dynamic.Interface, bundle []byte) error {
 	objects := client.Resource(t.resource)
 	for {
@@ -114,7 +114,7 @@ func (t Target) inject(ctx context.Context, client dynamic.Interface, bundle []b
 	}
 }
 
-// watch calls seen with the target as it is and whenever it changes, until ctx ends.
+// watch calls seen with the target, now and whenever it changes, until ctx ends.
 func (t Target) watch(ctx context.Context, client dynamic.Interface, seen func(object)) {
 	objects := client.Resource(t.resource)
 	only := fields.OneTermEqualSelector(metav1.ObjectNameField, t.name).String()

@@ -16,13 +16,13 @@ import (
 // FieldOwner is the field manager under which the controllers write.
 const FieldOwner = "hoststatus-manager"
 
-// Patch makes the fields of a status that a controller owns, which are those of T, what
-// was decided, provided that obj has not changed since stored was read from it: otherwise
+// Patch sets the fields of a status that a controller owns, which are those of T, to
+// decided, provided that obj has not changed since stored was read from it: otherwise
 // the API server answers Conflict, and the caller decides again.
 //
-// It is a merge patch and not a server-side apply, because a field must also go
-// when somebody else has set it, which apply leaves alone. In a merge patch what is not
-// mentioned stays, at every depth, so that whatever is in stored and is not decided is
+// It is a merge patch and not a server-side apply, because a field must also be removed
+// when somebody else has set it, which apply would leave alone. A merge patch leaves what
+// it does not mention, at every depth, so whatever is in stored and not in decided is
 // written as null.
 func Patch[T any](ctx context.Context, c client.Client, obj client.Object, stored, decided T) error {
 	status, err := merge(stored, decided)
@@ -39,7 +39,7 @@ func Patch[T any](ctx context.Context, c client.Client, obj client.Object, store
 	return c.Status().Patch(ctx, obj, client.RawPatch(types.MergePatchType, body), client.FieldOwner(FieldOwner))
 }
 
-// merge returns the merge patch that makes decided of stored.
+// merge returns the merge patch that turns stored into decided.
 func merge(stored, decided any) (map[string]any, error) {
 	from, err := tree(stored)
 	if err != nil {

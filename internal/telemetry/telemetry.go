@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package telemetry says which metrics each binary has. What is exported, what the
-// reference page says and what alerts and dashboards may ask for all come from here.
+// Package telemetry defines which metrics each binary has. What is exported, the
+// reference page, and what alerts and dashboards may query all come from here.
 //
-// No label holds the name of a host, a server or a tenant: there are as many series in
-// a large fleet as in a small one, and reading metrics tells nobody whose host is down.
+// No label holds the name of a host, a server or a tenant: a large fleet has as many
+// series as a small one, and metrics do not reveal whose host is down.
 package telemetry
 
 import (
@@ -28,8 +28,7 @@ const (
 	KindHistogram Kind = "histogram"
 )
 
-// Replicas says which replicas of a binary export a metric, and so how what they say
-// is put together.
+// Replicas is which replicas of a binary export a metric, and so how to aggregate it.
 type Replicas string
 
 // The ways in which replicas export a metric.
@@ -40,7 +39,7 @@ const (
 	EachItsOwn Replicas = "each replica its own: `sum`"
 	// LeaderOnly: the series are absent from standbys, which do not know.
 	LeaderOnly Replicas = "the leader alone"
-	// LeaderCounts: standbys have the series too, and do nothing that it counts.
+	// LeaderCounts: standbys have the series too, but nothing to count.
 	LeaderCounts Replicas = "counted by the leader: `sum`"
 )
 
@@ -102,7 +101,7 @@ func (s *Set) Counter(m Metric) *prometheus.CounterVec {
 	return vec
 }
 
-// Gauge adds a gauge of what cannot be looked up at a scrape.
+// Gauge adds a gauge whose value cannot be looked up at a scrape.
 func (s *Set) Gauge(m Metric) *prometheus.GaugeVec {
 	m.Kind = KindGauge
 	vec := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: m.Name, Help: m.Help}, m.labelNames())
@@ -134,8 +133,8 @@ func (m *Metric) labelNames() []string {
 	return names
 }
 
-// Source is metrics of state that is looked up at each scrape, so that no missed event
-// can leave them wrong. While nothing provides them there are none.
+// Source are metrics of state that is looked up at each scrape, so that no missed event
+// can leave them wrong. While nothing provides them, there are none.
 type Source struct {
 	set     *Set
 	descs   []*prometheus.Desc
@@ -158,8 +157,8 @@ func (s *Source) Metric(kind Kind, m Metric) *prometheus.Desc {
 	return desc
 }
 
-// Provide lets collect send the metrics until stop is called. In a process that runs
-// several of what provides them, as tests do, the last one is seen.
+// Provide lets collect send the metrics until stop is called. In a process with several
+// providers, as in tests, the last one is used.
 func (s *Source) Provide(collect func(chan<- prometheus.Metric)) (stop func()) {
 	provider := &collect
 	s.provide.Store(provider)

@@ -38,7 +38,7 @@ func TestASourceHasMetricsWhileSomethingProvidesThem(t *testing.T) {
 	stopFirst := provide(1)
 	want("provided", 1)
 	stopSecond := provide(2)
-	want("provided anew", 2)
+	want("provided again", 2)
 	stopFirst()
 	want("the first one ends late", 2)
 	stopSecond()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package version says which release of hoststatus this is.
+// Package version is the version of this build of hoststatus.
 package version
 
 import (
@@ -9,7 +9,7 @@ import (
 	"runtime/debug"
 )
 
-// Version is the release that this code is, or comes after.
+// Version is the release of this code, or the one before it.
 const Version = "0.1.0"
 
 // revision is set by the linker where the sources are built outside of their
@@ -26,10 +26,10 @@ func Of(name string) string {
 	return fmt.Sprintf("%s %s (%s)", name, Version, built)
 }
 
-// UserAgent is how the program name calls itself to API servers.
+// UserAgent is the user agent of the program name in requests to API servers.
 func UserAgent(name string) string { return name + "/" + Version }
 
-// Revision is that of the sources in version control, with -dirty behind it if they
+// Revision is the version control revision of the sources, with the suffix -dirty if they
 // were changed since; "" if the build does not know it.
 func Revision() string {
 	if revision != "" {

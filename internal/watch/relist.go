@@ -17,31 +17,31 @@ import (
 
 // Cache is where the objects of a Source end up, such as an informer.
 type Cache interface {
-	// HasSynced says whether the first list is in the store.
+	// HasSynced reports whether the first list is in the store.
 	HasSynced() bool
 	GetStore() cache.Store
 }
 
 const (
-	// settleLimit is how long a cache may take for what it was sent.
+	// settleLimit is how long a cache may take to store what it was sent.
 	settleLimit = 10 * time.Second
-	// beginLimit is for how long the API server may answer a watch that is to begin with
-	// all objects with errors, before the reflector is told to list them.
+	// beginLimit is how long the API server may answer a watch that is to begin with all
+	// objects with errors, before the reflector is made to list them.
 	beginLimit = 5 * time.Second
 )
 
-// Into tells s where its objects end up. With that, a watch that the API server
-// cannot continue begins again by itself: kube-apiserver says so (410 Gone) of nearly
-// every watch after it has restarted, and an informer waits for up to 30 s then. s has
-// to be the only source of c. It returns s.
+// Into sets where the objects of s end up. With that, a watch that the API server
+// cannot continue begins again by itself: after a restart kube-apiserver answers nearly
+// every watch with 410 Gone, and an informer then waits for up to 30 s. s must be the
+// only source of c. It returns s.
 func (s *Source) Into(c Cache) *Source {
 	s.into = c
 	return s
 }
 
-// restarts reports whether the next watch can begin with all objects, since err says that it
-// cannot go on from where it stands. Of those, what has not changed will not be passed on
-// again, and what is gone will be passed on as deleted.
+// restarts reports whether the next watch can begin with all objects, because err means that
+// it cannot continue. Objects that have not changed will not be passed on again, and those
+// that are gone will be passed on as deleted.
 func (w *stream) restarts(err error) bool {
 	if w.source.into == nil || !w.resumable() || !apierrors.IsResourceExpired(err) && !apierrors.IsGone(err) {
 		return false
@@ -50,8 +50,8 @@ func (w *stream) restarts(err error) bool {
 	return true
 }
 
-// begin makes the next watch begin with all objects. Without a version it shows what
-// there is when it is opened, no matter which API server answers.
+// begin makes the next watch begin with all objects. Without a version it shows the state
+// at the time it is opened, no matter which API server answers.
 func (w *stream) begin() {
 	w.options.SendInitialEvents = ptr.To(true)
 	w.options.ResourceVersionMatch = metav1.ResourceVersionMatchNotOlderThan
@@ -60,8 +60,8 @@ func (w *stream) begin() {
 	w.present, w.refused, w.unheard = map[string]struct{}{}, time.Time{}, 0
 }
 
-// replay takes an event of a watch that begins with all objects, and says whether it is
-// to be passed on.
+// replay takes an event of a watch that begins with all objects, and reports whether to
+// pass it on.
 func (w *stream) replay(event watch.Event) (news bool) {
 	key, err := cache.MetaNamespaceKeyFunc(event.Object)
 	if err != nil || event.Type == watch.Bookmark {
@@ -76,8 +76,8 @@ func (w *stream) replay(event watch.Event) (news bool) {
 	return err != nil || !exists || versionOf(have) != versionOf(event.Object)
 }
 
-// deleteAbsent passes on as deleted what the cache has and a beginning has not shown. It fails
-// if the cache does not take in what it was sent before.
+// deleteAbsent passes on as deleted what the cache has and the new watch has not shown. It
+// fails if the cache does not store what it was sent before.
 func (w *stream) deleteAbsent(ctx context.Context) bool {
 	if !w.source.settles(ctx, w.last.in) {
 		return false
@@ -88,7 +88,7 @@ func (w *stream) deleteAbsent(ctx context.Context) bool {
 			continue
 		}
 		gone, exists, err := store.GetByKey(key)
-		// A copy, since who takes it may change it.
+		// A copy, since the receiver may change it.
 		if object, ok := gone.(runtime.Object); ok && exists && err == nil && !w.send(ctx, watch.Event{Type: watch.Deleted, Object: object.DeepCopyObject()}) {
 			return false
 		}
@@ -96,7 +96,7 @@ func (w *stream) deleteAbsent(ctx context.Context) bool {
 	return true
 }
 
-// settles waits until the cache is as done says.
+// settles waits until done is true of the cache, and reports whether it became so.
 func (s *Source) settles(ctx context.Context, done func(cache.Store) bool) bool {
 	store := s.into.GetStore()
 	for end := time.Now().Add(settleLimit); !s.into.HasSynced() || !done(store); {
@@ -112,7 +112,7 @@ func (s *Source) settles(ctx context.Context, done func(cache.Store) bool) bool 
 	return true
 }
 
-// sent is the last change that was passed on. A cache takes changes in order, so once
+// sent is the last change that was passed on. A cache stores changes in order, so once
 // it has this one, it has all.
 type sent struct {
 	cache.ObjectName
@@ -135,7 +135,7 @@ func (w *stream) remember(event watch.Event) {
 	}
 }
 
-// in says whether store has taken it in.
+// in reports whether store has it.
 func (l sent) in(store cache.Store) bool {
 	if l.Name == "" {
 		return true

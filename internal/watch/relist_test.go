@@ -60,7 +60,7 @@ func whole(version int) *coordinationv1.Lease {
 	return l
 }
 
-func TestAWatchThatCannotBeContinuedBeginsAnew(t *testing.T) {
+func TestAWatchThatCannotBeContinuedBeginsAgain(t *testing.T) {
 	options := metav1.ListOptions{ResourceVersion: "4", AllowWatchBookmarks: true}
 	whatIsNew := []string{"MODIFIED kept 5", "ADDED changed 7", "ADDED new 8", "DELETED gone 2", "BOOKMARK  9", "MODIFIED kept 10"}
 	second := func(w *watch.FakeWatcher) {
@@ -71,14 +71,14 @@ func TestAWatchThatCannotBeContinuedBeginsAnew(t *testing.T) {
 		w.Modify(named("kept", 10))
 	}
 	for name, answers := range map[string]func() []any{
-		"told in the stream": func() []any {
+		"reported in the stream": func() []any {
 			first, then := fake(), fake()
 			first.Modify(named("kept", 5))
 			first.Error(statusOf(errGone))
 			second(then)
 			return []any{first, then}
 		},
-		"told when it is opened again": func() []any {
+		"reported when it is opened again": func() []any {
 			first, then := fake(), fake()
 			first.Modify(named("kept", 5))
 			first.Stop()
@@ -136,7 +136,7 @@ func TestAWatchThatCannotBeContinuedBeginsAnew(t *testing.T) {
 	}
 }
 
-func TestAWatchThatHasBegunAnewGoesOnFromThere(t *testing.T) {
+func TestAWatchThatHasBegunAgainGoesOnFromThere(t *testing.T) {
 	first, second, third := fake(), fake(), fake()
 	into := stored{cache.NewStore(cache.MetaNamespaceKeyFunc)}
 	s := &server{t: t, answers: []any{first, second, third}}

@@ -10,9 +10,9 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// Renew lets the cache of s have what there is now, without what was in between, also
-// if a watch brings nothing any more. The channel is closed once it has; without a cache
-// at once.
+// Renew brings the cache of s to the current state, without the changes in between, even
+// if a watch has stalled. The channel is closed once that is done; without a cache, at
+// once.
 func (s *Source) Renew() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +42,7 @@ func (s *Source) renewed(renewal chan struct{}) {
 	}
 }
 
-// due says whether a watch that could go on has to begin with all objects instead.
+// due reports whether a watch that could go on has to begin with all objects instead.
 func (w *stream) due() bool {
 	w.source.mu.Lock()
 	defer w.source.mu.Unlock()
@@ -55,15 +55,15 @@ func (s *Source) pending() chan struct{} {
 	return s.renewal
 }
 
-// listed is a list by which a renewal ends where the API server does not begin a watch
-// with all objects: one that has them switched off, or whose etcd is too old for them.
+// listed is a list by which a renewal ends where the API server cannot begin a watch with
+// all objects, because that is turned off or its etcd is too old.
 type listed struct {
 	renewal chan struct{}
 	count   int
 	last    sent
 }
 
-// noteList takes a list, or a further page of it.
+// noteList records a list, or a further page of it.
 func (s *Source) noteList(renewal chan struct{}, list runtime.Object, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -88,8 +88,8 @@ func (s *Source) noteList(renewal chan struct{}, list runtime.Object, first bool
 	}
 }
 
-// settleList ends the renewal that a list was for, once the cache has taken that in. A
-// reflector opens no watch before it has handed on its list.
+// settleList ends the renewal that a list was for, once the cache has stored the list. A
+// reflector opens no watch before it has passed on its list.
 func (s *Source) settleList(ctx context.Context) {
 	s.mu.Lock()
 	l := s.listed

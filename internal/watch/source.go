@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package watch keeps lists and watches going across what interrupts them.
+// Package watch keeps lists and watches going across interruptions.
 //
 // A reflector of client-go waits longer after each failure, up to a minute, and
 // lists everything again after a stream that broke. That spares an API server that
-// thousands of clients watch. A handful of managers may be back at once, and has
-// to be: what they do not see they cannot report.
+// thousands of clients watch. A few managers can afford to be back at once, and must
+// be: what they do not see they cannot report.
 //
 // The first half of this goes once shared informers take a backoff of their own, which is
 // proposed in github.com/kubernetes/kubernetes/pull/137572 (for issue 136943): a reflector
@@ -33,25 +33,25 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// backoff is between tries, while nothing answers.
+// backoff is the wait between tries, while nothing answers.
 var backoff = wait.Backoff{Duration: 50 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 5, Cap: 500 * time.Millisecond}
 
-// Backoff returns what a reflector should wait between its lists, so that it does not
-// wait for longer than its Source does.
+// Backoff returns how long a reflector should wait between its lists, so that it does not
+// wait longer than its Source does.
 func Backoff() *wait.Backoff {
 	b := backoff
 	return &b
 }
 
 const (
-	// silence is how long a watch may bring nothing before it is opened again.
-	// kube-apiserver sends a bookmark about once a minute, even while nothing changes; a
-	// watch that has stalled it would end after five to ten minutes only. One that goes
-	// on and brings nothing for as long once more stands where this API server has not
-	// been yet, as after a restore of its etcd: a new one begins with all objects.
+	// silence is how long a watch may bring nothing before it is reopened. kube-apiserver
+	// sends a bookmark about once a minute, even while nothing changes, and would end a
+	// stalled watch only after five to ten minutes. If the reopened watch brings nothing
+	// for as long again, its version is ahead of the API server, as after a restore of
+	// etcd: a new watch begins with all objects.
 	silence = 90 * time.Second
-	// openLimit is how long a watch may take to be opened. kube-apiserver's priority and
-	// fairness lets a request wait for 15 s at most.
+	// openLimit is how long a watch may take to open. kube-apiserver's priority and
+	// fairness queues a request for 15 s at most.
 	openLimit = 20 * time.Second
 	// listLimit is how long a list may take, which kube-apiserver itself ends after 60 s.
 	listLimit = 70 * time.Second
@@ -73,8 +73,8 @@ type Source struct {
 	listed *listed
 }
 
-// New returns a source that gets them from inner. It logs, to the logger in the
-// context of a list or watch, what keeps on failing.
+// New returns a source that gets them from inner. It logs what keeps failing, to the
+// logger in the context of a list or watch.
 func New(inner cache.ListerWatcher) *Source {
 	return &Source{
 		inner:    cache.ToListerWatcherWithContext(inner),
@@ -97,9 +97,9 @@ func (s *Source) ListWatch() *cache.ListWatch {
 	return &cache.ListWatch{ListWithContextFunc: s.list, WatchFuncWithContext: s.watch}
 }
 
-// Reopen ends the watches that are open below; each goes on from where it stands.
-// It is for a watch that is open and delivers nothing. One that shows all objects, and
-// has brought some since the last time, would only have to start over: it is left alone.
+// Reopen ends the watches below, which are opened again from where they were. It is for
+// watches that are open and deliver nothing. One that is still showing all objects, and
+// has brought some since the last call, would only have to start over: it is left alone.
 func (s *Source) Reopen() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,7 +114,7 @@ func (s *Source) Reopen() {
 func (s *Source) list(ctx context.Context, options metav1.ListOptions) (out runtime.Object, err error) {
 	renewal := s.pending()
 	if renewal != nil {
-		// What there is now, and not what there was when the cache heard last.
+		// The current state, not the one that the cache last saw.
 		options.ResourceVersion, options.ResourceVersionMatch = "", ""
 	}
 	err = try(ctx, &s.listing, func() error {
@@ -124,7 +124,7 @@ func (s *Source) list(ctx context.Context, options metav1.ListOptions) (out runt
 		return err
 	})
 	if err == nil {
-		s.listing.works(ctx)
+		s.listing.succeeded(ctx)
 		s.noteList(renewal, out, options.Continue == "")
 	}
 	return out, err
@@ -142,8 +142,8 @@ func (s *Source) watch(ctx context.Context, options metav1.ListOptions) (watch.I
 	return w, nil
 }
 
-// try repeats do until the API server answers, or ctx ends. What fails meanwhile is
-// noted in outage.
+// try repeats do until the API server answers, or ctx ends. It records failures in
+// outage.
 func try(ctx context.Context, outage *outage, do func() error) error {
 	delay := backoff
 	for {
@@ -160,11 +160,11 @@ func try(ctx context.Context, outage *outage, do func() error) error {
 	}
 }
 
-// isAnswer says whether err is what the API server has to say, and would say again,
-// so that whoever asked has to ask otherwise. That nobody may read, or that there is no
-// such resource, it also says for a moment after it has started: until it has read the
-// roles and the CustomResourceDefinitions. That it does not know the version asked for
-// yet, it says for good if its etcd was restored from a backup.
+// isAnswer reports whether err is a final answer of the API server, which it would repeat,
+// so that the caller has to ask differently. Forbidden and not found are not: the API
+// server also answers them for a moment after its start, until it has read the roles and
+// the CustomResourceDefinitions. A resource version that it does not know yet is final:
+// after a restore of etcd from a backup it may never come.
 func isAnswer(err error) bool {
 	if apierrors.HasStatusCause(err, metav1.CauseTypeResourceVersionTooLarge) {
 		return true
@@ -187,21 +187,22 @@ type stream struct {
 	cancel  context.CancelFunc
 	events  chan watch.Event
 
-	// inner is the watch below, continues whether one that ends is followed by another,
-	// and begins whether it has to show all objects yet. The source's lock guards them.
+	// inner is the watch below, continues whether another follows when it ends, and
+	// begins whether it still has to show all objects. The source's lock guards them.
 	inner             watch.Interface
 	continues, begins bool
-	// heard says that the watch below has brought something since it was last asked.
+	// heard: the watch below has brought something since heard was last cleared.
 	heard atomic.Bool
-	// unheard is for how long watches have been open since the last event, with the
-	// pauses between them, and without what it took to open them.
+	// unheard is how long watches have been open since the last event, including the
+	// pauses between them, but not the time to open them.
 	unheard time.Duration
-	// present are the keys that a watch which begins again has shown, nil if none does.
+	// present are the keys shown by a watch that begins again with all objects; nil if
+	// none does.
 	present map[string]struct{}
-	// refused is since when the API server has answered such a watch with errors only.
+	// refused is since when the API server has answered such a watch only with errors.
 	refused time.Time
 	last    sent
-	// renewal is the source's, as it was before the watch below was asked for.
+	// renewal is the source's, as it was before the watch below was requested.
 	renewal chan struct{}
 }
 
@@ -211,7 +212,7 @@ func (w *stream) ResultChan() <-chan watch.Event { return w.events }
 // Stop implements watch.Interface.
 func (w *stream) Stop() { w.cancel() }
 
-// run passes events on until ctx ends or the API server has a last word.
+// run passes events on until ctx ends or the API server gives a final answer.
 func (w *stream) run(ctx context.Context) {
 	defer close(w.events)
 	defer w.cancel()
@@ -228,7 +229,7 @@ func (w *stream) run(ctx context.Context) {
 		} else if w.lost() {
 			klog.FromContext(ctx).Info("A watch delivers nothing from its resourceVersion; starting it again with all objects", w.source.watching.values...)
 			if w.source.into == nil {
-				status := apierrors.NewResourceExpired("the API server brings nothing from there").Status()
+				status := apierrors.NewResourceExpired("the API server delivers nothing from this version").Status()
 				w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
 				return
 			}
@@ -265,7 +266,7 @@ func (w *stream) run(ctx context.Context) {
 	}
 }
 
-// forward passes on what the watch below brings, and says whether another one may
+// forward passes on what the watch below brings, and reports whether another one may
 // follow it.
 func (w *stream) forward(ctx context.Context) (more bool) {
 	if w.due() {
@@ -274,8 +275,8 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 	outage := &w.source.watching
 	var lasts <-chan time.Time
 	if outage.lasts() {
-		// That the watch was opened does not say yet that it brings something. That it
-		// stays open says that there is nothing to bring.
+		// A watch that was opened may still bring nothing. If it stays open, there is
+		// nothing to bring.
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
 		lasts = timer.C
@@ -292,7 +293,7 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 		case <-ctx.Done():
 			return false
 		case <-lasts:
-			outage.works(ctx)
+			outage.succeeded(ctx)
 		case <-quiet:
 			left := w.source.silence - time.Since(heard)
 			if left <= 0 {
@@ -326,18 +327,18 @@ func (w *stream) forward(ctx context.Context) (more bool) {
 			}
 			if w.present != nil && isWhole(event) {
 				if !w.deleteAbsent(ctx) {
-					status := apierrors.NewResourceExpired("the cache does not take in what it is sent").Status()
+					status := apierrors.NewResourceExpired("the cache does not store what it is sent").Status()
 					w.send(ctx, watch.Event{Type: watch.Error, Object: &status})
 					return false
 				}
 				w.present = nil
 				w.source.renewed(w.renewal)
 			}
-			// First, since who takes the event may change the object.
+			// Before sending, since the receiver may change the object.
 			w.note(event)
 			w.remember(event)
 			if w.resumable() && outage.lasts() {
-				outage.works(ctx)
+				outage.succeeded(ctx)
 			}
 			if !w.send(ctx, event) {
 				return false
@@ -357,7 +358,7 @@ func (w *stream) note(event watch.Event) {
 	}
 	if initial := ptr.Deref(w.options.SendInitialEvents, false); initial {
 		if !isWhole(event) {
-			return // Until all are there, whoever began has to begin again.
+			return // Until all objects have been shown, only a new beginning helps.
 		}
 		w.options.SendInitialEvents, w.options.ResourceVersionMatch = nil, ""
 		w.source.mu.Lock()
@@ -367,7 +368,7 @@ func (w *stream) note(event watch.Event) {
 	w.options.ResourceVersion = object.GetResourceVersion()
 }
 
-// isWhole says whether event ends those of the objects that were there at first.
+// isWhole reports whether event marks the end of the initial objects.
 func isWhole(event watch.Event) bool {
 	if event.Type != watch.Bookmark {
 		return false
@@ -376,7 +377,7 @@ func isWhole(event watch.Event) bool {
 	return err == nil && object.GetAnnotations()[metav1.InitialEventsAnnotationKey] == "true"
 }
 
-// lost says whether the watch goes on from where nothing comes.
+// lost reports whether the watch continues from a version from which nothing comes.
 func (w *stream) lost() bool {
 	return w.options.AllowWatchBookmarks && w.resumable() && w.unheard >= 2*w.source.silence
 }

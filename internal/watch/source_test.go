@@ -26,7 +26,7 @@ import (
 	"k8s.io/utils/ptr"
 )
 
-// server answers lists and watches as it is told to, one after the other.
+// server answers lists and watches with its answers, one after the other.
 type server struct {
 	t       *testing.T
 	mu      sync.Mutex
@@ -34,7 +34,7 @@ type server struct {
 	asked   []metav1.ListOptions
 }
 
-// hang is no answer, until who asked gives up.
+// hang is no answer, until the client gives up.
 type hang struct{}
 
 func (s *server) next(options metav1.ListOptions) any {
@@ -185,7 +185,7 @@ func TestWhatTheAPIServerSaysIsPassedOn(t *testing.T) {
 		}
 	})
 	t.Run("to a list, after a backup was restored", func(t *testing.T) {
-		// As kube-apiserver says it.
+		// As kube-apiserver sends it.
 		tooLarge := apierrors.NewTimeoutError("Too large resource version: 9, current: 5", 1)
 		tooLarge.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: metav1.CauseTypeResourceVersionTooLarge, Message: "Too large resource version"}}
 		s := &server{t: t, answers: []any{tooLarge}}
@@ -198,10 +198,10 @@ func TestWhatTheAPIServerSaysIsPassedOn(t *testing.T) {
 func TestAListIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
 	resource := schema.GroupResource{Group: "coordination.k8s.io", Resource: "leases"}
 	for name, starting := range map[string]error{
-		"the API server is away":                               errRefused,
-		"it has not read the roles yet":                        apierrors.NewForbidden(resource, "", errors.New("no role")),
-		"it has not read the CustomResourceDefinitions yet":    apierrors.NewNotFound(resource, ""),
-		"it does not know yet whom to ask who it is that asks": apierrors.NewUnauthorized(""),
+		"the API server is away":                            errRefused,
+		"it has not read the roles yet":                     apierrors.NewForbidden(resource, "", errors.New("no role")),
+		"it has not read the CustomResourceDefinitions yet": apierrors.NewNotFound(resource, ""),
+		"it cannot authenticate callers yet":                apierrors.NewUnauthorized(""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &server{t: t, answers: []any{starting, starting, "a list"}}
@@ -300,8 +300,8 @@ func TestAWatchThatBringsNotEvenABookmarkIsOpenedAgain(t *testing.T) {
 	want(t, w, -1)
 }
 
-// endsWithError is a watch that says that its stream broke when it is stopped, as one
-// of client-go does.
+// endsWithError is a watch that reports a broken stream when it is stopped, as those of
+// client-go do.
 type endsWithError struct {
 	*watch.FakeWatcher
 	once *sync.Once

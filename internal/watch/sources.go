@@ -20,8 +20,8 @@ type Sources struct {
 	all map[reflect.Type][]*Source
 }
 
-// NewInformer makes an informer of the kind of obj whose list and watch go on. It is a
-// cache.NewInformerFunc of controller-runtime.
+// NewInformer makes an informer of the kind of obj whose list and watch survive
+// interruptions. It is a cache.NewInformerFunc of controller-runtime.
 func (s *Sources) NewInformer(from cache.ListerWatcher, obj runtime.Object, resync time.Duration, indexers cache.Indexers) cache.SharedIndexInformer {
 	kind := reflect.Indirect(reflect.ValueOf(obj)).Type()
 	source := New(from).Of(kind.Name())
@@ -47,10 +47,9 @@ func (s *Sources) Reopen() {
 	}
 }
 
-// Renew opens all watches again, and returns once the caches of the kind of obj hold
-// what there is now. A standby's watches may have brought nothing for a minute,
-// unnoticed, and would then bring what happened meanwhile one after the other, as if it
-// happened now.
+// Renew opens all watches again, and returns once the caches of the kind of obj hold the
+// current state. A standby's watches may have stalled for a minute, unnoticed, and would
+// then deliver what happened meanwhile one by one, as if it happened now.
 func (s *Sources) Renew(ctx context.Context, obj runtime.Object) error {
 	s.mu.Lock()
 	var renewed []<-chan struct{}
@@ -63,7 +62,7 @@ func (s *Sources) Renew(ctx context.Context, obj runtime.Object) error {
 		select {
 		case <-done:
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for what there is now: %w", ctx.Err())
+			return fmt.Errorf("waiting for the current state: %w", ctx.Err())
 		}
 	}
 	return nil

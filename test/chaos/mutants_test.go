@@ -80,7 +80,7 @@ var mutants = []struct {
 			name: "memory",
 			file: "internal/heartbeat/subjects.go",
 			old:  "s := c.subjects[in.Name]",
-			new:  "in.Memory = NoWord\n\ts := c.subjects[in.Name]",
+			new:  "in.Memory = NoVerdict\n\ts := c.subjects[in.Name]",
 		},
 		rule:  "a restart forgets nothing",
 		fault: killBothTwice,

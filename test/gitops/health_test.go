@@ -46,8 +46,8 @@ func word(status, reason string) string {
 
 const (
 	silent  = `conditions: [{type: Reporting, status: "False", message: Lease a/b was not renewed for 40s}]`
-	changed = "The manager has not taken this in yet"
-	waiting = "There is no host status for it yet"
+	changed = "The manager has not processed this yet"
+	waiting = "It has no host status yet"
 )
 
 var subjects = []subject{

@@ -319,8 +319,8 @@ func TestANodeThatIsNotSelectedAnyMoreStaysMirroredUntilItIsGone(t *testing.T) {
 	kubectl(t, "label", "node", name, selectedBy+"=false", "--overwrite")
 	stays(t, name, says(name, "", "", "true", taintReason))
 	expect.NoError(t, is(name, v1alpha1.HostStatusDown)())
-	if n := logged(t, "name="+name+" ", "not selected any more"); n != 1 {
-		t.Errorf("%d lines say that it is not selected any more", n)
+	if n := logged(t, "name="+name+" ", "no longer selected"); n != 1 {
+		t.Errorf("%d lines report that it is no longer selected", n)
 	}
 	kubectl(t, "cordon", name)
 	kubectl(t, "taint", "nodes", name, taint+"-")

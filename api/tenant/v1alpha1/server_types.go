@@ -22,17 +22,17 @@ const (
 	SubresourceUnknownStatus = "unknownstatus"
 )
 
-// ServerStatus is what is known of a server. The host fields (hostStatus,
+// ServerStatus is what is known about a server. The host fields (hostStatus,
 // hostStatusReason, hostStatusTransitionTime, hostReporting, maintenanceWindow) are one
 // set: a caller is shown all of them or none.
 type ServerStatus struct {
 	// state of the server as last reported, for example ACTIVE. It stays as it is
-	// when the host fails: hostStatus says how far to trust it.
+	// when the host fails: hostStatus shows how far to trust it.
 	// +optional
 	State computev1alpha1.ServerState `json:"state,omitempty"`
 
-	// taskState is what is being done with the server, for example powering-off.
-	// Absent means nothing.
+	// taskState is the task in progress on the server, for example powering-off.
+	// Absent means none.
 	// +optional
 	TaskState string `json:"taskState,omitempty"`
 
@@ -50,7 +50,7 @@ type ServerStatus struct {
 	computev1alpha1.HostFields `json:",inline"`
 
 	// hostID is equal for two servers of one namespace that are on the same host,
-	// and tells nothing else. Absent if the server is on no host.
+	// and reveals nothing else. Absent if the server is on no host.
 	// +optional
 	HostID string `json:"hostID,omitempty"`
 }
@@ -66,7 +66,7 @@ type Server struct {
 	// +optional
 	metav1.ObjectMeta `json:"metadata,omitempty,omitzero"`
 
-	// status is what is known of the server.
+	// status is what is known about the server.
 	// +optional
 	Status ServerStatus `json:"status,omitempty,omitzero"`
 }

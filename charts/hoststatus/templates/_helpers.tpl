@@ -11,7 +11,7 @@ app.kubernetes.io/component: {{ . }}
 {{- toJson $all -}}
 {{- end }}
 
-{{- /* Says whether a ComputeService of the cluster has a kubelet for its reporter. What the mirror has made stays when it is switched off, and would be UNKNOWN for good if nobody read kube-node-lease any more. */ -}}
+{{- /* Whether a ComputeService in the cluster has a kubelet as its reporter. What the mirror created stays after it is turned off, and would be UNKNOWN forever if nothing read kube-node-lease. */ -}}
 {{- define "hoststatus.kubeletsReport" -}}
 {{- if .Capabilities.APIVersions.Has "compute.hoststatus.dev/v1alpha1/ComputeService" -}}
 {{- range (lookup "compute.hoststatus.dev/v1alpha1" "ComputeService" "" "").items -}}
@@ -20,7 +20,7 @@ app.kubernetes.io/component: {{ . }}
 {{- end -}}
 {{- end }}
 
-{{- /* The labels of what others look for. Call it with those that the values add. */ -}}
+{{- /* The labels by which monitoring finds objects. Call it with those that the values add. */ -}}
 {{- define "hoststatus.found" -}}
 {{- mergeOverwrite (dict "app.kubernetes.io/name" "hoststatus") . | toYaml -}}
 {{- end }}
@@ -31,7 +31,7 @@ app.kubernetes.io/component: {{ . }}
 {{- index . 2 | default (printf "%s/%s:%s" $root.Values.image.registry (index . 1) ($root.Values.image.tag | default $root.Chart.AppVersion)) -}}
 {{- end }}
 
-{{- /* What all pods have in common. Call it with (list $ values ports), the ports being those that the pod listens on, and with the component's name behind them where several replicas are to be kept apart. */ -}}
+{{- /* What all pods have in common. Call it with (list $ values ports), where ports are those that the pod listens on; append the component's name to spread its replicas. */ -}}
 {{- define "hoststatus.pod" -}}
 {{- $root := index . 0 -}}
 {{- $values := index . 1 -}}
@@ -100,7 +100,7 @@ securityContext:
   {{- end }}
 {{- end }}
 
-{{- /* In the nodes' network a new pod cannot start beside the old one, whose ports it wants. Call it with the values. */ -}}
+{{- /* In the nodes' network a new pod cannot start beside the old one, whose ports it needs. Call it with the values. */ -}}
 {{- define "hoststatus.strategy" -}}
 {{- if .hostNetwork -}}
 strategy:
@@ -110,7 +110,7 @@ strategy:
 {{- end }}
 {{- end }}
 
-{{- /* What the container sees of volumes. Call it with (list values certificate), where certificate is the Secret of one or "". */ -}}
+{{- /* The container's volume mounts. Call it with (list values certificate), where certificate is the name of its Secret, or "". */ -}}
 {{- define "hoststatus.volumeMounts" -}}
 {{- $mounts := (index . 0).extraVolumeMounts | default list }}
 {{- if index . 1 }}{{ $mounts = prepend $mounts (dict "name" "certificate" "mountPath" "/certificate" "readOnly" true) }}{{ end }}
@@ -139,9 +139,9 @@ securityContext:
 {{- end }}
 
 {{- /*
-  How pods are spread. Call it with (list $component values). One constraint alone by
-  default: for the scheduler's choice a node counts only if it has the labels of all of
-  them, and many clusters have none for zones.
+  How pods are spread. Call it with (list $component values). Only one constraint by
+  default: the scheduler counts only nodes that have the labels of all constraints, and
+  many clusters have none for zones.
 */ -}}
 {{- define "hoststatus.spread" -}}
 {{- $component := index . 0 }}

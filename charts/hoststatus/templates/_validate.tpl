@@ -1,6 +1,6 @@
 {{- /*
-What values.schema.json cannot say, or not in a sentence: relations between values, and all that the binaries would refuse
-at their start. Everything that is wrong is named at once.
+Checks that values.schema.json cannot express, or not with a readable message: relations between values, and whatever the
+binaries would refuse at start. All errors are reported at once.
 */ -}}
 {{- define "hoststatus.validate" -}}
 {{- $errors := list -}}
@@ -17,17 +17,17 @@ at their start. Everything that is wrong is named at once.
 {{- $whole := get $needed $name -}}
 {{- if not $whole }}{{ $missing = append $missing $name }}
 {{- else if not (regexMatch (printf "^%s%s+(:[A-Za-z0-9_][-A-Za-z0-9_.]{0,127})?(@sha256:[0-9a-f]{64})?$" $host $path) $whole) -}}
-{{- $errors = append $errors (printf "%s: %q is no whole reference of an image: give registry, path, and tag or digest, without a scheme, for example registry.example.com/hoststatus/%s:%s. Without the registry's name a node asks a public one, where the path may be anybody's" (get $where $name) $whole $name $.Chart.AppVersion) -}}
+{{- $errors = append $errors (printf "%s: %q is not a full image reference: set registry, path, and tag or digest, without a scheme, for example registry.example.com/hoststatus/%s:%s. Without a registry, nodes pull from a public one, where anybody may own the path" (get $where $name) $whole $name $.Chart.AppVersion) -}}
 {{- end -}}
 {{- end -}}
 {{- if $values.image.registry -}}
 {{- if contains "://" $values.image.registry -}}
-{{- $errors = append $errors (printf "image.registry: %q has a scheme; an image's name has none: leave out what is before the name of the registry, as in registry.example.com/hoststatus" $values.image.registry) -}}
+{{- $errors = append $errors (printf "image.registry: %q has a scheme; an image reference has none: start with the registry, as in registry.example.com/hoststatus" $values.image.registry) -}}
 {{- else if not (regexMatch (printf "^%s%s*$" $host $path) $values.image.registry) -}}
-{{- $errors = append $errors (printf "image.registry: %q does not begin with the name of a registry, or is no path of one: it looks like registry.example.com/hoststatus, or localhost/hoststatus for images that are loaded into the nodes. Without the registry's name a node asks a public one, where the path may be anybody's" $values.image.registry) -}}
+{{- $errors = append $errors (printf "image.registry: %q must be a registry with an optional path, for example registry.example.com/hoststatus, or localhost/hoststatus for images that are loaded into the nodes. Without a registry, nodes pull from a public one, where anybody may own the path" $values.image.registry) -}}
 {{- end -}}
 {{- else if $missing -}}
-{{- $errors = append $errors (printf "image.registry is required: say where your images are, for example --set image.registry=registry.example.com/hoststatus. There are no published ones: see docs/operate/install.md. It is needed for the images %s, unless %s name them whole" (join ", " $missing) (include "hoststatus.validate.places" (list $where $missing))) -}}
+{{- $errors = append $errors (printf "image.registry is required: set it to where your images are, for example --set image.registry=registry.example.com/hoststatus. No images are published: see docs/operate/install.md. It is needed for the images %s, unless full references are set in %s" (join ", " $missing) (include "hoststatus.validate.places" (list $where $missing))) -}}
 {{- end -}}
 
 {{- if not (has "hoststatus-leases" ($values.leaseNamespaces | default list)) -}}
@@ -72,7 +72,7 @@ at their start. Everything that is wrong is named at once.
 {{- with $peer.ipBlock -}}
 {{- range $cidr := concat (list .cidr) (.except | default list) -}}
 {{- if not (regexMatch "^(((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])/(3[0-2]|[12]?[0-9])|[0-9a-fA-F]*:[0-9a-fA-F:.]*/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$" $cidr) -}}
-{{- $errors = append $errors (printf "networkPolicy.%s[%d].ipBlock: %q must be a range of addresses with its length, for example 10.0.0.0/28, or 10.0.0.1/32 for one address" $list $i $cidr) -}}
+{{- $errors = append $errors (printf "networkPolicy.%s[%d].ipBlock: %q must be an address range in CIDR notation, for example 10.0.0.0/28, or 10.0.0.1/32 for one address" $list $i $cidr) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -88,20 +88,20 @@ at their start. Everything that is wrong is named at once.
 {{- $node := (index $values $component).hostNetwork -}}
 {{- $place := printf "%s:%d" (ternary "the nodes" $component $node) $port -}}
 {{- with get $taken $place -}}
-{{- $errors = append $errors (printf "%s: %d is that of %s, in the same network%s; choose another, for example %d" $value $port . (ternary ", as hostNetwork is on" "" $node) (add1 $port)) -}}
+{{- $errors = append $errors (printf "%s: %d is already used by %s in the same network%s; choose another, for example %d" $value $port . (ternary ", because hostNetwork is on" "" $node) (add1 $port)) -}}
 {{- end -}}
 {{- $_ := set $taken $place $value -}}
 {{- if and $node (has $port (list 10248 10249 10250 10256)) -}}
-{{- $errors = append $errors (printf "%s: %d is the kubelet's or kube-proxy's, and %s.hostNetwork is on; choose another" $value $port $component) -}}
+{{- $errors = append $errors (printf "%s: %d is used by the kubelet or kube-proxy, and %s.hostNetwork is on; choose another" $value $port $component) -}}
 {{- end -}}
 {{- if and $node (lt $port 1024) -}}
-{{- $errors = append $errors (printf "%s: %d is below 1024, where in the nodes' network only root listens, and %s.hostNetwork is on; choose one from 1024" $value $port $component) -}}
+{{- $errors = append $errors (printf "%s: %d is below 1024, where only root may listen in the nodes' network, and %s.hostNetwork is on; choose 1024 or above" $value $port $component) -}}
 {{- end -}}
 {{- end -}}
 
 {{- $keyed := dict "metrics.serviceMonitor.labels" $values.metrics.serviceMonitor.labels "metrics.prometheusRule.labels" $values.metrics.prometheusRule.labels "metrics.dashboard.labels" $values.metrics.dashboard.labels -}}
 {{- if and (eq ($values.agent.driver | default "none") "fake") (not (regexMatch "(^| )--fake-driver-file=" (join " " $values.agent.extraArgs))) -}}
-{{- $errors = append $errors "agent.driver: fake needs the file that it reads: add --fake-driver-file=PATH to agent.extraArgs, and the file by agent.extraVolumes" -}}
+{{- $errors = append $errors "agent.driver: fake needs a file to read: add --fake-driver-file=PATH to agent.extraArgs, and mount the file with agent.extraVolumes" -}}
 {{- end -}}
 {{- range $arg := $values.agent.extraArgs -}}
 {{- if hasPrefix "--driver" $arg -}}
@@ -116,7 +116,7 @@ at their start. Everything that is wrong is named at once.
 {{- range $place := keys $keyed | sortAlpha -}}
 {{- range $k, $_ := get $keyed $place -}}
 {{- if not (regexMatch (printf "^%s$" $key) $k) -}}
-{{- $errors = append $errors (printf "%s: %q is no key of a label or annotation: a name of letters, digits, '-', '_' and '.', with at most a prefix before it, as in example.com/team" $place $k) -}}
+{{- $errors = append $errors (printf "%s: %q is not a label or annotation key: use letters, digits, '-', '_' and '.', with an optional prefix, as in example.com/team" $place $k) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -125,12 +125,12 @@ at their start. Everything that is wrong is named at once.
 {{- $pod := index $values $component -}}
 {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/component" -}}
 {{- if hasKey ($pod.podLabels | default dict) $label -}}
-{{- $errors = append $errors (printf "%s.podLabels: %s is the chart's own, by which the pods are found; leave it out" $component $label) -}}
+{{- $errors = append $errors (printf "%s.podLabels: %s is set by the chart, to select the pods; leave it out" $component $label) -}}
 {{- end -}}
 {{- end -}}
 {{- range $volume := $pod.extraVolumes -}}
 {{- if eq $volume.name "certificate" -}}
-{{- $errors = append $errors (printf "%s.extraVolumes: certificate is the chart's own; choose another name" $component) -}}
+{{- $errors = append $errors (printf "%s.extraVolumes: the name certificate is used by the chart; choose another" $component) -}}
 {{- end -}}
 {{- end -}}
 {{- range $mount := $pod.extraVolumeMounts -}}
@@ -142,17 +142,17 @@ at their start. Everything that is wrong is named at once.
 {{- end -}}
 {{- range $variable := $pod.extraEnv -}}
 {{- if and (eq $component "agent") (eq $variable.name "NODE_NAME") -}}
-{{- $errors = append $errors "agent.extraEnv: NODE_NAME is the chart's own, by which the agent knows its host; leave it out" -}}
+{{- $errors = append $errors "agent.extraEnv: NODE_NAME is set by the chart, as the name of the agent's host; leave it out" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
 
 {{- with $errors -}}
-{{- fail (printf "values that cannot work:\n- %s\n" (join "\n- " .)) -}}
+{{- fail (printf "invalid values:\n- %s\n" (join "\n- " .)) -}}
 {{- end -}}
 {{- end }}
 
-{{- /* The values that name whole images, of (list where names). */ -}}
+{{- /* The values that set full image references. Call it with (list where names). */ -}}
 {{- define "hoststatus.validate.places" -}}
 {{- $where := index . 0 -}}
 {{- $places := list -}}
@@ -160,7 +160,7 @@ at their start. Everything that is wrong is named at once.
 {{- join ", " $places -}}
 {{- end }}
 
-{{- /* A duration, as Go writes it, in milliseconds. */ -}}
+{{- /* A Go duration in milliseconds. */ -}}
 {{- define "hoststatus.milliseconds" -}}
 {{- $sum := 0.0 -}}
 {{- range regexFindAll "[0-9]+(\\.[0-9]+)?(h|ms|m|s)" . -1 -}}

@@ -55,7 +55,7 @@ func build() (dashboard.Dashboard, error) {
 		return dashboard.Dashboard{}, err
 	}
 	b := dashboard.NewDashboardBuilder("hoststatus").Uid("hoststatus").Tags([]string{"hoststatus", "kubernetes"}).
-		Description("Which hosts report, how soon it is noticed when one does not, and how soon its servers say so.").
+		Description("Which hosts report, how soon it is noticed when one does not, and how soon its servers show it.").
 		Editable().Tooltip(dashboard.DashboardCursorSyncCrosshair).Refresh("30s").Time("now-6h", "now").
 		// Empty is what whoever looks has chosen.
 		Timezone("").
@@ -90,7 +90,7 @@ func fleet(b *dashboard.DashboardBuilder, statuses []colour) {
 	b.WithPanel(number("Up", hosts("UP"), at("green")))
 	b.WithPanel(number("Silent", hosts("UNKNOWN"), at("green"), from(1, "orange")).
 		Description("Host status UNKNOWN: their heartbeats have stopped, and that is proven."))
-	b.WithPanel(number("Down", hosts("DOWN"), at("green"), from(1, "red")).Description("Somebody asserts that they are off."))
+	b.WithPanel(number("Down", hosts("DOWN"), at("green"), from(1, "red")).Description("Asserted to be off, by an operator or a fencing tool."))
 	b.WithPanel(number("In maintenance", hosts("MAINTENANCE"), at("green"), from(1, "blue")))
 	b.WithPanel(number("Servers affected", `sum(max by (host_status) (hoststatus_servers{host_status=~"UNKNOWN|DOWN"}))`, at("green"), from(1, "orange")).
 		Description("Servers on hosts that are UNKNOWN or DOWN."))
@@ -100,14 +100,14 @@ func fleet(b *dashboard.DashboardBuilder, statuses []colour) {
 		Description("1 while heartbeats cannot be seen, so that no host can be declared silent."))
 	b.WithPanel(coloured(stacked(graph(12, "Hosts by status", units.NoUnit,
 		line("max by (host_status) (hoststatus_hosts)", "{{host_status}}"))), statuses))
-	b.WithPanel(coloured(stacked(graph(12, "Servers by the host status that they say", units.NoUnit,
+	b.WithPanel(coloured(stacked(graph(12, "Servers by the host status that they show", units.NoUnit,
 		line("max by (host_status) (hoststatus_servers)", "{{host_status}}"))), statuses))
 	b.WithPanel(graph(12, "Changes of host status", units.NoUnit,
 		line("sum by (from, to) (increase(hoststatus_host_transitions_total[5m])) > 0", "{{from}} to {{to}}")).
 		Description("In the last five minutes."))
 	b.WithPanel(graph(12, "Hosts that do not report", units.NoUnit,
 		line(`max by (reporting) (hoststatus_hosts_reporting{reporting!="True"})`, "reporting: {{reporting}}")).
-		Description("Whatever their host status is: a host that dies in maintenance still reads MAINTENANCE."))
+		Description("Whatever their host status is: a host that dies in maintenance still has MAINTENANCE."))
 }
 
 func speed(b *dashboard.DashboardBuilder) {
@@ -117,19 +117,19 @@ func speed(b *dashboard.DashboardBuilder) {
 		Description("From the deadline of a silent host until its silence was written."))
 	b.WithPanel(graph(8, "Propagation to all servers of a host", units.Seconds,
 		line(quantile("0.5", "hoststatus_host_propagation_seconds"), "median"), line(quantile("1", "hoststatus_host_propagation_seconds"), "slowest")).
-		Description("From a change of a host until the last server on it said so."))
+		Description("From a change of a host until the last server on it shows it."))
 	b.WithPanel(graph(8, "Propagation to one server", units.Seconds,
 		line(quantile("0.5", "hoststatus_server_propagation_seconds"), "median"), line(quantile("1", "hoststatus_server_propagation_seconds"), "slowest")).
-		Description("From a change of a host until a server on it said so."))
-	b.WithPanel(graph(12, "Oldest change that is on its way", units.Seconds, line("max(hoststatus_propagation_oldest_pending_seconds)", "age")))
-	b.WithPanel(graph(12, "Servers that do not say yet what their host says", units.NoUnit, line("max(hoststatus_propagation_pending_servers)", "servers")))
+		Description("From a change of a host until a server on it shows it."))
+	b.WithPanel(graph(12, "Age of the oldest pending change", units.Seconds, line("max(hoststatus_propagation_oldest_pending_seconds)", "age")))
+	b.WithPanel(graph(12, "Servers with a pending change of their host", units.NoUnit, line("max(hoststatus_propagation_pending_servers)", "servers")))
 }
 
 func sight(b *dashboard.DashboardBuilder) {
 	b.WithRow(dashboard.NewRowBuilder("How well heartbeats are seen"))
 	b.WithPanel(graph(8, "Blind time", units.PercentUnit,
 		line("sum by (lease_namespace) (rate(hoststatus_heartbeat_blind_seconds_total[$__rate_interval]))", "{{lease_namespace}}")).
-		Description("Which part of the time nothing was to be seen."))
+		Description("Share of the time in which heartbeats could not be seen."))
 	b.WithPanel(graph(8, "Canary echo, 99 %", units.Seconds,
 		line(quantile("0.99", "hoststatus_heartbeat_canary_echo_seconds", "lease_namespace"), "{{lease_namespace}}")).
 		Description("From the write of the manager's own heartbeat until it came back."))
@@ -140,16 +140,16 @@ func sight(b *dashboard.DashboardBuilder) {
 		Description("As the busiest replica sees them."))
 	b.WithPanel(graph(6, "Overdue and not proven", units.NoUnit,
 		line("max by (lease_namespace) (hoststatus_heartbeat_unconfirmed_expiries)", "{{lease_namespace}}")).
-		Description("Hosts that would be silent if it could be seen."))
+		Description("Hosts whose heartbeat is overdue, but not yet proven to be missing."))
 	b.WithPanel(graph(6, "Hosts whose clock is off", units.NoUnit,
 		line("max by (lease_namespace) (hoststatus_heartbeat_clock_skewed_hosts)", "{{lease_namespace}}")).
-		Description("By more than 10 s. They are judged all the same."))
+		Description("By more than 10 s. Does not change how they are judged."))
 	b.WithPanel(graph(6, "Hosts whose driver fails", units.NoUnit,
 		line("max by (lease_namespace) (hoststatus_heartbeat_failing_driver_hosts)", "{{lease_namespace}}")).
-		Description("They report that they are there, but not how their servers are."))
+		Description("They send heartbeats, but do not report on their servers."))
 	b.WithPanel(graph(24, "Requests to the webhook that were refused unread", units.RequestsPerSecond,
 		line("sum by (reason) (rate(hoststatus_webhook_refused_total[$__rate_interval]))", "{{reason}}")).
-		Description("kube-apiserver sends none of these; somebody else who reaches the port does."))
+		Description("kube-apiserver sends none of these; another client that reaches the port does."))
 }
 
 func owners(b *dashboard.DashboardBuilder) {

@@ -111,7 +111,7 @@ func schema_hoststatus_api_tenant_v1alpha1_Server(ref common.ReferenceCallback) 
 					},
 					"status": {
 						SchemaProps: spec.SchemaProps{
-							Description: "status is what is known of the server.",
+							Description: "status is what is known about the server.",
 							Default:     map[string]interface{}{},
 							Ref:         ref(v1alpha1.ServerStatus{}.OpenAPIModelName()),
 						},
@@ -178,19 +178,19 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ServerStatus is what is known of a server. The host fields (hostStatus, hostStatusReason, hostStatusTransitionTime, hostReporting, maintenanceWindow) are one set: a caller is shown all of them or none.",
+				Description: "ServerStatus is what is known about a server. The host fields (hostStatus, hostStatusReason, hostStatusTransitionTime, hostReporting, maintenanceWindow) are one set: a caller is shown all of them or none.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"state": {
 						SchemaProps: spec.SchemaProps{
-							Description: "state of the server as last reported, for example ACTIVE. It stays as it is when the host fails: hostStatus says how far to trust it.",
+							Description: "state of the server as last reported, for example ACTIVE. It stays as it is when the host fails: hostStatus shows how far to trust it.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"taskState": {
 						SchemaProps: spec.SchemaProps{
-							Description: "taskState is what is being done with the server, for example powering-off. Absent means nothing.",
+							Description: "taskState is the task in progress on the server, for example powering-off. Absent means none.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -225,14 +225,14 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 					},
 					"hostStatus": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostStatus is the status of the server's host. Absent while it is not derived yet, and in the owners' view for callers to whom it is not granted.\n\nUP: the host reports. Nothing to do; do not fail over.\n\nDOWN: an operator or a fencing tool asserts that the host is off. It is the only value on which failing over is safe.\n\nUNKNOWN: the host does not report. It may be off, or only cut off with the server still running: do not fail over, wait for DOWN.\n\nMAINTENANCE: the host is out of service on purpose. The server may run, pause or stop with it; do not fail over.\n\nNEEDS_MAINTENANCE: the host reports, and maintenance is announced for it. Prepare, or move away, before the window's startTime; do not fail over.\n\n\"\": the server is on no host, or on none that is known; hostStatusReason tells which.",
+							Description: "hostStatus is the status of the server's host. Absent until it is derived, and in the owners' view for callers to whom it is not granted.\n\nUP: the host reports. Nothing to do; do not fail over.\n\nDOWN: an operator or a fencing tool asserts that the host is off. It is the only value on which failing over is safe.\n\nUNKNOWN: the host does not report. It may be off, or only cut off with the server still running: do not fail over, wait for DOWN.\n\nMAINTENANCE: the host is out of service on purpose. The server may run, pause or stop with it; do not fail over.\n\nNEEDS_MAINTENANCE: the host reports, and maintenance is announced for it. Prepare, or move away, before the window's startTime; do not fail over.\n\n\"\": the server is on no host, or on none that is known; hostStatusReason tells which.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
 					},
 					"hostStatusReason": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostStatusReason is why. No reason names a host.\n\nForcedDown (with DOWN): asserted to be off; fail over, it is safe.\n\nDisabled (MAINTENANCE): out of service by hand; wait, or ask the platform's people.\n\nWindowOpen (MAINTENANCE): the maintenance window is open; wait for its end.\n\nLeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN, since its servers may still run.\n\nNeverReported (UNKNOWN): the host has never reported; the platform's people check its agent and spec.leaseRef of its ComputeService.\n\nLeaseNotReadable (UNKNOWN): the manager may not read the host's heartbeats; the platform's people add their namespace to --lease-namespaces.\n\nWaitingForHeartbeat (no hostStatus yet): the host is new; wait for its first report.\n\nWindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for it.\n\nReporting (UP): all is well.\n\nNoHost (\"\"): the server is not placed on a host, or shelved; nothing to do.\n\nHostNotFound (\"\"): the server's host has no ComputeService; the platform's people make one, or correct spec.host.",
+							Description: "hostStatusReason is why. No reason names a host.\n\nForcedDown (with DOWN): asserted to be off; fail over, it is safe.\n\nDisabled (MAINTENANCE): out of service by hand; wait, or ask the platform team.\n\nWindowOpen (MAINTENANCE): the maintenance window is open; wait for its end.\n\nLeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN, since its servers may still run.\n\nNeverReported (UNKNOWN): the host has never reported; the platform team checks its agent and spec.leaseRef of its ComputeService.\n\nLeaseNotReadable (UNKNOWN): the manager may not read the host's heartbeats; the platform team adds their namespace to --lease-namespaces.\n\nWaitingForHeartbeat (no hostStatus yet): the host is new; wait for its first report.\n\nWindowAnnounced (NEEDS_MAINTENANCE): maintenance is announced; prepare for it.\n\nReporting (UP): all is well.\n\nNoHost (\"\"): the server is not placed on a host, or shelved; nothing to do.\n\nHostNotFound (\"\"): the server's host has no ComputeService; the platform team creates one, or corrects spec.host.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -245,7 +245,7 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 					},
 					"hostReporting": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostReporting says whether the host reports, whatever the summary says: a host that dies in maintenance still reads MAINTENANCE. Absent if the server is on no known host.",
+							Description: "hostReporting shows whether the host reports, whatever hostStatus is: a host that dies in maintenance still has MAINTENANCE. Absent if the server is on no known host.",
 							Type:        []string{"string"},
 							Format:      "",
 						},
@@ -258,7 +258,7 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 					},
 					"hostID": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostID is equal for two servers of one namespace that are on the same host, and tells nothing else. Absent if the server is on no host.",
+							Description: "hostID is equal for two servers of one namespace that are on the same host, and reveals nothing else. Absent if the server is on no host.",
 							Type:        []string{"string"},
 							Format:      "",
 						},

@@ -38,8 +38,8 @@ var packages = map[string]string{
 	binKubeProxy:         "k8s.io/kubernetes/cmd/kube-proxy",
 }
 
-// buildOrder is from the quick to the slow, so that progress shows early. What places and
-// runs pods is built only where it is needed.
+// buildOrder is from the fastest to the slowest, so that progress shows early. What places
+// and runs pods is built only where it is needed.
 var buildOrder = []string{binEtcd, binKubectl, binControllerManager, binAPIServer}
 
 // nodePrograms are what a cluster with nodes has besides those of buildOrder.
@@ -48,9 +48,8 @@ var nodePrograms = []string{binScheduler, binKubeProxy, binKubelet}
 // Release is a release of Kubernetes, by the module in hack/deps that pins it.
 type Release string
 
-// The releases that hoststatus is claimed to work with. Of Oldest and Newest there is the
-// kube-apiserver alone, beside Main's other programs: it is what accepts what is installed
-// and serves it.
+// The releases that hoststatus supports. Of Oldest and Newest only kube-apiserver is
+// used, with Main's other programs: it is what accepts what is installed, and serves it.
 const (
 	// Main is the release that everything is tested on.
 	Main   Release = "controlplane"
@@ -60,7 +59,7 @@ const (
 
 // Binaries finds the programs of the control plane: in the folder that
 // KUBEBUILDER_ASSETS names, else in a folder per version of the user's cache
-// directory, where it builds those that are missing and tells log about it.
+// directory, where it builds those that are missing and writes its progress to log.
 type Binaries struct{ dirs []string }
 
 // EnsureBinaries makes all programs of the control plane available.
@@ -81,8 +80,8 @@ func EnsureNodeBinaries(ctx context.Context, log io.Writer) error {
 	return b.add(ctx, log, nodePrograms...)
 }
 
-// with makes the kube-apiserver of a release available, in place of b's; b if none is
-// named. Which release b has, or KUBEBUILDER_ASSETS, is unknown.
+// with returns b with the kube-apiserver of a release in place of b's, or b if release is
+// empty. Which release b or KUBEBUILDER_ASSETS has is unknown.
 func (b *Binaries) with(ctx context.Context, release Release, log io.Writer) (*Binaries, error) {
 	if release == "" {
 		return b, nil
@@ -101,8 +100,8 @@ func (b *Binaries) add(ctx context.Context, log io.Writer, names ...string) erro
 	return err
 }
 
-// ensure builds those of the programs called names that neither the folders in
-// prefer have nor the cache.
+// ensure builds those of the programs called names that are neither in the folders of
+// prefer nor in the cache.
 func ensure(ctx context.Context, release Release, prefer, names []string, log io.Writer) (*Binaries, error) {
 	root, err := RepositoryRoot()
 	if err != nil {
@@ -188,7 +187,7 @@ func build(ctx context.Context, module, dir string, names []string, v versions, 
 	return nil
 }
 
-// progress shows every few seconds that something goes on.
+// progress prints a dot every few seconds.
 func progress(log io.Writer, done <-chan struct{}) {
 	ticker := time.NewTicker(10 * time.Second)
 	defer ticker.Stop()
@@ -249,8 +248,8 @@ func pinnedVersions(goMod string) (versions, error) {
 	return v, nil
 }
 
-// linkerFlags stamp the version: built without them, the programs call
-// themselves v0.0.0-master and every check of a version breaks.
+// linkerFlags set the version: without them, the programs report v0.0.0-master and every
+// check of a version breaks.
 func (v versions) linkerFlags() string {
 	parts := strings.SplitN(strings.TrimPrefix(v.kubernetes, "v"), ".", 3)
 	const pkg = "k8s.io/component-base/version."

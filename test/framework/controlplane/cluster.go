@@ -30,14 +30,13 @@ import (
 const (
 	startTimeout = 2 * time.Minute
 	// controllers are those without which a cluster does not behave like one: no
-	// namespace would end, no role would aggregate, no owner would take its own
-	// with it.
+	// namespace would be deleted, no role aggregated, nothing garbage-collected.
 	controllers = "namespace-controller,clusterrole-aggregation-controller,garbage-collector-controller,resourcequota-controller,serviceaccount-controller"
 	// podControllers make pods.
 	podControllers = ",deployment-controller,replicaset-controller"
 )
 
-// Options say how to start a Cluster. The zero value is good for tests.
+// Options are how to start a Cluster. The zero value is good for tests.
 type Options struct {
 	// Dir holds data, certificates and logs. Empty means a temporary folder that
 	// Stop removes.
@@ -84,7 +83,7 @@ type Cluster struct {
 	temporary bool
 	clientCA  *authority
 	serverCA  *authority
-	// etcdURL is where etcd serves whoever has etcdClient, which is this user alone.
+	// etcdURL is where etcd serves clients that have etcdClient, which only this user has.
 	etcdURL    string
 	etcdClient *tls.Config
 	// nodes is nil where the control plane serves loopback alone.
@@ -185,8 +184,8 @@ func (c *Cluster) AdminConfig() (*rest.Config, error) {
 	return c.ConfigFor("hoststatus-admin", "system:masters")
 }
 
-// ConfigFor returns a client configuration for a user in groups, by a client
-// certificate. It has no client-side limit of requests.
+// ConfigFor returns a client configuration for a user in groups, with a client
+// certificate. It has no client-side rate limit.
 func (c *Cluster) ConfigFor(user string, groups ...string) (*rest.Config, error) {
 	pair, err := c.clientCA.client(user, groups...)
 	if err != nil {
@@ -284,7 +283,7 @@ func (c *Cluster) writePKI() (err error) {
 }
 
 // writeEtcdPKI makes the certificates without which nobody reads or writes etcd, which
-// has every Secret of the cluster and listens where every user of this machine may call.
+// has every Secret of the cluster and listens where every user of this machine can connect.
 func (c *Cluster) writeEtcdPKI() error {
 	ca, err := newAuthority("hoststatus-dev-etcd-ca")
 	if err != nil {
@@ -293,7 +292,7 @@ func (c *Cluster) writeEtcdPKI() error {
 	if err := os.WriteFile(c.path("etcd-ca.crt"), ca.pem, 0o644); err != nil {
 		return fmt.Errorf("writing a certificate: %w", err)
 	}
-	// etcd calls itself, with the certificate that it serves with.
+	// etcd connects to itself, with its serving certificate.
 	serving, err := ca.peer("etcd")
 	if err != nil {
 		return err
@@ -417,7 +416,7 @@ func (c *Cluster) reach() []string {
 }
 
 // ReplaceAPIServer stops the API server and starts that of another release in its place, at
-// the same address on the same data, as an upgrade of a control plane does.
+// the same address with the same data, as an upgrade of a control plane does.
 func (c *Cluster) ReplaceAPIServer(ctx context.Context, release Release, log io.Writer) error {
 	binaries, err := c.binaries.with(ctx, release, log)
 	if err != nil {
@@ -518,8 +517,8 @@ func listens(port string) func(context.Context) error {
 	}
 }
 
-// PrivateFolder makes a folder that only this user may look into, also if it is there
-// already and was not: it will hold keys, and logs with what they open.
+// PrivateFolder makes a folder that only this user may read, even if it exists already with
+// other permissions: it will hold keys, and logs with secrets.
 func PrivateFolder(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

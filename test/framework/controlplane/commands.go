@@ -14,8 +14,8 @@ import (
 
 // BuildCommands puts commands of the repository, all if none is named, into the folder
 // dir, built with the flags in $GOFLAGS. They are linked in a folder of the repository
-// that is kept, because what is there and up to date Go does not link again: each of
-// them takes seconds of all cores.
+// that is kept, since Go does not link again what is up to date there: each of them
+// takes seconds of all cores.
 func BuildCommands(ctx context.Context, dir string, names ...string) error {
 	root, err := RepositoryRoot()
 	if err != nil {

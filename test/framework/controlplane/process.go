@@ -42,9 +42,8 @@ func NewProcess(name, path, logPath string, env []string, args ...string) *Proce
 	return &Process{name: name, path: path, args: args, env: env, log: logPath}
 }
 
-// Confine lets the program see dir as the root of all files, where its path is to be
-// found, and run as a user and group without rights. It is for a process that is run by
-// root, and for what is not running.
+// Confine runs the program with dir as the root of all files, in which its path is, and as
+// a user and group without rights. This process must be root, and the program not running.
 func (p *Process) Confine(dir string, id uint32) {
 	p.root, p.user = dir, &syscall.Credential{Uid: id, Gid: id}
 }
@@ -61,7 +60,7 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env = p.env
 	cmd.Stdout, cmd.Stderr = out, out
-	// A group of its own keeps a terminal's Ctrl-C from it: we stop it in order.
+	// Its own process group shields it from a terminal's Ctrl-C: we stop it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: p.root, Credential: p.user}
 	if p.root != "" {
 		cmd.Dir = "/"
@@ -83,7 +82,7 @@ func (p *Process) Start() error {
 	return nil
 }
 
-// Pid returns the process id of the present run.
+// Pid returns the process ID of the current run.
 func (p *Process) Pid() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -97,14 +96,14 @@ func (p *Process) Signal(s syscall.Signal) error {
 	return p.cmd.Process.Signal(s)
 }
 
-// Done is closed when the present run has ended.
+// Done is closed when the current run has ended.
 func (p *Process) Done() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done
 }
 
-// Err is how the last run ended: nil if by itself and without complaint.
+// Err is how the last run ended: nil if by itself with exit code 0.
 func (p *Process) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -162,9 +161,8 @@ func tail(path string) []byte {
 	return bytes.Join(lines[max(0, len(lines)-15):], []byte("\n"))
 }
 
-// spawner starts processes from one thread that never ends, because the kernel
-// sends the signal that is to follow a parent's death when the thread that
-// started the child ends.
+// spawner starts processes from one thread that never ends, because the kernel sends
+// the parent death signal when the thread that started the child ends.
 var spawner = sync.OnceValue(func() chan func() {
 	work := make(chan func())
 	go func() {

@@ -41,12 +41,12 @@ func Poll(ctx context.Context, limit time.Duration, check func() error) error {
 		if err == nil {
 			return nil
 		}
-		// A check that is expensive must not be what the machine is busy with.
+		// An expensive check must not take up the machine.
 		timer := time.NewTimer(max(pause, 3*time.Since(begin)))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
-			// What has come true during the last pause counts.
+			// It may have become true during the last pause.
 			if err := check(); err != nil {
 				return fmt.Errorf("not within %s: %w", limit, err)
 			}

@@ -11,9 +11,9 @@ import (
 	"slices"
 )
 
-// ReportCrashes looks through the logs in dir, which our processes have written, for
-// what no test may have noticed, prints it to out, and returns an exit code. Data races
-// are found if the binaries were built with the race detector, as GOFLAGS=-race does.
+// ReportCrashes searches the logs that our processes have written in dir for panics and data
+// races that no test may have noticed, prints them to out, and returns an exit code. Races
+// are found if the binaries were built with the race detector, as with GOFLAGS=-race.
 func ReportCrashes(out io.Writer, dir string) (code int) {
 	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
 	if err == nil && len(logs) == 0 {

@@ -33,14 +33,13 @@ var Hosts = []string{"compute-1", "compute-2", "compute-3", "compute-4"}
 const (
 	// leaseNamespaces lets hosts and kubelets report.
 	leaseNamespaces = "--lease-namespaces=" + v1alpha1.DefaultLeaseNamespace + "," + corev1.NamespaceNodeLease
-	// restartDelay is how long a manager that ended stays down, as the kubelet
-	// would have it.
+	// restartDelay is how long a manager that ended stays down, as under a kubelet.
 	restartDelay = time.Second
 	// settleTimeout is how long a fleet may take to be as it should.
 	settleTimeout = time.Minute
 )
 
-// Options say how to run a Fleet.
+// Options are how to run a Fleet.
 type Options struct {
 	// Dir holds everything that the fleet writes. What was there is removed.
 	Dir string
@@ -61,8 +60,8 @@ type Options struct {
 
 // Installation installs hoststatus on a control plane, and makes its processes.
 type Installation interface {
-	// Install installs all but the sample fleet. The webhook and the tenant API are to
-	// be found on these ports of localhost. It is repeated until it works.
+	// Install installs everything but the sample fleet. The webhook and the tenant API
+	// listen on these ports of localhost. It is repeated until it works.
 	Install(ctx context.Context, f *Fleet, webhookPort, tenantAPIPort string) error
 	// Process makes a process, which the fleet starts.
 	Process(f *Fleet, c Command) (*controlplane.Process, error)
@@ -72,12 +71,12 @@ type Installation interface {
 type Command struct {
 	// Binary is the program, and Name what this run of it is called.
 	Binary, Name string
-	// Host is that of an agent.
+	// Host is the host of an agent.
 	Host string
-	// Config is the identity of the process, by a client certificate.
+	// Config is the identity of the process, with a client certificate.
 	Config *rest.Config
-	// Addresses are the flags that say where it listens, which another way to install
-	// hoststatus has to take over. Args are all others, and may overrule them.
+	// Addresses are the flags for where it listens, which every Installation must pass on.
+	// Args are all others, and may override them.
 	Args, Addresses []string
 }
 
@@ -123,7 +122,7 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 	if err := f.StartTenantAPI(ctx); err != nil {
 		return nil, err
 	}
-	f.say("Starting the manager and %d agents", len(Hosts))
+	f.progress("Starting the manager and %d agents", len(Hosts))
 	if err := f.startManager(); err != nil {
 		return nil, err
 	}
@@ -132,7 +131,7 @@ func Start(ctx context.Context, options Options) (_ *Fleet, err error) {
 			return nil, err
 		}
 	}
-	f.say("Waiting until every server is UP")
+	f.progress("Waiting until every server is UP")
 	if err := f.WaitFor(ctx, settleTimeout, All(v1alpha1.HostStatusUp)); err != nil {
 		return nil, err
 	}
@@ -163,12 +162,12 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 	}
 	if f.Installation == nil {
 		f.Installation = shipped{root}
-		f.say("Building hoststatus")
+		f.progress("Building hoststatus")
 		if err := controlplane.BuildCommands(ctx, f.path("bin")); err != nil {
 			return nil, err
 		}
 	}
-	f.say("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
+	f.progress("Starting the control plane (etcd, kube-apiserver, kube-controller-manager)")
 	if f.Cluster, err = controlplane.Start(ctx, controlplane.Options{
 		Dir: f.path("cluster"), Log: options.Log, Fsync: options.Fsync, Kubernetes: options.Kubernetes, APIServerArgs: options.APIServerArgs,
 	}); err != nil {
@@ -177,7 +176,7 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 	if err := f.connect(); err != nil {
 		return nil, err
 	}
-	f.say("Installing the CRDs, the roles and the sample fleet")
+	f.progress("Installing the CRDs, the roles and the sample fleet")
 	if err := f.install(ctx, root); err != nil {
 		return nil, err
 	}
@@ -217,7 +216,7 @@ func (f *Fleet) DriverFile(host string) string { return f.path("fake-driver", ho
 // StartAgent starts the agent on host again, after it has ended.
 func (f *Fleet) StartAgent(host string) error { return f.Agents[host].Start() }
 
-// WaitFor waits until check finds nothing to complain of.
+// WaitFor waits until check returns no error.
 func (f *Fleet) WaitFor(ctx context.Context, limit time.Duration, check func([]v1alpha1.Server) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -280,7 +279,7 @@ func (f *Fleet) path(elements ...string) string {
 	return filepath.Join(append([]string{f.Dir}, elements...)...)
 }
 
-func (f *Fleet) say(format string, args ...any) {
+func (f *Fleet) progress(format string, args ...any) {
 	_, _ = fmt.Fprintf(f.Log, "- "+format+"\n", args...)
 }
 
@@ -374,10 +373,9 @@ func (f *Fleet) startManager() (err error) {
 	return nil
 }
 
-// StartManager starts a manager called name, beside the one that the fleet has
-// anyway, with flags beside the usual, and returns the address of its /metrics.
-// Its caller stops it. Its webhook is served, too, but kube-apiserver does not know
-// of it.
+// StartManager starts another manager, called name, with additional flags, and returns
+// the address of its /metrics. Its caller stops it. It also serves the webhook, but
+// kube-apiserver does not know that one.
 func (f *Fleet) StartManager(name string, flags ...string) (p *controlplane.Process, metrics string, err error) {
 	ports, err := controlplane.FreePorts(1)
 	if err != nil {
@@ -418,7 +416,7 @@ func (f *Fleet) HostConfig(host string) (*rest.Config, error) {
 	return f.Cluster.ConfigFor("system:hoststatus:host:"+host, "system:hoststatus:hosts")
 }
 
-// keepManager starts the manager again when it ends: it does when it loses its
+// keepManager restarts the manager when it ends: it exits when it loses its
 // leadership, and relies on being restarted.
 func (f *Fleet) keepManager() {
 	for {
@@ -433,7 +431,7 @@ func (f *Fleet) keepManager() {
 		case <-time.After(restartDelay):
 		}
 		if err := f.Manager.Start(); err != nil {
-			f.say("The manager does not start again: %v", err)
+			f.progress("Restarting the manager failed: %v", err)
 			return
 		}
 	}

@@ -24,7 +24,7 @@ func TestASecondFleetInTheSameFolderIsRefusedAndAFirstOneStartsEmpty(t *testing.
 		t.Errorf("what an earlier run left is still there: %v", err)
 	}
 	if _, err := lock(dir); err == nil || !strings.Contains(err.Error(), "already runs in "+dir) {
-		t.Errorf("the second is told %v", err)
+		t.Errorf("the error of the second is %v", err)
 	}
 	unlock()
 	if unlock, err = lock(dir); err != nil {

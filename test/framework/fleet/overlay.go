@@ -10,8 +10,8 @@ import (
 
 // writeOverlay writes, into dir, a kustomization that changes config/part by patches.
 //
-// They turn the shipped manifests to a process on this machine: there are no pods
-// here, and kube-apiserver follows an ExternalName without asking for endpoints. The
+// They point the shipped manifests at a process on this machine: there are no pods
+// here, and kube-apiserver follows an ExternalName without looking for endpoints. The
 // names in certificates stay those of the Service.
 func writeOverlay(root, dir, part, patches string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -36,7 +36,7 @@ func writeOverlay(root, dir, part, patches string) error {
 	return nil
 }
 
-// externalName is a patch that turns a Service to a port of localhost.
+// externalName is a patch that points a Service at a port of localhost.
 func externalName(service, port string) string {
 	return fmt.Sprintf(`- target: {kind: Service, name: %s}
   patch: |-

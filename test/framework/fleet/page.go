@@ -14,16 +14,16 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
-// Step is a command of a page, with what the page shows and what it really
-// prints to standard output. Trailing space at the end of lines does not count.
+// Step is a command of a page, with the output that the page shows and what it really
+// prints to standard output. Trailing space does not count.
 type Step struct {
 	Command, Want, Got string
 }
 
 // RunPage runs the commands of a page of the repository as its reader would, in its
 // folder: the lines after "$ " in blocks of kind console, each with its here-document.
-// What the page says of make's folder .run holds for f's, and so do pids. Commands that begin with one
-// of skip are for somewhere else.
+// The folder .run of make stands for that of f, and pids for those of f. Commands that
+// begin with one of skip are not run.
 func (f *Fleet) RunPage(ctx context.Context, page string, skip ...string) (steps []Step, err error) {
 	root, err := controlplane.RepositoryRoot()
 	if err != nil {
@@ -61,8 +61,8 @@ func (f *Fleet) RunPage(ctx context.Context, page string, skip ...string) (steps
 	return steps, nil
 }
 
-// withPid puts the pid that make run prints of an agent in the place of PID in a command
-// whose comment names the host.
+// withPid replaces PID, in a command whose comment names a host, by the pid of its agent,
+// which make run prints.
 func (f *Fleet) withPid(command string) string {
 	_, comment, _ := strings.Cut(command, " # ")
 	for host, agent := range f.Agents {
@@ -73,7 +73,7 @@ func (f *Fleet) withPid(command string) string {
 	return command
 }
 
-// cutCommand parts a command, with its here-document, from what it prints.
+// cutCommand separates a command, with its here-document, from its output.
 func cutCommand(part string) (command, prints string) {
 	command, prints, _ = strings.Cut(part, "\n")
 	if _, mark, ok := strings.Cut(command, "<<"); ok {

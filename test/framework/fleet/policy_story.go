@@ -11,15 +11,15 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// policySteps are the part of the story that owners of servers tell: the same
-// command, typed by users who were granted different things.
+// policySteps are the owners' part of the story: the same command, run by users with
+// different grants.
 func (f *Fleet) policySteps() []step {
 	const own = "get servers -n team-a --as="
 	up, silent := All(v1alpha1.HostStatusUp), All(v1alpha1.HostStatusUnknown, "compute-1")
 	return []step{
 		{"Owners use another API, in which `servers` shows no host names, and host status as RBAC grants it. ada of team-a was given the role view: no host status, not even a column.", nil,
 			up, atOnce, own + "ada"},
-		{"abe may also get servers/unknownstatus: host status only while it is UNKNOWN, and that it is not.", nil,
+		{"abe may also get servers/unknownstatus: host status only while it is UNKNOWN, which it is not.", nil,
 			up, atOnce, own + "abe"},
 		{"ana may also get servers/status.", nil,
 			up, atOnce, own + "ana"},
@@ -32,12 +32,12 @@ func (f *Fleet) policySteps() []step {
 			silent, atOnce, own + "abe"},
 		{"And ana's.", nil,
 			silent, atOnce, own + "ana"},
-		{"In team-b it is bea who was given host status.", nil,
+		{"In team-b, bea was given host status.", nil,
 			silent, atOnce, "get servers -n team-b --as=bea"},
-		{"She selects by it; ada, who does not see it, cannot find it out by selecting either.",
+		{"She can select by it; ada, who may not see it, may not select by it either.",
 			f.refused("get servers -n team-a --field-selector status.hostStatus=UNKNOWN --as=ada"),
 			silent, atOnce, "get servers -n team-b --field-selector status.hostStatus=UNKNOWN --as=bea"},
-		{"Which of her own servers share a host she sees without any grant: the host id says that, and nothing else.",
+		{"Without any grant, ada sees which of her own servers share a host: the host id shows that, and nothing else.",
 			func(context.Context) error { return f.StartAgent("compute-1") },
 			up, 5 * time.Second, "get servers -n team-a --as=ada -o wide"},
 	}

@@ -12,36 +12,36 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
-// atOnce is how long the servers of a host may take to show what an operator
-// has said of it.
+// atOnce is how long the servers of a host may take to show what an operator has set
+// for it.
 const atOnce = time.Second
 
-// Story walks through all that host status can say, by the commands that a
-// person would type, and prints them with their real output. It fails at the
-// first step that is not what it should be.
+// Story walks through every host status, with the commands that a person would type,
+// and prints them with their real output. It fails at the first step that is not as
+// expected.
 func (f *Fleet) Story(ctx context.Context, out io.Writer) error {
 	steps := []step{
 		{"Every host reports: all servers are on a host that is UP.", nil,
 			All(v1alpha1.HostStatusUp), atOnce, "get servers.compute -A"},
-		{"The agent on compute-1 is killed (SIGKILL). Nobody can say whether the host runs: UNKNOWN, once its Lease has expired.",
+		{"The agent on compute-1 is killed (SIGKILL). Nobody knows whether the host runs: UNKNOWN, once its Lease has expired.",
 			func(context.Context) error { f.Agents["compute-1"].Kill(); return nil },
 			All(v1alpha1.HostStatusUnknown, "compute-1"), f.LeaseDuration + 2*time.Second, "get servers.compute -A"},
-		{"The host reports nothing, and so nothing of its servers: their last record stays, and says how far to trust it.", nil,
+		{"A silent host reports nothing about its servers: their last state stays, with the host status that shows how far to trust it.", nil,
 			All(v1alpha1.HostStatusUnknown, "compute-1"), atOnce,
 			"get servers.compute -n team-a web-1 -o custom-columns=NAME:.metadata.name,STATUS:.status.state,HOST_STATUS:.status.hostStatus,REASON:.status.hostStatusReason,REPORTING:.status.hostReporting"},
 		{"The agent is back: UP with its first heartbeat.",
 			func(context.Context) error { return f.StartAgent("compute-1") },
 			All(v1alpha1.HostStatusUp, "compute-1"), 5 * time.Second, "get computeservices"},
-		{"A fencing tool has powered compute-2 off and says so: DOWN at once, and safe to fail over. Here its agent still runs, which is worth a warning.",
+		{"A fencing tool has powered compute-2 off and reports it: DOWN at once, and safe to fail over. Here its agent still runs, which is worth a warning.",
 			f.patch("compute-2", `{"spec":{"forcedDown":true,"forcedDownReason":"fenced by ipmi"}}`),
 			All(v1alpha1.HostStatusDown, "compute-2"), atOnce, "get servers.compute -A --field-selector status.hostStatus=DOWN"},
-		{"That is taken back, and an operator disables the host instead: MAINTENANCE.",
+		{"That is undone, and an operator disables the host instead: MAINTENANCE.",
 			f.patch("compute-2", `{"spec":{"forcedDown":false,"disabled":true,"disabledReason":"new memory"}}`),
 			All(v1alpha1.HostStatusMaintenance, "compute-2"), atOnce, "get computeservices compute-2"},
-		{"Both: DOWN goes first.",
+		{"Both: DOWN takes precedence.",
 			f.patch("compute-2", `{"spec":{"forcedDown":true}}`),
 			All(v1alpha1.HostStatusDown, "compute-2"), atOnce, "get computeservices compute-2"},
-		{"Neither, whatever reasons still stand there: UP.",
+		{"Neither, although the reasons are still set: UP.",
 			f.patch("compute-2", `{"spec":{"forcedDown":false,"disabled":false}}`),
 			All(v1alpha1.HostStatusUp, "compute-2"), atOnce, "get computeservices compute-2"},
 		{"A maintenance window is announced for compute-3, to open in 4 s and to last 4 s: NEEDS_MAINTENANCE.",
@@ -57,12 +57,12 @@ func (f *Fleet) Story(ctx context.Context, out io.Writer) error {
 			f.kubectl("delete computeservice compute-4"),
 			All(v1alpha1.HostStatusNone, "compute-4"), atOnce,
 			"get servers.compute -n team-b -o custom-columns=NAME:.metadata.name,HOST:.spec.host,HOST_STATUS:.status.hostStatus,REASON:.status.hostStatusReason"},
-		{"It is made again: its Lease was renewed all the time, so its servers are UP at once.",
+		{"It is created again: its Lease was renewed all the time, so its servers are UP at once.",
 			f.create("compute-4"), All(v1alpha1.HostStatusUp), atOnce, "get servers.compute -A"},
 	}
 	steps = append(steps, f.policySteps()...)
 	for i, s := range steps {
-		if err := f.tell(ctx, out, i+1, s); err != nil {
+		if err := f.showStep(ctx, out, i+1, s); err != nil {
 			return fmt.Errorf("step %d (%s): %w", i+1, s.title, err)
 		}
 	}
@@ -79,7 +79,7 @@ type step struct {
 	show  string
 }
 
-func (f *Fleet) tell(ctx context.Context, out io.Writer, number int, s step) error {
+func (f *Fleet) showStep(ctx context.Context, out io.Writer, number int, s step) error {
 	_, _ = fmt.Fprintf(out, "\n%d. %s\n", number, s.title)
 	begin := time.Now()
 	if s.do != nil {

@@ -28,7 +28,7 @@ func TenantAPIManifests(root, dir, port string) error {
 
 // StartTenantAPI registers and starts the tenant API.
 func (f *Fleet) StartTenantAPI(ctx context.Context) error {
-	f.say("Starting the tenant API")
+	f.progress("Starting the tenant API")
 	if s, ok := f.Installation.(shipped); ok {
 		ports, err := controlplane.FreePorts(1)
 		if err != nil {
@@ -66,8 +66,8 @@ func (f *Fleet) WaitForTenantAPI(ctx context.Context) error {
 		"apiservice/v1alpha1.tenant.hoststatus.dev").CombinedOutput(); err != nil {
 		return fmt.Errorf("waiting for the tenant API: %w\n%s", err, out)
 	}
-	// kubectl believes its copy of discovery for six hours, and what it read before
-	// the API was there says that `servers` are the custom resources.
+	// kubectl uses its copy of discovery for six hours, and in one from before the API
+	// was there `servers` are the custom resources.
 	if err := os.RemoveAll(f.path(".kube", "cache", "discovery")); err != nil {
 		return fmt.Errorf("removing kubectl's copy of discovery: %w", err)
 	}

@@ -27,7 +27,7 @@ func DefaultManifests(root, dir, port string) error {
 	return writeOverlay(root, dir, "default", patches)
 }
 
-// waitForWebhook waits until somebody who names an unknown host is warned.
+// waitForWebhook waits until the webhook warns about an unknown host.
 func (f *Fleet) waitForWebhook(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleTimeout)
 	defer cancel()

@@ -17,13 +17,13 @@ import (
 // with apply.
 //
 // ComputeService is the compute service on one host; its name is the host's
-// name. The host reports by renewing a Lease. The manager derives from that, and
-// from what operators say in spec, the host status that its servers carry.
+// name. The host reports by renewing a Lease. From that, and from what operators
+// set in spec, the manager derives the host status that its servers show.
 type ComputeServiceApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec is what operators and tools say about the host. Absent means: in
+	// spec is what operators and tools set for the host. Absent means: in
 	// service, with the default Lease.
 	Spec *ComputeServiceSpecApplyConfiguration `json:"spec,omitempty"`
 	// status is what the manager derived. Only the manager writes it.

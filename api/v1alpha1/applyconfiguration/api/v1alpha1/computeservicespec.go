@@ -7,37 +7,38 @@ package v1alpha1
 // ComputeServiceSpecApplyConfiguration represents a declarative configuration of the ComputeServiceSpec type for use
 // with apply.
 //
-// ComputeServiceSpec is what operators and tools say about a host. No flag has
-// a default: absent means false, so that nobody owns a field that nobody set.
+// ComputeServiceSpec is what operators and tools set for a host. No flag has a
+// default: absent means false, so that a field which nobody set has no owner.
 type ComputeServiceSpecApplyConfiguration struct {
 	// disabled takes the host out of service: its host status is MAINTENANCE.
 	// Absent means false.
 	Disabled *bool `json:"disabled,omitempty"`
-	// disabledReason says why the host is disabled, for people. It is ignored
-	// while disabled is not true, so it need not be cleared with the flag.
+	// disabledReason is why the host is disabled, as text for people. It is ignored
+	// unless disabled is true, so it need not be cleared with the flag.
 	DisabledReason *string `json:"disabledReason,omitempty"`
 	// forcedDown asserts that the host is off (fenced, powered down): its host
 	// status is DOWN at once, and failing its servers over is safe. Absent means
 	// false.
 	ForcedDown *bool `json:"forcedDown,omitempty"`
-	// forcedDownReason says who or what asserts forcedDown, for people. It is
-	// ignored while forcedDown is not true. So that a host is never UP for the words of
-	// whoever asserts that it is off, a reason that is too long is cut, and characters
-	// that are not allowed are replaced, where the others are refused.
+	// forcedDownReason is who or what asserts forcedDown, as text for people. It is
+	// ignored unless forcedDown is true. A reason that is too long is cut, and
+	// characters that are not allowed are replaced, instead of being refused as in the
+	// other reasons: a bad reason must not keep a host that is off UP.
 	ForcedDownReason *string `json:"forcedDownReason,omitempty"`
-	// leaseRef says which Lease (coordination.k8s.io) carries the host's
+	// leaseRef names the Lease (coordination.k8s.io) that carries the host's
 	// heartbeats. Absent means the Lease with the ComputeService's name in the
 	// namespace hoststatus-leases. Name kube-node-lease and a node to make the
-	// kubelet the reporter; the manager must be told to read that namespace.
+	// kubelet the reporter; the manager must have that namespace in
+	// --lease-namespaces.
 	LeaseRef *LeaseReferenceApplyConfiguration `json:"leaseRef,omitempty"`
-	// leaseDurationSeconds is for how long a renewal of the Lease holds: a host
+	// leaseDurationSeconds is how long a renewal of the Lease is valid: a host
 	// that is silent for longer does not report. Between 3 and 3600 seconds.
-	// Absent means the Lease's own spec.leaseDurationSeconds, brought into that
+	// Absent means the Lease's own spec.leaseDurationSeconds, limited to that
 	// range, or else the manager's flag --default-lease-duration (60 s).
 	LeaseDurationSeconds *int32 `json:"leaseDurationSeconds,omitempty"`
 	// maintenanceWindow announces maintenance: until startTime the host status
 	// is NEEDS_MAINTENANCE, then MAINTENANCE until endTime. Absent means that
-	// none is planned.
+	// no maintenance is planned.
 	MaintenanceWindow *MaintenanceWindowApplyConfiguration `json:"maintenanceWindow,omitempty"`
 }
 

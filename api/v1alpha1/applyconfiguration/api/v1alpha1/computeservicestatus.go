@@ -14,13 +14,13 @@ import (
 // with apply.
 //
 // ComputeServiceStatus is what the manager derived. Heartbeats are not copied
-// here: while nothing changes, nothing is written.
+// here: nothing is written unless something changes.
 type ComputeServiceStatusApplyConfiguration struct {
 	// conditions are Reporting (does the host renew its Lease in time) and
 	// WindowOpen (is the maintenance window open; absent without one).
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
-	// hostStatus is the summary, in Nova's words, for the servers on the host.
-	// Absent while it is not derived yet.
+	// hostStatus is the summary for the servers on the host, with Nova's values.
+	// Absent until it is derived.
 	//
 	// UP: the host reports. Nothing to do; do not fail over.
 	//
@@ -41,7 +41,7 @@ type ComputeServiceStatusApplyConfiguration struct {
 	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
 	//
 	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
-	// platform's people.
+	// platform team.
 	//
 	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
 	// end.
@@ -49,11 +49,11 @@ type ComputeServiceStatusApplyConfiguration struct {
 	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
 	// since its servers may still run.
 	//
-	// NeverReported (UNKNOWN): the host has never reported; the platform's
-	// people check its agent and spec.leaseRef of its ComputeService.
+	// NeverReported (UNKNOWN): the host has never reported; the platform team
+	// checks its agent and spec.leaseRef of its ComputeService.
 	//
 	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
-	// heartbeats; the platform's people add their namespace to
+	// heartbeats; the platform team adds their namespace to
 	// --lease-namespaces.
 	//
 	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
@@ -64,11 +64,11 @@ type ComputeServiceStatusApplyConfiguration struct {
 	//
 	// Reporting (UP): all is well.
 	HostStatusReason *apiv1alpha1.HostStatusReason `json:"hostStatusReason,omitempty"`
-	// hostStatusTransitionTime is since when hostStatus has its value.
+	// hostStatusTransitionTime is when hostStatus last changed.
 	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`
 	// lastSeenUpTime is when the last renewal of the host's Lease was seen, as
-	// of the last change of this status. It is not moved by each heartbeat: for
-	// the present one read the Lease.
+	// of the last change of this status. It does not follow each heartbeat: the
+	// Lease has the latest.
 	LastSeenUpTime *metav1.Time `json:"lastSeenUpTime,omitempty"`
 	// observedGeneration is the metadata.generation that this status was derived
 	// from.

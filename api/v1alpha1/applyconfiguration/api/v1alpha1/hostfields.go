@@ -12,12 +12,12 @@ import (
 // HostFieldsApplyConfiguration represents a declarative configuration of the HostFields type for use
 // with apply.
 //
-// HostFields are what a Server carries of its host: one set, which the manager
+// HostFields are what a Server shows of its host: one set, which the manager
 // writes and which the owners' view shows whole or not at all. A field that is added
 // here is shown to owners to whom host status is granted.
 type HostFieldsApplyConfiguration struct {
-	// hostStatus is the status of the server's host. Absent while it is not
-	// derived yet, and in the owners' view for callers to whom it is not granted.
+	// hostStatus is the status of the server's host. Absent until it is derived,
+	// and in the owners' view for callers to whom it is not granted.
 	//
 	// UP: the host reports. Nothing to do; do not fail over.
 	//
@@ -41,7 +41,7 @@ type HostFieldsApplyConfiguration struct {
 	// ForcedDown (with DOWN): asserted to be off; fail over, it is safe.
 	//
 	// Disabled (MAINTENANCE): out of service by hand; wait, or ask the
-	// platform's people.
+	// platform team.
 	//
 	// WindowOpen (MAINTENANCE): the maintenance window is open; wait for its
 	// end.
@@ -49,11 +49,11 @@ type HostFieldsApplyConfiguration struct {
 	// LeaseExpired (UNKNOWN): the host has fallen silent; wait for UP or DOWN,
 	// since its servers may still run.
 	//
-	// NeverReported (UNKNOWN): the host has never reported; the platform's
-	// people check its agent and spec.leaseRef of its ComputeService.
+	// NeverReported (UNKNOWN): the host has never reported; the platform team
+	// checks its agent and spec.leaseRef of its ComputeService.
 	//
 	// LeaseNotReadable (UNKNOWN): the manager may not read the host's
-	// heartbeats; the platform's people add their namespace to
+	// heartbeats; the platform team adds their namespace to
 	// --lease-namespaces.
 	//
 	// WaitingForHeartbeat (no hostStatus yet): the host is new; wait for its
@@ -67,15 +67,15 @@ type HostFieldsApplyConfiguration struct {
 	// NoHost (""): the server is not placed on a host, or shelved; nothing to
 	// do.
 	//
-	// HostNotFound (""): the server's host has no ComputeService; the platform's
-	// people make one, or correct spec.host.
+	// HostNotFound (""): the server's host has no ComputeService; the platform
+	// team creates one, or corrects spec.host.
 	HostStatusReason *apiv1alpha1.HostStatusReason `json:"hostStatusReason,omitempty"`
 	// hostStatusTransitionTime is when this server's hostStatus last changed. A
 	// move from an UP host to another UP host keeps it.
 	HostStatusTransitionTime *v1.Time `json:"hostStatusTransitionTime,omitempty"`
-	// hostReporting says whether the host reports, whatever the summary says: a
-	// host that dies in maintenance still reads MAINTENANCE. Absent if the server
-	// is on no known host.
+	// hostReporting shows whether the host reports, whatever hostStatus is: a host
+	// that dies in maintenance still has MAINTENANCE. Absent if the server is on no
+	// known host.
 	HostReporting *apiv1alpha1.HostReporting `json:"hostReporting,omitempty"`
 	// maintenanceWindow is the host's window while it is announced or open.
 	MaintenanceWindow *AnnouncedWindowApplyConfiguration `json:"maintenanceWindow,omitempty"`

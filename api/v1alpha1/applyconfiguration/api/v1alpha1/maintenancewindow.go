@@ -13,11 +13,11 @@ import (
 //
 // MaintenanceWindow is a planned time of maintenance.
 //
-// Its times, as all in these kinds, have a rule of their own. The format date-time
-// lets through what no client in Go can read (a lower-case t or z, anything after a
-// second t), and one such object would end every list and watch of its kind. A rule
-// that looks at the time makes the API server read it. The years are those that can
-// be written in UTC, too.
+// Every time in these kinds has its own rule. The format date-time accepts values
+// that no Go client can decode (a lower-case t or z, anything after a second t), and
+// one such object would break every list and watch of its kind. A rule that uses the
+// time makes the API server decode it. The years are those that can be written in
+// UTC, too.
 type MaintenanceWindowApplyConfiguration struct {
 	// startTime is when the host goes into maintenance. The manager opens the
 	// window by its own wall clock.
@@ -25,8 +25,8 @@ type MaintenanceWindowApplyConfiguration struct {
 	// endTime is when the maintenance is over. Absent means that the window
 	// stays open until it is removed.
 	EndTime *v1.Time `json:"endTime,omitempty"`
-	// reason says what the maintenance is for. It is for the platform's people
-	// and is not copied to servers.
+	// reason is what the maintenance is for. It is for the platform team and is
+	// not copied to servers.
 	Reason *string `json:"reason,omitempty"`
 }
 

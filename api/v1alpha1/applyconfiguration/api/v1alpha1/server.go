@@ -21,9 +21,9 @@ type ServerApplyConfiguration struct {
 	v1.TypeMetaApplyConfiguration `json:""`
 	// metadata is the standard object metadata.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
-	// spec says where the server is. Absent means on no host.
+	// spec is where the server runs. Absent means on no host.
 	Spec *ServerSpecApplyConfiguration `json:"spec,omitempty"`
-	// status is what was last reported of the VM, and the status of its host.
+	// status is what was last reported for the VM, and the status of its host.
 	Status *ServerStatusApplyConfiguration `json:"status,omitempty"`
 }
 

@@ -7,12 +7,12 @@ package v1alpha1
 // ServerSpecApplyConfiguration represents a declarative configuration of the ServerSpec type for use
 // with apply.
 //
-// ServerSpec says where a server is.
+// ServerSpec is where a server runs.
 type ServerSpecApplyConfiguration struct {
 	// host is the name of the ComputeService on which the server runs. Empty or
 	// absent means none: not placed yet, or shelved. It may change (migration).
 	Host *string `json:"host,omitempty"`
-	// providerID identifies the VM at whoever runs it, for example
+	// providerID identifies the VM to the system that runs it, for example
 	// openstack:///6ba7b810-9dad-11d1-80b4-00c04fd430c8. It is not interpreted.
 	ProviderID *string `json:"providerID,omitempty"`
 }

@@ -13,13 +13,13 @@ import (
 // with apply.
 //
 // ServerStatus has two authors. state, taskState, powerState and networks are
-// reported by whoever runs the VM and stay as they were last reported when the
-// host fails. The host fields are the manager's: they say how far to trust them.
+// reported by the system that runs the VM, and stay as last reported when the host
+// fails. The host fields are the manager's, and show how far to trust the others.
 type ServerStatusApplyConfiguration struct {
 	// state of the server as last reported, for example ACTIVE.
 	State *apiv1alpha1.ServerState `json:"state,omitempty"`
-	// taskState is what is being done with the server, in Nova's words, for
-	// example powering-off. Absent means nothing.
+	// taskState is the task in progress on the server, named as in Nova, for
+	// example powering-off. Absent means none.
 	TaskState *string `json:"taskState,omitempty"`
 	// powerState of the VM as last reported, for example RUNNING.
 	PowerState *apiv1alpha1.PowerState `json:"powerState,omitempty"`
