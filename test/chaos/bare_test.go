@@ -6,7 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -91,11 +95,31 @@ func (o *observer) giveBareVerdicts(ctx context.Context, kube kubernetes.Interfa
 		}
 		o.mu.Lock()
 		o.bare = append(o.bare, judge.Span{From: begin, To: time.Now()})
+		o.busy = append(o.busy, loadNow()...)
 		o.mu.Unlock()
 		if err := letPass(ctx, barePause); err != nil {
 			return err
 		}
 	}
+}
+
+// loadNow is how busy the machine is; nothing where the kernel does not tell.
+func loadNow() []judge.Load {
+	content, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return nil
+	}
+	// Three averages, and then ready threads/all threads.
+	fields := strings.Fields(string(content))
+	if len(fields) < 4 {
+		return nil
+	}
+	ready, _, _ := strings.Cut(fields[3], "/")
+	n, err := strconv.Atoi(ready)
+	if err != nil {
+		return nil
+	}
+	return []judge.Load{{At: time.Now(), PerCPU: float64(n) / float64(runtime.NumCPU())}}
 }
 
 // await waits for an event with the object that is looked for.
@@ -106,6 +130,13 @@ func await[T any](stream watch.Interface, isIt func(T) bool) error {
 		}
 	}
 	return errors.New("the watch has ended")
+}
+
+// loads are the samples until now.
+func (o *observer) loads() []judge.Load {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.busy)
 }
 
 // bareVerdicts are those until now.

@@ -46,6 +46,7 @@ type observer struct {
 	byHost    map[string][]types.NamespacedName
 	// bare are a bare client's verdicts, and bareError is why it gave up last.
 	bare      []judge.Span
+	busy      []judge.Load
 	bareError error
 }
 

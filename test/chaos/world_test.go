@@ -452,7 +452,7 @@ func (u *unsettled) Error() string {
 
 // sight is what a leader can have seen of a lease namespace.
 func (w *world) sight(namespace string, end time.Time, latency time.Duration) judge.Sight {
-	s := judge.Sight{Latency: latency, Bare: w.seen.bareVerdicts()}
+	s := judge.Sight{Latency: latency, Bare: w.seen.bareVerdicts(), Busy: w.seen.loads()}
 	s.Blind, s.BlindAtBest = w.seen.blind(namespace, blindAfter, w.begin, end)
 	w.seen.mu.Lock()
 	defer w.seen.mu.Unlock()

@@ -149,7 +149,6 @@ func canaryVersion(t *testing.T) int {
 }
 
 func TestAClockThatIsAnHourOffIsNoSilence(t *testing.T) {
-	t.Parallel()
 	const duration, interval = 4 * time.Second, time.Second
 	services := newRecord(t, &v1alpha1.ComputeServiceList{})
 	for name, skew := range map[string]time.Duration{"behind": -time.Hour, "ahead": time.Hour} {

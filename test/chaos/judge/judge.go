@@ -92,7 +92,21 @@ type Sight struct {
 	// status of a silent host are, each seen on a watch, by a user to whom the API
 	// server gives precedence over all.
 	Bare []Span
+	// Busy are samples of how busy the machine was, in order.
+	Busy []Load
 }
+
+// Load is how many threads were ready to run at a moment, for each CPU. With N of them,
+// what has to compute takes N times as long, and a bare client, which hardly does, does not
+// show that.
+type Load struct {
+	At     time.Time
+	PerCPU float64
+}
+
+// ownLoad is the load that the managers, the API server and the observer come to by
+// themselves. It is no excuse.
+const ownLoad = 2
 
 // Host is what is known of one host.
 type Host struct {
@@ -179,14 +193,17 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 			continue
 		}
 		if value, since := h.at(due); !isWarning(value) {
-			kind, declared, more := Late, "never", sight.bareExcess(due)
+			kind, declared, more := Late, "never", sight.allowance(due.Add(-Grace-proofAndVerdict*sight.Latency), due)
 			if at, ok := h.declaredAfter(due); ok {
 				declared = fmt.Sprintf("%v too late", at.Sub(due).Round(time.Millisecond))
 				if !at.After(due.Add(more)) {
 					kind = LateAsAll
 				}
 			}
-			add(kind, due, "silent from %s to %s at %s, but %s since %s; UNKNOWN was due at %s and came %s, while a bare client took %v longer than usual",
+			if until.Before(due.Add(more)) {
+				kind = LateAsAll // It renewed before anybody could have known.
+			}
+			add(kind, due, "silent from %s to %s at %s, but %s since %s; UNKNOWN was due at %s and came %s; %v more are allowed for what slowed the API server or the machine down",
 				r.Confirmed.Format(stamp), next, until.Format(stamp), value, since.Format(stamp), due.Format(stamp), declared, more.Round(time.Millisecond))
 		}
 	}
@@ -354,6 +371,23 @@ func (s Sight) excess(begin, t time.Time) (longest time.Duration) {
 	return longest
 }
 
+// allowance is how much later than it should something may be that had to be done from one
+// moment to another: as much as a bare client was slower than usual, and as what computes was
+// slowed down by what else ran on the machine.
+func (s Sight) allowance(from, to time.Time) time.Duration {
+	sum, n := 0.0, 0
+	for _, l := range s.Busy {
+		if !l.At.Before(from) && !l.At.After(to) {
+			sum, n = sum+l.PerCPU, n+1
+		}
+	}
+	allowed := s.excess(from, to)
+	if n > 0 {
+		allowed += time.Duration(max(0, sum/float64(n)-ownLoad) * float64(Grace))
+	}
+	return allowed
+}
+
 // median returns the median length of spans; 0 for none.
 func median(spans []Span) time.Duration {
 	if len(spans) == 0 {
@@ -434,7 +468,7 @@ func LastWrite(changes []Change, i int, rate float64, blind []Span) time.Time {
 // OfLateServer returns what it is that a Server which had to follow the change of its host
 // at changed by due has done so at followed only; never if that is zero.
 func (s Sight) OfLateServer(changed, due, followed time.Time) Kind {
-	if !followed.IsZero() && !followed.After(due.Add(s.excess(changed, due))) {
+	if !followed.IsZero() && !followed.After(due.Add(s.allowance(changed, due))) {
 		return LateAsAll
 	}
 	return LateServer

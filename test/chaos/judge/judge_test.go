@@ -193,6 +193,21 @@ func TestJudge(t *testing.T) {
 		"a host that is found late, when a bare client had been waiting before its deadline": {
 			every(0, 20), []Status{up, seen(Unknown, 27.5)}, Sight{Bare: bareVerdicts(22, 26.3)}, kinds{Late},
 		},
+		"a host that is found late on a machine with three threads for each CPU": {
+			every(0, 20), []Status{up, seen(Unknown, 27.9)}, Sight{Busy: busy(3)}, kinds{LateAsAll},
+		},
+		"a host that is found later than that explains": {
+			every(0, 20), []Status{up, seen(Unknown, 28.1)}, Sight{Busy: busy(3)}, kinds{Late},
+		},
+		"a host that is found late on a machine that only the test is at work on": {
+			every(0, 20), []Status{up, seen(Unknown, 27.9)}, Sight{Busy: busy(2)}, kinds{Late},
+		},
+		"a host that renews before it could have been found on a busy machine": {
+			append(every(0, 20), every(27.3, 100)...), []Status{up}, Sight{Busy: busy(3)}, kinds{LateAsAll},
+		},
+		"a host that renews long after it should have been found on a busy machine": {
+			append(every(0, 20), every(29.3, 100)...), []Status{up}, Sight{Busy: busy(3)}, kinds{Late},
+		},
 		"a host that is never found, while a bare client was slow": {
 			every(0, 20), []Status{up}, Sight{Bare: bareVerdicts(26.2, 26.8)}, kinds{Late},
 		},
@@ -273,6 +288,14 @@ func TestLastWrite(t *testing.T) {
 	}
 }
 
+// busy is a load around the deadline of a host whose last renewal was at 20.
+func busy(perCPU float64) (loads []Load) {
+	for seconds := 20.0; seconds < 30; seconds += 0.2 {
+		loads = append(loads, Load{at(seconds), perCPU})
+	}
+	return loads
+}
+
 func TestALateServerIsMeasuredByABareClientOfTheSameMoment(t *testing.T) {
 	quick := Sight{Bare: []Span{span(1, 1.1), span(9, 9.1), span(20, 20.1), span(30, 30.1)}}
 	slow := Sight{Bare: []Span{span(1, 1.1), span(9.5, 11.6), span(20, 20.1), span(30, 30.1)}}
@@ -286,6 +309,8 @@ func TestALateServerIsMeasuredByABareClientOfTheSameMoment(t *testing.T) {
 		"later than a bare client":                             {slow, at(14), LateServer},
 		"never, and a bare client is slow":                     {slow, time.Time{}, LateServer},
 		"late, and a bare client was slow before or after it":  {Sight{Bare: []Span{span(1, 6), span(20, 20.1), span(21, 21.1), span(30, 36)}}, at(12), LateServer},
+		"late, on a machine that is as busy":                   {Sight{Busy: []Load{{at(10.5), 3.5}}}, at(12), LateAsAll},
+		"late, and the machine was busy before it":             {Sight{Busy: []Load{{at(9), 9}}}, at(12), LateServer},
 		"late, and there is no bare client to compare it with": {Sight{}, at(12), LateServer},
 	} {
 		t.Run(name, func(t *testing.T) {
