@@ -132,10 +132,14 @@ func newService(t *testing.T, name string, modify ...func(*v1alpha1.ComputeServi
 	}
 	expect.NoError(t, system.Client.Create(t.Context(), service))
 	t.Cleanup(func() {
-		if err := client.IgnoreNotFound(system.Client.Delete(context.Background(), service)); err != nil {
+		// The webhook may not have seen yet that its servers are gone.
+		err := expect.Poll(context.Background(), patience, func() error {
+			return client.IgnoreNotFound(system.Client.Delete(context.Background(), service))
+		})
+		if err != nil {
 			t.Error(err)
 		}
-		err := leases().Delete(context.Background(), name, metav1.DeleteOptions{})
+		err = leases().Delete(context.Background(), name, metav1.DeleteOptions{})
 		if err := client.IgnoreNotFound(err); err != nil {
 			t.Error(err)
 		}
