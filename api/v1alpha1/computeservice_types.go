@@ -201,11 +201,36 @@ type ComputeServiceStatus struct {
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	LastSeenUpTime *metav1.Time `json:"lastSeenUpTime,omitempty"`
 
+	// report counts what the agent of the host reports about servers. Absent means that
+	// it reports none: there is no agent, it has no driver, or its report is gone.
+	// +optional
+	Report *ReportCounts `json:"report,omitempty"`
+
 	// observedGeneration is the metadata.generation that this status was derived
 	// from.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// ReportCounts is what the manager found in the HostReport of a host.
+type ReportCounts struct {
+	// time is when the report was written of which something was last new here, by the
+	// clock of the API server. It does not follow reports that change nothing.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	Time metav1.Time `json:"time,omitempty,omitzero"`
+
+	// servers is how many servers the report lists.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Servers *int32 `json:"servers,omitempty"`
+
+	// notHere is how many of them name no Server whose spec.host is this host: the
+	// Server does not exist, or another host, or none, is written in it.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	NotHere *int32 `json:"notHere,omitempty"`
 }
 
 // +kubebuilder:object:root=true

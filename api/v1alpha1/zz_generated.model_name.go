@@ -48,6 +48,11 @@ func (in MaintenanceWindow) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in ReportCounts) OpenAPIModelName() string {
+	return "dev.hoststatus.compute.v1alpha1.ReportCounts"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Server) OpenAPIModelName() string {
 	return "dev.hoststatus.compute.v1alpha1.Server"
 }

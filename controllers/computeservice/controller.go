@@ -193,8 +193,8 @@ func (t *tracker) Delete(ctx context.Context, e event.DeleteEvent, queue request
 	t.EnqueueRequestForObject.Delete(ctx, e, queue)
 }
 
-// fields are the fields that this controller owns: the whole status. An absent
-// one is written as null, so that it is removed.
+// fields are the fields that this controller owns: the whole status but for the counts of
+// the host's report. An absent one is written as null, so that it is removed.
 type fields struct {
 	Conditions               []metav1.Condition        `json:"conditions"`
 	HostStatus               *v1alpha1.HostStatus      `json:"hostStatus"`

@@ -32,6 +32,7 @@ func TestWhatIsStoredIsWhatWasDecided(t *testing.T) {
 		before := stored.Status
 		var decided v1alpha1.ComputeServiceStatus
 		fill.Fill(&decided)
+		decided.Report = before.Report // Of controllers/reports.
 		if err := statuspatch.Patch(t.Context(), w.Client, stored, fieldsOf(&before), fieldsOf(&decided)); err != nil {
 			t.Fatal(err)
 		}

@@ -3,23 +3,23 @@
 package agent
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/util/connrotation"
 	"k8s.io/utils/clock"
 
-	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/agent/apiserver"
+	"hoststatus.dev/hoststatus/internal/agent/driver"
+	"hoststatus.dev/hoststatus/internal/agent/driver/fake"
+	"hoststatus.dev/hoststatus/internal/agent/lease"
+	"hoststatus.dev/hoststatus/internal/agent/report"
 )
 
 // driverRestartDelay is how long a failed driver stays stopped: the cause may end
@@ -36,8 +36,8 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 	if err != nil {
 		return err
 	}
-	health := &driverHealth{}
-	heartbeat.DriverError = health.error
+	var drives, reports health
+	heartbeat.DriverError = func() string { return cmp.Or(drives.error(), reports.error()) }
 	var running sync.WaitGroup
 	defer running.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -45,47 +45,43 @@ func Run(ctx context.Context, config *rest.Config, options *Options, log logr.Lo
 	log.Info("Starting", "host", options.HostName, "leaseNamespace", options.LeaseNamespace,
 		"leaseDuration", options.LeaseDuration.String(), "renewInterval", options.RenewInterval.String(), "driver", options.Driver)
 	running.Go(func() { heartbeat.Run(ctx) })
-
 	if options.Driver == DriverNone {
 		<-ctx.Done()
 		return nil
 	}
-	client, drop, err := reportsClient(config)
+	reporter, err := newReporter(config, options, log)
 	if err != nil {
 		return err
 	}
-	driver := &FakeDriver{Path: options.FakeDriverFile, Logger: log.WithName("driver"), OnHealth: health.set}
+	reporter.OnHealth = reports.set
+	running.Go(func() { reporter.Run(ctx) })
+	drive(ctx, newDriver(options, drives.set, log.WithName("driver")), reporter.Know, drives.set, log.WithValues("driver", options.Driver))
+	return nil
+}
+
+// drive runs a driver until ctx ends, and starts it again when it fails: that is no reason
+// to fall silent.
+func drive(ctx context.Context, from driver.Driver, report func([]driver.VM), onHealth func(error), log logr.Logger) {
 	for ctx.Err() == nil {
-		// A driver that fails is no reason to fall silent.
-		reporter := NewReporter(driver, client, log.WithName("reporter"))
-		reporter.onConnectionFailure = drop
-		if err := reporter.Run(ctx); err != nil {
-			health.set(err)
-			log.Error(err, "Driver failed; restarting it", "driver", options.Driver, "in", driverRestartDelay.String())
+		if err := from.Run(ctx, report); err != nil {
+			onHealth(err)
+			log.Error(err, "Driver failed; restarting it", "in", driverRestartDelay.String())
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(driverRestartDelay):
 		}
 	}
-	return nil
 }
 
-// withOwnConnections returns config with separate connections, and a function that drops
-// them when they do not answer: otherwise a dead one would be used until TCP gives up.
-func withOwnConnections(config *rest.Config) (own *rest.Config, drop func(), err error) {
-	if config.Dial != nil {
-		return nil, nil, errors.New("the client configuration has its own dialer")
-	}
-	own = rest.CopyConfig(config)
-	dialer := connrotation.NewDialer((&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext)
-	own.Dial = dialer.DialContext
-	return own, dialer.CloseAll, nil
+// newDriver returns the driver that the options name.
+func newDriver(options *Options, onHealth func(error), log logr.Logger) driver.Driver {
+	return &fake.Driver{Path: options.FakeDriverFile, Logger: log, OnHealth: onHealth}
 }
 
 // newHeartbeat gives the heartbeat its own connections.
-func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Heartbeat, error) {
-	config, drop, err := withOwnConnections(config)
+func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*lease.Heartbeat, error) {
+	config, drop, err := apiserver.WithOwnConnections(config)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +91,7 @@ func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Hear
 	if err != nil {
 		return nil, fmt.Errorf("making the client for heartbeats: %w", err)
 	}
-	return &Heartbeat{
+	return &lease.Heartbeat{
 		Leases:              client.CoordinationV1().Leases(options.LeaseNamespace),
 		Name:                options.HostName,
 		Duration:            options.LeaseDuration,
@@ -106,34 +102,17 @@ func newHeartbeat(config *rest.Config, options *Options, log logr.Logger) (*Hear
 	}, nil
 }
 
-// reportsClient is the client for reports, on its own connections.
-func reportsClient(config *rest.Config) (client rest.Interface, drop func(), err error) {
-	config, drop, err = withOwnConnections(config)
+// newReporter gives the reporter its own connections.
+func newReporter(config *rest.Config, options *Options, log logr.Logger) (*report.Reporter, error) {
+	config, drop, err := apiserver.WithOwnConnections(config)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	client, err = serversClient(config)
-	return client, drop, err
-}
-
-// serversClient speaks the group of Servers without discovery, which an agent
-// has no other use for.
-func serversClient(config *rest.Config) (rest.Interface, error) {
-	scheme := runtime.NewScheme()
-	if err := v1alpha1.AddToScheme(scheme); err != nil {
-		return nil, fmt.Errorf("registering the kinds: %w", err)
-	}
-	metav1.AddToGroupVersion(scheme, metav1.Unversioned)
-	config = rest.CopyConfig(config)
-	config.APIPath = "/apis"
-	// Reports go one at a time. By default the client would limit them to five a second,
-	// and delay news.
-	config.QPS, config.Burst = 50, 100
-	config.GroupVersion = &v1alpha1.SchemeGroupVersion
-	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	client, err := rest.RESTClientFor(config)
+	client, err := report.NewClient(config)
 	if err != nil {
-		return nil, fmt.Errorf("making the client for reports: %w", err)
+		return nil, err
 	}
-	return client, nil
+	reporter := report.New(options.HostName, client, log.WithName("report"))
+	reporter.OnConnectionFailure = drop
+	return reporter, nil
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package agent is what runs on each host: it renews the host's Lease, and
-// reports the state of the servers on the host.
+// Package agent is what runs on each host: it renews the host's Lease, and keeps the
+// host's record of the servers on it, its HostReport. Here is how they are put together.
 package agent
 
 import (

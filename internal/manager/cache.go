@@ -12,15 +12,17 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
+	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
 // staticMapper knows the kinds that the controllers use. Without discovery the
 // process starts even while the API server is down, and is warm when it is back.
 func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion})
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, agentv1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion})
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
+	mapper.Add(agentv1alpha1.SchemeGroupVersion.WithKind("HostReport"), meta.RESTScopeRoot)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	return mapper, nil
 }
@@ -42,7 +44,10 @@ func stripServer(obj any) (any, error) {
 		DeletionTimestamp: s.DeletionTimestamp,
 	}
 	s.Spec = v1alpha1.ServerSpec{Host: shared(s.Spec.Host)}
-	s.Status.State, s.Status.TaskState, s.Status.PowerState, s.Status.Networks = "", "", "", nil
+	s.Status.State, s.Status.TaskState, s.Status.PowerState = shared(s.Status.State), shared(s.Status.TaskState), shared(s.Status.PowerState)
+	for i := range s.Status.Networks {
+		s.Status.Networks[i].Name = shared(s.Status.Networks[i].Name)
+	}
 	if s.Status.HostStatus != nil {
 		*s.Status.HostStatus = shared(*s.Status.HostStatus)
 	}

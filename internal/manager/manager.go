@@ -27,9 +27,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/computeservice"
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
+	"hoststatus.dev/hoststatus/controllers/reports"
 	"hoststatus.dev/hoststatus/controllers/server"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/leadership"
@@ -61,7 +63,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	}
 	ctrl.SetLogger(log)
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), agentv1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("registering the kinds: %w", err)
 	}
 	restConfig = rest.CopyConfig(restConfig)
@@ -116,6 +118,9 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	}
 	if err := server.NewReconciler(writer, clock.RealClock{}).SetupWithManager(ctx, mgr, byHost); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
+	}
+	if err := reports.NewReconciler(writer, clock.RealClock{}).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the controller of HostReports: %w", err)
 	}
 	if options.MirrorNodes {
 		if err := addNodeMirror(mgr, options, &watches, byHost.Count, leader.Leads); err != nil {
@@ -210,8 +215,9 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 			SyncPeriod:  ptr.To(time.Duration(0)),
 			NewInformer: watches.NewInformer,
 			ByObject: map[client.Object]cache.ByObject{
-				&v1alpha1.Server{}:         {Transform: stripServer},
-				&v1alpha1.ComputeService{}: services,
+				&v1alpha1.Server{}:          {Transform: stripServer},
+				&v1alpha1.ComputeService{}:  services,
+				&agentv1alpha1.HostReport{}: {Transform: reports.Keep},
 			},
 		},
 		// Tests run several managers in one process.

@@ -18,7 +18,7 @@ import (
 	"k8s.io/client-go/util/connrotation"
 	"k8s.io/utils/clock"
 
-	"hoststatus.dev/hoststatus/internal/agent"
+	"hoststatus.dev/hoststatus/internal/agent/lease"
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
@@ -74,7 +74,7 @@ func (p process) off()      { p.Kill() }
 
 // renewer is the agent's heartbeat in this process, many of which fit in one.
 type renewer struct {
-	heartbeat agent.Heartbeat
+	heartbeat lease.Heartbeat
 	clock     *wrongClock
 	cancel    func()
 	done      chan struct{}
@@ -93,7 +93,7 @@ func newRenewer(config *rest.Config, namespace, name string, duration, interval 
 	c := &wrongClock{}
 	return &renewer{
 		clock: c,
-		heartbeat: agent.Heartbeat{
+		heartbeat: lease.Heartbeat{
 			Leases: &witness{client.CoordinationV1().Leases(namespace), namespace, seen},
 			Name:   name, Duration: duration, Interval: interval,
 			Clock: c, Logger: logr.Discard(), OnConnectionFailure: dialer.CloseAll,

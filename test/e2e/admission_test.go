@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -26,7 +27,9 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
@@ -77,7 +80,7 @@ func hostByPod(t *testing.T, name string) someone {
 	expect.Eventually(t, patience, func() error {
 		review, err := kube.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User:               "system:serviceaccount:" + namespace + ":" + account,
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: v1alpha1.SchemeGroupVersion.Group, Resource: "servers", Subresource: "status", Verb: "patch", Namespace: "team-a"},
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: agentv1alpha1.SchemeGroupVersion.Group, Resource: "hostreports", Verb: "update"},
 		}}, metav1.CreateOptions{})
 		if err == nil && !review.Status.Allowed {
 			err = errors.New("the binding is not in force yet")
@@ -128,6 +131,7 @@ func unforeseen(t *testing.T) someone {
 		Rules: []rbacv1.PolicyRule{
 			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"*"}},
 			{APIGroups: []string{"compute.hoststatus.dev"}, Resources: []string{"servers/status", "servers"}, Verbs: []string{"*"}},
+			{APIGroups: []string{"agent.hoststatus.dev"}, Resources: []string{"hostreports"}, Verbs: []string{"*"}},
 		},
 	}, metav1.CreateOptions{})
 	expect.NoError(t, err)
@@ -156,9 +160,9 @@ func admitted(t *testing.T) {
 		if !apierrors.IsForbidden(err) {
 			return fmt.Errorf("the policy on Leases does not bite yet: %v", err) //nolint:errorlint // nil too
 		}
-		err = stranger.report("team-a", "web-1", `{"status":{"powerState":"RUNNING"}}`)
+		err = stranger.servers.Create(t.Context(), hostReport("not-a-stranger"), client.DryRunAll)
 		if !apierrors.IsForbidden(err) {
-			return fmt.Errorf("the policy on reports does not bite yet: %v", err) //nolint:errorlint // nil too
+			return fmt.Errorf("the policy on HostReports does not bite yet: %v", err) //nolint:errorlint // nil too
 		}
 		return nil
 	})
@@ -171,6 +175,11 @@ func lease(name string) *coordinationv1.Lease {
 	}
 }
 
+func hostReport(host string, servers ...agentv1alpha1.ReportedServer) *agentv1alpha1.HostReport {
+	return &agentv1alpha1.HostReport{ObjectMeta: metav1.ObjectMeta{Name: host}, Spec: agentv1alpha1.HostReportSpec{Servers: servers}}
+}
+
+// report writes the status of a Server, as agents of 0.1 did.
 func (s someone) report(namespace, name, patch string) error {
 	server := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 	return s.servers.Status().Patch(context.Background(), server, client.RawPatch(types.MergePatchType, []byte(patch)))
@@ -196,7 +205,17 @@ func TestAnAgentWritesForItsOwnHostAndNothingElse(t *testing.T) {
 			made.Spec.RenewTime = ptr.To(metav1.NowMicro())
 			_, err = there.Update(t.Context(), made, metav1.UpdateOptions{})
 			expect.NoError(t, err)
-			expect.NoError(t, agent.report("team-a", "on-own", `{"status":{"state":"ACTIVE","taskState":"rebooting","powerState":"RUNNING","networks":[{"name":"a"}]}}`))
+			expect.NoError(t, system.Client.Create(t.Context(), hostReport(other)))
+			for _, name := range []string{own, other} {
+				t.Cleanup(func() { _ = system.Client.Delete(context.Background(), hostReport(name)) })
+			}
+			report := hostReport(own)
+			expect.NoError(t, agent.servers.Create(t.Context(), report))
+			report.Spec.Servers = []agentv1alpha1.ReportedServer{{Namespace: "team-a", Name: "on-own", State: "ACTIVE"}}
+			expect.NoError(t, agent.servers.Update(t.Context(), report))
+			expect.NoError(t, agent.servers.Delete(t.Context(), hostReport(own)))
+			report.ResourceVersion = ""
+			expect.NoError(t, agent.servers.Create(t.Context(), report))
 
 			forbidden := func(what string, err error) {
 				t.Helper()
@@ -232,19 +251,28 @@ func TestAnAgentWritesForItsOwnHostAndNothingElse(t *testing.T) {
 			_, err = agent.leases("default").Create(t.Context(), lease(own), metav1.CreateOptions{})
 			forbidden("creating a Lease elsewhere", err)
 
-			forbidden("reporting on another host's server", agent.report("team-a", "on-other", `{"status":{"powerState":"RUNNING"}}`))
-			forbidden("reporting on a server on no host", agent.report("team-a", "on-none", `{"status":{"powerState":"RUNNING"}}`))
-			// Every field of the status that is not an agent's, whichever there will be.
-			for field, value := range ownedByTheManager(t) {
-				forbidden("writing status."+field, agent.report("team-a", "on-own", fmt.Sprintf(`{"status":{%q:%s}}`, field, value)))
-			}
+			others := hostReport(other)
+			expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKeyFromObject(others), others))
+			forbidden("updating another host's report", agent.servers.Update(t.Context(), others))
+			forbidden("deleting another host's report", agent.servers.Delete(t.Context(), hostReport(other)))
+			forbidden("creating the report of a host that has none", agent.servers.Create(t.Context(), hostReport("agent-c")))
+			generatedReport := hostReport("")
+			generatedReport.GenerateName = own
+			forbidden("creating a report by generateName", agent.servers.Create(t.Context(), generatedReport))
+			owned := hostReport(own, report.Spec.Servers...)
+			owned.ResourceVersion = report.ResourceVersion
+			owned.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Namespace", Name: "team-a", UID: "none"}}
+			forbidden("giving its report an owner", agent.servers.Update(t.Context(), owned))
+			owned.OwnerReferences, owned.Finalizers = nil, []string{"example.com/kept"}
+			forbidden("giving its report a finalizer", agent.servers.Update(t.Context(), owned))
+			forbidden("patching its report", agent.servers.Patch(t.Context(), hostReport(own), client.RawPatch(types.MergePatchType, []byte(`{"spec":{}}`))))
+			forbidden("reading its report", agent.servers.Get(t.Context(), client.ObjectKey{Name: own}, hostReport(own)))
+			forbidden("listing reports", agent.servers.List(t.Context(), &agentv1alpha1.HostReportList{}))
+			forbidden("deleting all reports", agent.servers.DeleteAllOf(t.Context(), hostReport("")))
 
-			expect.NoError(t, agent.report("team-a", "on-own", `{"metadata":{"labels":{"a":"b"}},"spec":{"host":"agent-b"},"status":{"powerState":"PAUSED"}}`))
 			var server v1alpha1.Server
-			expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "on-own"}, &server))
-			if server.Spec.Host != own || len(server.Labels) != 0 || server.Status.PowerState != "PAUSED" {
-				t.Errorf("a report that writes spec and metadata too leaves %+v", server)
-			}
+			server.Namespace, server.Name = "team-a", "on-own"
+			forbidden("reporting on its own server as agents of 0.1 did", agent.report("team-a", "on-own", `{"status":{"powerState":"RUNNING"}}`))
 			forbidden("writing a server", agent.servers.Patch(t.Context(), &server, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"host":""}}`))))
 			forbidden("reading a server", agent.servers.Get(t.Context(), client.ObjectKeyFromObject(&server), &server))
 			forbidden("listing servers", agent.servers.List(t.Context(), &v1alpha1.ServerList{}))
@@ -270,8 +298,63 @@ func TestAWriterThatNobodyThoughtOfIsRefused(t *testing.T) {
 	if err = there.Delete(t.Context(), "compute-1", metav1.DeleteOptions{}); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), who) {
 		t.Errorf("deleting a Lease: %v", err)
 	}
+	if err = writer.servers.Create(t.Context(), hostReport("unforeseen")); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), who) {
+		t.Errorf("creating a HostReport: %v", err)
+	}
+	if err = writer.servers.Delete(t.Context(), hostReport("compute-1")); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), who) {
+		t.Errorf("deleting a HostReport: %v", err)
+	}
 	if err = writer.report("team-a", "unforeseen", `{"status":{"hostStatus":"UP"}}`); !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), who) {
 		t.Errorf("writing a server's host status: %v", err)
+	}
+}
+
+// While agents of 0.1 are let go on, they may do what they could in 0.1.
+func TestAgentsOf01MayReportWhereTheyAreLetGoOn(t *testing.T) {
+	admitted(t)
+	root, err := controlplane.RepositoryRoot()
+	expect.NoError(t, err)
+	apply := func(files ...string) {
+		t.Helper()
+		args := []string{"apply", "--server-side", "--force-conflicts"}
+		for _, file := range files {
+			args = append(args, "-f", filepath.Join(root, "config", file))
+		}
+		if out, err := kubectl(t, args...); err != nil {
+			t.Fatal(out)
+		}
+	}
+	const own, other = "agent-a", "agent-b"
+	newService(t, own)
+	newServer(t, "team-a", "on-own", own)
+	newServer(t, "team-a", "on-other", other)
+	newServer(t, "team-a", "on-none", "")
+	t.Cleanup(func() {
+		for _, args := range [][]string{
+			{"apply", "--server-side", "--force-conflicts", "-f", filepath.Join(root, "config", "admission", "reports.yaml")},
+			{"delete", "-f", filepath.Join(root, "config", "agents-before-0.2", "rbac.yaml")},
+		} {
+			if out, err := system.Kubectl(context.Background(), args...).CombinedOutput(); err != nil {
+				t.Errorf("%s", out)
+			}
+		}
+	})
+	agent := hostByCertificate(t, own)
+	apply("agents-before-0.2/policy.yaml", "agents-before-0.2/rbac.yaml")
+	expect.Eventually(t, patience, func() error {
+		return agent.report("team-a", "on-own", `{"status":{"state":"ACTIVE","taskState":"rebooting","powerState":"RUNNING","networks":[{"name":"a"}]}}`)
+	})
+	forbidden := func(what string, err error) {
+		t.Helper()
+		if !apierrors.IsForbidden(err) {
+			t.Errorf("%s: %v, want it forbidden", what, err)
+		}
+	}
+	forbidden("reporting on another host's server", agent.report("team-a", "on-other", `{"status":{"powerState":"RUNNING"}}`))
+	forbidden("reporting on a server on no host", agent.report("team-a", "on-none", `{"status":{"powerState":"RUNNING"}}`))
+	// Every field of the status that is not an agent's, whichever there will be.
+	for field, value := range ownedByTheManager(t) {
+		forbidden("writing status."+field, agent.report("team-a", "on-own", fmt.Sprintf(`{"status":{%q:%s}}`, field, value)))
 	}
 }
 
@@ -314,7 +397,7 @@ func anotherValue(t *testing.T, field string) any {
 	case "observedGeneration":
 		return 1_000_000
 	default:
-		t.Fatalf("status.%s is new: give it a value here, and a line in config/admission/reports.yaml unless agents report it", field)
+		t.Fatalf("status.%s is new: give it a value here, and a line in config/agents-before-0.2/policy.yaml unless agents report it", field)
 		return nil
 	}
 }

@@ -120,10 +120,7 @@ func (r *auditRecord) complaints() (out []string) {
 		out = append(out, fmt.Sprintf("RBAC refuses %s to %s %s", request.user, request.verb, request.path))
 	}
 	for _, request := range r.denied {
-		// An agent may still report on a server that has just moved away.
-		if !strings.HasPrefix(request.user, "system:hoststatus:host:") || !strings.HasSuffix(request.path, "/status") {
-			out = append(out, fmt.Sprintf("admission refuses %s to %s %s", request.user, request.verb, request.path))
-		}
+		out = append(out, fmt.Sprintf("admission refuses %s to %s %s", request.user, request.verb, request.path))
 	}
 	slices.Sort(out)
 	return out

@@ -47,6 +47,7 @@ func TestNothingThatAVerdictNeedsSharesAPriorityLevelWithAgentsOrTenants(t *test
 	const (
 		leases      = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases"
 		servicePath = "/apis/compute.hoststatus.dev/v1alpha1/computeservices/compute-1/status"
+		reportPath  = "/apis/agent.hoststatus.dev/v1alpha1/hostreports"
 		serverPath  = "/apis/compute.hoststatus.dev/v1alpha1/namespaces/team-a/servers/web-1/status"
 	)
 	for _, test := range []struct {
@@ -66,8 +67,10 @@ func TestNothingThatAVerdictNeedsSharesAPriorityLevelWithAgentsOrTenants(t *test
 		{"who leads", manager, http.MethodGet, leaderLease, "hoststatus-manager"},
 		{"a verdict", manager, http.MethodPatch, servicePath, "hoststatus-manager"},
 		{"a server's host status", manager, http.MethodPatch, serverPath, "hoststatus-servers"},
-		{"an agent's report", agent, http.MethodPatch, serverPath, "hoststatus-reports"},
-		{"a report of the DaemonSet's agent", pod, http.MethodPatch, serverPath, "hoststatus-reports"},
+		{"the list of the agents' reports", manager, http.MethodGet, reportPath, "hoststatus-servers"},
+		{"an agent's report", agent, http.MethodPut, reportPath + "/compute-1", "hoststatus-reports"},
+		{"a report of the DaemonSet's agent", pod, http.MethodPut, reportPath + "/compute-1", "hoststatus-reports"},
+		{"a report of an agent of 0.1", agent, http.MethodPatch, serverPath, "hoststatus-reports"},
 		{"what an agent may not do to a host", agent, http.MethodPatch, servicePath, "hoststatus-reports"},
 		{"a tenant's list", tenant, http.MethodGet, "/apis/compute.hoststatus.dev/v1alpha1/servers", "global-default"},
 	} {

@@ -93,6 +93,7 @@ func sendOnce(t *testing.T, config *rest.Config, r request) (code int, answer st
 
 const (
 	compute = "/apis/compute.hoststatus.dev/v1alpha1"
+	reports = "/apis/agent.hoststatus.dev/v1alpha1/hostreports"
 	tenants = "/apis/tenant.hoststatus.dev/v1alpha1"
 	leaseOf = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases"
 	rbac    = "/apis/rbac.authorization.k8s.io/v1"
@@ -118,6 +119,10 @@ func secret(name, kind, account string) request {
 func leaseBody(name string) string {
 	return `{"apiVersion":"coordination.k8s.io/v1","kind":"Lease","metadata":{"name":"` + name + `","namespace":"hoststatus-leases","resourceVersion":""},` +
 		`"spec":{"holderIdentity":"somebody","renewTime":"2026-01-01T00:00:00.000000Z"}}`
+}
+
+func reportBody(name string) string {
+	return `{"apiVersion":"agent.hoststatus.dev/v1alpha1","kind":"HostReport","metadata":{"name":"` + name + `"},"spec":{}}`
 }
 
 // nobodys are rights that none of our identities has.
@@ -228,15 +233,21 @@ var identities = map[string]identity{
 		"read the leader's Lease":               get(leaderLease),
 		"create the Lease of another host":      post(leaseOf, leaseBody("compute-99")),
 		"read a kubelet's Lease":                get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/some"),
-		"report on a server of another host":    merge(compute+"/namespaces/team-a/servers/web-2/status", `{"status":{"state":"ERROR"}}`),
+		"write the status of a Server on it":    merge(compute+"/namespaces/team-a/servers/web-1/status", `{"status":{"state":"ERROR"}}`),
+		"write the status of another Server":    merge(compute+"/namespaces/team-a/servers/web-2/status", `{"status":{"state":"ERROR"}}`),
+		"patch its own report":                  merge(reports+"/compute-1", `{"spec":{}}`),
+		"read its own report":                   get(reports + "/compute-1"),
+		"list the hosts' reports":               get(reports),
+		"create the report of another host":     post(reports, reportBody("compute-99")),
+		"delete the report of another host":     del(reports + "/compute-2"),
 		"write a host status":                   merge(compute+"/namespaces/team-a/servers/web-1/status", `{"status":{"hostStatus":"DOWN"}}`),
 		"ask who somebody is":                   post("/apis/authentication.k8s.io/v1/tokenreviews", `{}`),
 		"ask what somebody may do":              post("/apis/authorization.k8s.io/v1/subjectaccessreviews", `{}`),
 		"read the configuration of the proxies": get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"),
 	}, map[string]request{
-		"read its own Lease":             get(leaseOf + "/compute-1"),
-		"renew its own Lease":            put(leaseOf+"/compute-1", leaseBody("compute-1")),
-		"report on a server that is its": merge(compute+"/namespaces/team-a/servers/web-1/status", `{"status":{"state":"ERROR"}}`),
+		"read its own Lease":    get(leaseOf + "/compute-1"),
+		"renew its own Lease":   put(leaseOf+"/compute-1", leaseBody("compute-1")),
+		"delete its own report": del(reports + "/compute-1"),
 	}},
 	"tenant-apiserver": {fleet.TenantAPIUser, fleet.TenantAPIGroups, map[string]request{
 		"list ComputeServices":             get(compute + "/computeservices"),

@@ -31,7 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/agent"
+	agentlease "hoststatus.dev/hoststatus/internal/agent/lease"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 	"hoststatus.dev/hoststatus/test/framework/fleet"
 )
@@ -247,7 +247,7 @@ func newReporter(t *testing.T, where coordinationclient.LeaseInterface, name str
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &host{name: name, silence: cancel, done: make(chan struct{}), LeaseInterface: where}
-	beat := agent.Heartbeat{
+	beat := agentlease.Heartbeat{
 		Leases: h, Name: name, Duration: duration, Interval: interval,
 		Clock: skewedClock{by: skew}, Logger: klog.Background(),
 	}

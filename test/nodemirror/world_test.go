@@ -32,7 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/internal/agent"
+	"hoststatus.dev/hoststatus/internal/agent/lease"
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 	"hoststatus.dev/hoststatus/test/framework/fleet"
@@ -174,7 +174,7 @@ func newKubelet(t *testing.T, name string) (silence func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	beat := agent.Heartbeat{
+	beat := lease.Heartbeat{
 		Leases: kube.CoordinationV1().Leases(corev1.NamespaceNodeLease), Name: name,
 		Duration: 4 * time.Second, Interval: time.Second, Clock: clock.RealClock{}, Logger: klog.Background(),
 	}

@@ -102,6 +102,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: report
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.ReportCounts
 - name: dev.hoststatus.hoststatus.api.v1alpha1.HostReporting
   scalar: string
 - name: dev.hoststatus.hoststatus.api.v1alpha1.HostStatus
@@ -131,6 +134,18 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: dev.hoststatus.hoststatus.api.v1alpha1.PowerState
   scalar: string
+- name: dev.hoststatus.hoststatus.api.v1alpha1.ReportCounts
+  map:
+    fields:
+    - name: notHere
+      type:
+        scalar: numeric
+    - name: servers
+      type:
+        scalar: numeric
+    - name: time
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: dev.hoststatus.hoststatus.api.v1alpha1.Server
   map:
     fields:

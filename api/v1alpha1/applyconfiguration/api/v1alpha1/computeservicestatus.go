@@ -70,6 +70,9 @@ type ComputeServiceStatusApplyConfiguration struct {
 	// of the last change of this status. It does not follow each heartbeat: the
 	// Lease has the latest.
 	LastSeenUpTime *metav1.Time `json:"lastSeenUpTime,omitempty"`
+	// report counts what the agent of the host reports about servers. Absent means that
+	// it reports none: there is no agent, it has no driver, or its report is gone.
+	Report *ReportCountsApplyConfiguration `json:"report,omitempty"`
 	// observedGeneration is the metadata.generation that this status was derived
 	// from.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
@@ -123,6 +126,14 @@ func (b *ComputeServiceStatusApplyConfiguration) WithHostStatusTransitionTime(va
 // If called multiple times, the LastSeenUpTime field is set to the value of the last call.
 func (b *ComputeServiceStatusApplyConfiguration) WithLastSeenUpTime(value metav1.Time) *ComputeServiceStatusApplyConfiguration {
 	b.LastSeenUpTime = &value
+	return b
+}
+
+// WithReport sets the Report field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Report field is set to the value of the last call.
+func (b *ComputeServiceStatusApplyConfiguration) WithReport(value *ReportCountsApplyConfiguration) *ComputeServiceStatusApplyConfiguration {
+	b.Report = value
 	return b
 }
 

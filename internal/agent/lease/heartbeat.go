@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+// Package lease renews the Lease of a host: its heartbeat.
+package lease
 
 import (
 	"context"
@@ -11,10 +12,12 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/agent/apiserver"
 )
 
 const (
@@ -31,8 +34,6 @@ const (
 	timeoutPerDuration = 4
 	// minTimeout is the least time that a slow API server gets.
 	minTimeout = time.Second
-	// jitter spreads the hosts: a wait is shortened by up to this fraction.
-	jitter = 0.1
 )
 
 // Heartbeat renews a host's Lease for as long as it runs. It never deletes the
@@ -42,7 +43,7 @@ type Heartbeat struct {
 	Leases coordinationclient.LeaseInterface
 	// Name of the host, and of its Lease.
 	Name string
-	// Duration and Interval are Options.LeaseDuration and Options.RenewInterval.
+	// Duration is how long one renewal is valid, and Interval the time between two.
 	Duration, Interval time.Duration
 	// Clock sets the time that is written, by which no host is judged, and the waits.
 	Clock clock.Clock
@@ -70,9 +71,9 @@ func (h *Heartbeat) Run(ctx context.Context) {
 			return
 		}
 		h.report(err)
-		pause := shorten(h.Interval) - h.Clock.Since(begin)
+		pause := apiserver.Shorten(h.Interval) - h.Clock.Since(begin)
 		if err != nil {
-			pause = shorten(h.retryDelay())
+			pause = apiserver.Shorten(h.retryDelay())
 		}
 		timer := h.Clock.NewTimer(max(pause, 0))
 		select {
@@ -156,7 +157,7 @@ func (h *Heartbeat) report(err error) {
 	// A second refusal in a row may come from one API server of several behind a load
 	// balancer, to which this connection goes.
 	again := h.failing && !apierrors.IsConflict(err)
-	if err != nil && (!isAnswer(err) || again) && h.OnConnectionFailure != nil {
+	if err != nil && (!apiserver.IsAnswer(err) || again) && h.OnConnectionFailure != nil {
 		h.OnConnectionFailure()
 	}
 	switch {
@@ -173,19 +174,21 @@ func (h *Heartbeat) retryDelay() time.Duration {
 	return min(h.Duration/retryPerDuration, longestRetry)
 }
 
-// isAnswer reports whether err is an answer of the API server.
-func isAnswer(err error) bool {
-	return apierrors.ReasonForError(err) != metav1.StatusReasonUnknown
-}
-
-// shorten returns d or a little less.
-func shorten(d time.Duration) time.Duration {
-	return wait.Jitter(time.Duration(float64(d)*(1-jitter)), jitter)
-}
-
 func wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// annotateDriverError puts the driver's error on a Lease, or removes it if err is "".
+func annotateDriverError(lease *coordinationv1.Lease, err string) {
+	switch {
+	case err == "":
+		delete(lease.Annotations, v1alpha1.AnnotationDriverError)
+	case lease.Annotations == nil:
+		lease.Annotations = map[string]string{v1alpha1.AnnotationDriverError: err}
+	default:
+		lease.Annotations[v1alpha1.AnnotationDriverError] = err
+	}
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package fake
 
 import (
 	"context"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/agent/driver"
+	"hoststatus.dev/hoststatus/internal/reported"
+	"hoststatus.dev/hoststatus/test/framework/logbook"
 )
 
 // patience is how long the kernel may take to tell of a change of a file, before
@@ -21,12 +25,12 @@ import (
 const patience = 30 * time.Second
 
 // vm is the server name in the namespace tenant, with this power state.
-func vm(name string, power v1alpha1.PowerState) VM {
-	return VM{Server: types.NamespacedName{Namespace: "tenant", Name: name}, PowerState: power}
+func vm(name string, power v1alpha1.PowerState) driver.VM {
+	return driver.VM{Server: types.NamespacedName{Namespace: "tenant", Name: name}, Fields: reported.Fields{PowerState: power}}
 }
 
 // fileOf is what the fake driver reads as these VMs.
-func fileOf(vms ...VM) string {
+func fileOf(vms ...driver.VM) string {
 	if len(vms) == 0 {
 		return "servers: []\n"
 	}
@@ -41,22 +45,22 @@ func fileOf(vms ...VM) string {
 type driving struct {
 	*testing.T
 	path    string
-	reports chan []VM
-	log     *logBook
-	health  *driverHealth
+	reports chan []driver.VM
+	log     *logbook.Book
+	health  atomic.Pointer[error]
 }
 
 // drive runs the driver until the test ends. An empty content is no file.
 func drive(t *testing.T, content string) *driving {
 	t.Helper()
-	dr := &driving{T: t, path: filepath.Join(t.TempDir(), "vms.yaml"), reports: make(chan []VM, 1000), log: newLogBook(), health: &driverHealth{}}
+	dr := &driving{T: t, path: filepath.Join(t.TempDir(), "vms.yaml"), reports: make(chan []driver.VM, 1000), log: logbook.New()}
 	if content != "" {
 		dr.write(dr.path, content)
 	}
-	driver := &FakeDriver{Path: dr.path, Logger: dr.log.Logger, OnHealth: dr.health.set}
+	d := &Driver{Path: dr.path, Logger: dr.log.Logger, OnHealth: func(err error) { dr.health.Store(&err) }}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- driver.Run(ctx, func(vms []VM) { dr.reports <- vms }) }()
+	go func() { ended <- d.Run(ctx, func(vms []driver.VM) { dr.reports <- vms }) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -84,10 +88,10 @@ func (dr *driving) replace(content string) {
 
 // await waits for a report of these VMs. There may be others before, since a file
 // that is written in place is seen while it is empty, too.
-func (dr *driving) await(want ...VM) {
+func (dr *driving) await(want ...driver.VM) {
 	dr.Helper()
 	timeout := time.After(patience)
-	var last []VM
+	var last []driver.VM
 	for {
 		select {
 		case last = <-dr.reports:
@@ -104,7 +108,7 @@ func (dr *driving) await(want ...VM) {
 func (dr *driving) awaitLog(words string) {
 	dr.Helper()
 	select {
-	case line := <-dr.log.came:
+	case line := <-dr.log.Came:
 		if !strings.Contains(line, words) {
 			dr.Errorf("logged %s, want %q", line, words)
 		}
@@ -122,7 +126,7 @@ func TestFakeDriverReportsWhatTheFileSaysAndEachChange(t *testing.T) {
 	dr.await(vm("b", "CRASHED"))
 	dr.replace(fileOf(vm("b", "RUNNING")))
 	dr.await(vm("b", "RUNNING"))
-	dr.log.want(t)
+	dr.log.Want(t)
 }
 
 func TestOneOddServerInTheFileSilencesNoOther(t *testing.T) {
@@ -176,7 +180,7 @@ func TestFakeDriverWaitsForAFileThatIsMissing(t *testing.T) {
 
 func TestFakeDriverCannotRunWithoutAFolderToWatch(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "missing", "vms.yaml")
-	err := (&FakeDriver{Path: path}).Run(t.Context(), func([]VM) { t.Error("reports") })
+	err := (&Driver{Path: path}).Run(t.Context(), func([]driver.VM) { t.Error("reports") })
 	if err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("error %v does not name %s", err, path)
 	}
@@ -203,7 +207,7 @@ servers:
 	a := vm("a", "RUNNING")
 	a.State, a.TaskState = "ACTIVE", "rebooting"
 	a.Networks = []v1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4", "fd00::4"}}}
-	if diff := cmp.Diff([]VM{a, vm("b", "")}, got); diff != "" {
+	if diff := cmp.Diff([]driver.VM{a, vm("b", "")}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
@@ -224,5 +228,18 @@ func TestReadFakeSaysWhatIsWrongAndWhere(t *testing.T) {
 				t.Errorf("and yet %v", vms)
 			}
 		})
+	}
+}
+
+func TestAFileThatCannotBeUsedIsAnErrorUntilItCan(t *testing.T) {
+	dr := drive(t, "servers: [")
+	dr.awaitLog("keeping its last content")
+	if err := dr.health.Load(); err == nil || *err == nil {
+		t.Error("no error is reported")
+	}
+	dr.replace(fileOf(vm("a", "RUNNING")))
+	dr.await(vm("a", "RUNNING"))
+	if err := dr.health.Load(); *err != nil {
+		t.Errorf("the error is %v", *err)
 	}
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+// Package reported knows the reported fields of a Server: what whoever runs a VM
+// reports about it.
+package reported
 
 import (
 	"fmt"
@@ -23,8 +25,8 @@ const (
 	// unnamedNetwork is the name of a network that has none: its addresses are worth more
 	// to the server's owner than its name.
 	unnamedNetwork = "unnamed"
-	// maxNotes is how many notes on one server are kept: enough to find a driver that gets
-	// everything wrong.
+	// maxNotes is how many notes on one server are kept: enough to find a reporter that
+	// gets everything wrong.
 	maxNotes = 8
 )
 
@@ -37,34 +39,55 @@ var (
 	taskState   = regexp.MustCompile(`^[A-Za-z0-9][-_A-Za-z0-9]*$`)
 )
 
-// normalise returns what a driver reports about a VM in the form that the API accepts, so
+// Fields are the reported fields of a Server, as in its status. Empty ones are not
+// reported.
+type Fields struct {
+	State      v1alpha1.ServerState     `json:"state,omitempty"`
+	TaskState  string                   `json:"taskState,omitempty"`
+	PowerState v1alpha1.PowerState      `json:"powerState,omitempty"`
+	Networks   []v1alpha1.ServerNetwork `json:"networks,omitempty"`
+}
+
+// Of returns the reported fields of a Server.
+func Of(s *v1alpha1.ServerStatus) Fields {
+	return Fields{State: s.State, TaskState: s.TaskState, PowerState: s.PowerState, Networks: s.Networks}
+}
+
+// Equal reports whether a and b are the same to a reader.
+func Equal(a, b Fields) bool {
+	return a.State == b.State && a.TaskState == b.TaskState && a.PowerState == b.PowerState &&
+		slices.EqualFunc(a.Networks, b.Networks, func(m, n v1alpha1.ServerNetwork) bool {
+			return m.Name == n.Name && slices.Equal(m.Addresses, n.Addresses)
+		})
+}
+
+// Normalise returns the fields in the form that the API accepts, so
 // that one invalid field does not lose the others: the state of a server must not depend
 // on how somebody writes an address. Values that cannot be used are left out. The notes
 // list, for a person, what it had to cut, rename or leave out, but not mere differences
 // of spelling.
-func normalise(vm VM) (normal VM, notes []string) {
+func Normalise(in Fields) (normal Fields, notes []string) {
 	note := func(format string, args ...any) {
 		if len(notes) < maxNotes {
 			notes = append(notes, fmt.Sprintf(format, args...))
 		}
 	}
-	normal = VM{Server: vm.Server}
-	if s := v1alpha1.ServerState(enumValue(string(vm.State))); s == "" || slices.Contains(serverStates, s) {
+	if s := v1alpha1.ServerState(enumValue(string(in.State))); s == "" || slices.Contains(serverStates, s) {
 		normal.State = s
 	} else {
-		note("state %s is unknown: left out", short(string(vm.State)))
+		note("state %s is unknown: left out", short(string(in.State)))
 	}
-	if s := v1alpha1.PowerState(enumValue(string(vm.PowerState))); s == "" || slices.Contains(powerStates, s) {
+	if s := v1alpha1.PowerState(enumValue(string(in.PowerState))); s == "" || slices.Contains(powerStates, s) {
 		normal.PowerState = s
 	} else {
-		note("power state %s is unknown: left out", short(string(vm.PowerState)))
+		note("power state %s is unknown: left out", short(string(in.PowerState)))
 	}
-	if s := strings.TrimSpace(vm.TaskState); s == "" || len(s) <= maxTaskState && taskState.MatchString(s) {
+	if s := strings.TrimSpace(in.TaskState); s == "" || len(s) <= maxTaskState && taskState.MatchString(s) {
 		normal.TaskState = s
 	} else {
-		note("task state %s is not one word of at most %d letters, digits, '-' and '_': left out", short(vm.TaskState), maxTaskState)
+		note("task state %s is not one word of at most %d letters, digits, '-' and '_': left out", short(in.TaskState), maxTaskState)
 	}
-	normal.Networks = normaliseNetworks(vm.Networks, note)
+	normal.Networks = normaliseNetworks(in.Networks, note)
 	return normal, notes
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+// Package fake is a driver that reads a YAML file in place of a hypervisor.
+package fake
 
 import (
 	"context"
@@ -15,35 +16,15 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"sigs.k8s.io/yaml"
 
-	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/agent/driver"
 )
 
-// VM is what a driver knows about one server on its host.
-type VM struct {
-	// Server is the namespace and name of the Server, which the driver has from
-	// the VM itself: the agent may not read Servers.
-	Server types.NamespacedName
-	// Empty fields are not reported.
-	State      v1alpha1.ServerState
-	TaskState  string
-	PowerState v1alpha1.PowerState
-	Networks   []v1alpha1.ServerNetwork
-}
-
-// Driver knows the VMs on this host.
-type Driver interface {
-	// Run calls report with all VMs on the host, at first and after each change,
-	// until ctx ends. It returns an error only if it cannot go on.
-	Run(ctx context.Context, report func([]VM)) error
-}
-
-// FakeDriver reads a YAML file in place of a hypervisor, so that a person can change
+// Driver reads a YAML file in place of a hypervisor, so that a person can change
 // the state of a VM and watch it arrive.
-type FakeDriver struct {
+type Driver struct {
 	// Path of the file.
 	Path string
 	// Logger takes a line when the file cannot be used; its last content then stays in
@@ -53,13 +34,16 @@ type FakeDriver struct {
 	OnHealth func(error)
 }
 
-// fakeFile is the content of the file.
-type fakeFile struct {
+// maxNotes is how many notes on a file are kept: enough to find what is wrong with it.
+const maxNotes = 8
+
+// file is the content of the file.
+type file struct {
 	Servers []json.RawMessage `json:"servers"`
 }
 
 // Run reads the file now and whenever it changes.
-func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
+func (d *Driver) Run(ctx context.Context, report func([]driver.VM)) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watching --fake-driver-file: %w", err)
@@ -69,7 +53,7 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 	if err := watcher.Add(filepath.Dir(d.Path)); err != nil {
 		return fmt.Errorf("watching the folder of --fake-driver-file %s: %w", d.Path, err)
 	}
-	var known []VM
+	var known []driver.VM
 	var lastError, lastNotes string
 	for {
 		vms, notes, err := readFake(d.Path)
@@ -104,17 +88,17 @@ func (d *FakeDriver) Run(ctx context.Context, report func([]VM)) error {
 
 // readFake returns the servers in the file, and notes on what is wrong with some of them,
 // so that the others can still be reported.
-func readFake(path string) (vms []VM, notes []string, err error) {
-	content, err := os.ReadFile(path)
+func readFake(path string) (vms []driver.VM, notes []string, err error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading --fake-driver-file: %w", err)
 	}
-	var file fakeFile
-	if err := yaml.UnmarshalStrict(content, &file); err != nil {
+	var content file
+	if err := yaml.UnmarshalStrict(text, &content); err != nil {
 		return nil, nil, fmt.Errorf("reading --fake-driver-file %s: %w", path, err)
 	}
-	vms = make([]VM, 0, len(file.Servers))
-	for i, entry := range file.Servers {
+	vms = make([]driver.VM, 0, len(content.Servers))
+	for i, entry := range content.Servers {
 		vm, errs := readServer(field.NewPath("servers").Index(i), entry)
 		if vm.Server.Namespace != "" && vm.Server.Name != "" {
 			vms = append(vms, vm)
@@ -129,10 +113,10 @@ func readFake(path string) (vms []VM, notes []string, err error) {
 }
 
 // readServer returns what can be used of an entry, and what is wrong with it.
-func readServer(at *field.Path, entry json.RawMessage) (vm VM, errs field.ErrorList) {
+func readServer(at *field.Path, entry json.RawMessage) (vm driver.VM, errs field.ErrorList) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(entry, &fields); err != nil {
-		return VM{}, field.ErrorList{field.Invalid(at, string(entry), "must be a server, with its namespace and name")}
+		return driver.VM{}, field.ErrorList{field.Invalid(at, string(entry), "must be a server, with its namespace and name")}
 	}
 	into := map[string]any{
 		"namespace": &vm.Server.Namespace, "name": &vm.Server.Name, "state": &vm.State,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package agent
+package lease
 
 import (
 	"context"
@@ -23,7 +23,12 @@ import (
 	clienttesting "k8s.io/client-go/testing"
 	clocktesting "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/logbook"
 )
+
+var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 const (
 	d        = time.Minute
@@ -38,7 +43,7 @@ type beating struct {
 	*Heartbeat
 	client  *fake.Clientset
 	clock   *clocktesting.FakeClock
-	log     *logBook
+	log     *logbook.Book
 	dropped atomic.Int32
 	// answers has errors with which requests are answered, the first one first;
 	// when it is empty all goes well.
@@ -49,7 +54,7 @@ type beating struct {
 // newBeating has the Lease of host-a as it is, or none.
 func newBeating(t *testing.T, lease ...runtime.Object) *beating {
 	t.Helper()
-	b := &beating{T: t, client: fake.NewSimpleClientset(lease...), clock: clocktesting.NewFakeClock(now), log: newLogBook()}
+	b := &beating{T: t, client: fake.NewSimpleClientset(lease...), clock: clocktesting.NewFakeClock(now), log: logbook.New()}
 	b.Heartbeat = &Heartbeat{
 		Leases: b.client.CoordinationV1().Leases("leases"), Name: "host-a", Duration: d, Interval: interval,
 		Clock: b.clock, Logger: b.log.Logger, OnConnectionFailure: func() { b.dropped.Add(1) },
@@ -267,7 +272,7 @@ func TestHeartbeatRenewsEveryIntervalOrALittleSooner(t *testing.T) {
 			b.step(interval/10 + 1)
 			b.want("update")
 		}
-		b.log.want(t)
+		b.log.Want(t)
 	})
 }
 
@@ -290,7 +295,7 @@ func TestHeartbeatRetriesWithinATenthOfTheDurationAndLogsTheEdges(t *testing.T) 
 			b.step(d / 10)
 			b.want("get update")
 		}
-		b.log.want(t, "Heartbeat failed", "works again", "Heartbeat failed", "works again")
+		b.log.Want(t, "Heartbeat failed", "works again", "Heartbeat failed", "works again")
 	})
 }
 
@@ -361,7 +366,7 @@ func TestHeartbeatGivesUpARequestThatHangs(t *testing.T) {
 				if b.dropped.Load() != 1 {
 					t.Error("still waits")
 				}
-				b.log.want(t, "Heartbeat failed")
+				b.log.Want(t, "Heartbeat failed")
 			})
 		})
 	}
@@ -379,6 +384,28 @@ func TestHeartbeatLeavesTheLeaseInPlaceWhenItEnds(t *testing.T) {
 		if diff := cmp.Diff(before, b.read()); diff != "" {
 			t.Errorf("(-before +after):\n%s", diff)
 		}
-		b.log.want(t)
+		b.log.Want(t)
 	})
+}
+
+func TestARenewalCarriesTheDriversErrorForAsLongAsThereIsOne(t *testing.T) {
+	var driverError string
+	h := &Heartbeat{Name: "host-a", Clock: clocktesting.NewFakeClock(now), DriverError: func() string { return driverError }}
+	lease := &coordinationv1.Lease{}
+	lease.Annotations = map[string]string{"other": "kept"}
+	for _, c := range []struct {
+		err  string
+		want map[string]string
+	}{
+		{"", map[string]string{"other": "kept"}},
+		{"no file", map[string]string{"other": "kept", v1alpha1.AnnotationDriverError: "no file"}},
+		{"no folder", map[string]string{"other": "kept", v1alpha1.AnnotationDriverError: "no folder"}},
+		{"", map[string]string{"other": "kept"}},
+	} {
+		driverError = c.err
+		h.stamp(lease)
+		if diff := cmp.Diff(c.want, lease.Annotations); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.err, diff)
+		}
+	}
 }
