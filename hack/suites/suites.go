@@ -29,6 +29,7 @@ var suites = []suite{
 	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 20 * time.Minute},
 	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, race: true, controlPlane: true, timeout: 40 * time.Minute},
 	{name: "nodemirror", packages: []string{"./test/nodemirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "vmimirror", packages: []string{"./test/vmimirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	// The short form of `make test-cluster`. It builds images, as install has done.
 	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, nodes: true, timeout: 20 * time.Minute},
 	{name: "observability", packages: []string{"./test/observability"}, race: true, controlPlane: true, prometheus: true, timeout: 20 * time.Minute},

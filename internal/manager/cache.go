@@ -14,16 +14,18 @@ import (
 
 	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/controllers/vmimirror"
 )
 
 // staticMapper knows the kinds that the controllers use. Without discovery the
 // process starts even while the API server is down, and is warm when it is back.
 func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, agentv1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion})
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, agentv1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion, vmimirror.GroupVersion})
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
 	mapper.Add(agentv1alpha1.SchemeGroupVersion.WithKind("HostReport"), meta.RESTScopeRoot)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
+	mapper.Add(vmimirror.GroupVersion.WithKind(vmimirror.Kind), meta.RESTScopeNamespace)
 	return mapper, nil
 }
 

@@ -33,6 +33,7 @@ import (
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
 	"hoststatus.dev/hoststatus/controllers/reports"
 	"hoststatus.dev/hoststatus/controllers/server"
+	"hoststatus.dev/hoststatus/controllers/vmimirror"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/leadership"
 	"hoststatus.dev/hoststatus/internal/serving"
@@ -63,7 +64,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	}
 	ctrl.SetLogger(log)
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), agentv1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), agentv1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), vmimirror.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("registering the kinds: %w", err)
 	}
 	restConfig = rest.CopyConfig(restConfig)
@@ -124,6 +125,11 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	}
 	if options.MirrorNodes {
 		if err := addNodeMirror(mgr, options, &watches, byHost.Count, leader.Leads); err != nil {
+			return err
+		}
+	}
+	if options.MirrorVMIs {
+		if err := addVMIMirror(mgr, options, &watches, writer, leader.Leads); err != nil {
 			return err
 		}
 	}
@@ -194,6 +200,10 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 	if options.MirrorNodes {
 		services.Transform = nodemirror.KeepOwnEntries
 	}
+	servers := cache.ByObject{Transform: stripServer}
+	if options.MirrorVMIs {
+		servers.Transform = vmimirror.KeepMirrored(stripServer)
+	}
 	metrics := metricsserver.Options{BindAddress: options.MetricsBindAddress, SecureServing: options.MetricsSecure, TLSOpts: []func(*tls.Config){options.TLS.Apply}}
 	if options.MetricsSecure {
 		metrics.FilterProvider = metricsFilter
@@ -215,7 +225,7 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 			SyncPeriod:  ptr.To(time.Duration(0)),
 			NewInformer: watches.NewInformer,
 			ByObject: map[client.Object]cache.ByObject{
-				&v1alpha1.Server{}:          {Transform: stripServer},
+				&v1alpha1.Server{}:          servers,
 				&v1alpha1.ComputeService{}:  services,
 				&agentv1alpha1.HostReport{}: {Transform: reports.Keep},
 			},

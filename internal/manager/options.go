@@ -54,6 +54,10 @@ type Options struct {
 	// matches, a label selector; an empty one matches all.
 	MirrorNodes         bool
 	MirrorNodesSelector string
+	// MirrorVMIs keeps one Server for each VirtualMachineInstance of KubeVirt that
+	// MirrorVMIsSelector matches, a label selector; an empty one matches all.
+	MirrorVMIs         bool
+	MirrorVMIsSelector string
 	// PprofBindAddress is where profiles are served, to anybody; "0" for nowhere.
 	PprofBindAddress string
 }
@@ -99,6 +103,8 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the manager: where the Secret and the Service of its webhook are.")
 	fs.BoolVar(&o.MirrorNodes, "mirror-nodes", o.MirrorNodes, "Keep one ComputeService per Node, with the kubelet as its reporter. Needs kube-node-lease among --lease-namespaces, and the rights of config/node-mirror.")
 	fs.StringVar(&o.MirrorNodesSelector, "mirror-nodes-selector", o.MirrorNodesSelector, "Label selector of the Nodes that are mirrored, for example hypervisor=true; by default all are.")
+	fs.BoolVar(&o.MirrorVMIs, "mirror-virtualmachineinstances", o.MirrorVMIs, "Keep one Server per VirtualMachineInstance of KubeVirt, in its namespace and with its name. Needs the rights of config/vmi-mirror.")
+	fs.StringVar(&o.MirrorVMIsSelector, "mirror-virtualmachineinstances-selector", o.MirrorVMIsSelector, "Label selector of the VirtualMachineInstances that are mirrored, for example tier!=test; by default all are.")
 	fs.StringVar(&o.PprofBindAddress, "pprof-bind-address", o.PprofBindAddress, "Address on which profiles are served under /debug/pprof/, without authentication: give a loopback address; 0 turns this off.")
 }
 
@@ -114,7 +120,7 @@ func (o *Options) Validate() field.ErrorList {
 	errs = append(errs, cli.ValidateAddress(cli.Flag("metrics-bind-address"), o.MetricsBindAddress)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("health-probe-bind-address"), o.HealthProbeBindAddress)...)
 	errs = append(errs, cli.ValidateAddress(cli.Flag("pprof-bind-address"), o.PprofBindAddress)...)
-	errs = append(errs, o.validateMirror()...)
+	errs = append(errs, o.validateMirrors()...)
 	return append(errs, o.validateWebhook()...)
 }
 
@@ -127,17 +133,23 @@ func (o *Options) leaderNamespaces() []string {
 	return []string{o.LeaderElectionNamespace}
 }
 
-func (o *Options) validateMirror() (errs field.ErrorList) {
+func (o *Options) validateMirrors() (errs field.ErrorList) {
 	if o.MirrorNodes && !slices.Contains(o.LeaseNamespaces, corev1.NamespaceNodeLease) {
 		errs = append(errs, field.Invalid(cli.Flag("mirror-nodes"), o.MirrorNodes, "kubelets renew their Leases in "+corev1.NamespaceNodeLease+
 			", which is not among --lease-namespaces; add it there, and apply config/node-mirror for the rights"))
 	}
-	flag := cli.Flag("mirror-nodes-selector")
-	if !o.MirrorNodes && o.MirrorNodesSelector != "" {
-		errs = append(errs, field.Invalid(flag, o.MirrorNodesSelector, "has no effect without --mirror-nodes; add that, or leave this out"))
+	errs = append(errs, validateSelector("mirror-nodes", o.MirrorNodes, o.MirrorNodesSelector, "hypervisor=true")...)
+	return append(errs, validateSelector("mirror-virtualmachineinstances", o.MirrorVMIs, o.MirrorVMIsSelector, "tier!=test")...)
+}
+
+// validateSelector checks the selector of the mirror that a flag switches on.
+func validateSelector(mirror string, on bool, selector, example string) (errs field.ErrorList) {
+	flag := cli.Flag(mirror + "-selector")
+	if !on && selector != "" {
+		errs = append(errs, field.Invalid(flag, selector, "has no effect without --"+mirror+"; add that, or leave this out"))
 	}
-	if _, err := labels.Parse(o.MirrorNodesSelector); err != nil {
-		errs = append(errs, field.Invalid(flag, o.MirrorNodesSelector, "must be a label selector as kubectl's -l takes it, for example hypervisor=true: "+err.Error()))
+	if _, err := labels.Parse(selector); err != nil {
+		errs = append(errs, field.Invalid(flag, selector, "must be a label selector as kubectl's -l takes it, for example "+example+": "+err.Error()))
 	}
 	return errs
 }

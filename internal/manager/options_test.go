@@ -66,6 +66,8 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"plain metrics":       {"--metrics-secure=false"},
 		"all nodes":           {"--mirror-nodes", "--lease-namespaces=kube-node-lease"},
 		"some nodes":          {"--mirror-nodes", "--mirror-nodes-selector=hypervisor=true,rack in (r1,r2)", "--lease-namespaces=hoststatus-leases,kube-node-lease"},
+		"all VMIs":            {"--mirror-virtualmachineinstances"},
+		"some VMIs":           {"--mirror-virtualmachineinstances", "--mirror-virtualmachineinstances-selector=tier!=test"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if errs := parse(t, flags...).Validate(); len(errs) > 0 {
@@ -106,6 +108,8 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		"nodes without their Leases":           {[]string{"--mirror-nodes"}, []string{"--mirror-nodes"}},
 		"a selector that is none":              {[]string{"--mirror-nodes", "--lease-namespaces=kube-node-lease", "--mirror-nodes-selector=a b"}, []string{"--mirror-nodes-selector"}},
 		"a selector that nobody uses":          {[]string{"--mirror-nodes-selector=a=b"}, []string{"--mirror-nodes-selector"}},
+		"a selector of VMIs that is none":      {[]string{"--mirror-virtualmachineinstances", "--mirror-virtualmachineinstances-selector=a b"}, []string{"--mirror-virtualmachineinstances-selector"}},
+		"a selector of VMIs that nobody uses":  {[]string{"--mirror-virtualmachineinstances-selector=a=b"}, []string{"--mirror-virtualmachineinstances-selector"}},
 		"everything that is wrong, not the first thing": {
 			[]string{"--lease-namespaces=A", "--default-lease-duration=0", "--leader-election-namespace=", "--metrics-bind-address=x", "--health-probe-bind-address=x", "--webhook-bind-address=x", "--webhook-cert-dir=/nowhere", "--namespace=A"},
 			[]string{"--lease-namespaces[0]", "--default-lease-duration", "--leader-election-namespace", "--metrics-bind-address", "--health-probe-bind-address", "--webhook-bind-address", "--webhook-cert-dir", "--namespace"},

@@ -104,6 +104,9 @@ func TestTheChartRefusesWhatTheBinariesRefuse(t *testing.T) {
 		expect.NoError(t, err)
 		attempts = append(attempts, attempt{"nodeMirror.selector", `nodeMirror: {enabled: true, selector: ` + string(encoded) + `}`})
 	}
+	for _, selector := range []string{"", "a!=b", "kubevirt.io/vm in (a,b)", "a in b", "a=b=c"} {
+		attempts = append(attempts, attempt{"vmiMirror.selector", `vmiMirror: {enabled: true, selector: '` + selector + `'}`})
+	}
 	for _, prefix := range []string{"example.com", "a", "a.b-c.d", "a..b", "a.-b", "a-.b", ".a", "A", "a/", strings.Repeat("a", 254)} {
 		attempts = append(attempts, attempt{"tenantAPI/visibleLabelPrefixes", "tenantAPI: {visibleLabelPrefixes: ['" + prefix + "']}"})
 	}
@@ -143,7 +146,7 @@ func wouldStart(t *testing.T, values string) bool {
 	var v struct {
 		Manager    struct{ DefaultLeaseDuration string }
 		Agent      struct{ LeaseDuration, RenewInterval string }
-		NodeMirror struct {
+		NodeMirror, VMIMirror struct {
 			Enabled  bool
 			Selector string
 		}
@@ -168,6 +171,9 @@ func wouldStart(t *testing.T, values string) bool {
 	if v.NodeMirror.Enabled {
 		mArgs = append(mArgs, "--mirror-nodes", "--lease-namespaces=hoststatus-leases,kube-node-lease", "--mirror-nodes-selector="+v.NodeMirror.Selector)
 	}
+	if v.VMIMirror.Enabled {
+		mArgs = append(mArgs, "--mirror-virtualmachineinstances", "--mirror-virtualmachineinstances-selector="+v.VMIMirror.Selector)
+	}
 	return cli.FlagSet("manager", m).Parse(mArgs) == nil && len(m.Validate()) == 0 &&
 		cli.FlagSet("tenant-apiserver", ta).Parse(tArgs) == nil && len(ta.Validate()) == 0 &&
 		cli.FlagSet("agent", a).Parse(aArgs) == nil && len(a.Validate()) == 0
@@ -190,6 +196,7 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"manager: {defaultLeaseDuration: 90m}":                                              `manager.defaultLeaseDuration: "90m" must be whole seconds from 3s to 1h`,
 		"agent: {renewInterval: 30s}":                                                       `agent.renewInterval: "30s" must be from 100ms to a third of agent.leaseDuration, which is "1m"`,
 		"nodeMirror: {enabled: true, selector: 'a in b'}":                                   `nodeMirror.selector: "a in b" must be a label selector as kubectl's -l takes it`,
+		"vmiMirror: {enabled: true, selector: 'a in b'}":                                    `vmiMirror.selector: "a in b" must be a label selector as kubectl's -l takes it`,
 		"certificates: {issuerRef: {name: internal}}":                                       "certificates.issuerRef is for cert-manager, which is off: set certificates.certManager=true",
 		"certificates: {certManager: true, issuerRef: {name: a, kind: Issue}}":              `certificates.issuerRef.kind: "Issue" must be Issuer or ClusterIssuer`,
 		"networkPolicy: {webhookFrom: [{ipBlock: {cidr: 10.0.0.1}}]}":                       `networkPolicy.webhookFrom[0].ipBlock: "10.0.0.1" must be an address range in CIDR notation, for example 10.0.0.0/28`,

@@ -52,9 +52,11 @@ binaries would refuse at start. All errors are reported at once.
 {{- $key := printf "(%s(\\.%s)*/)?%s" $label $label $name -}}
 {{- $in := printf "\\([ \t]*((%s)?|(%s)?([ \t]*,[ \t]*(%s)?)+)[ \t]*\\)" $name $name $name -}}
 {{- $term := printf "(![ \t]*%s|%s|%s[ \t]*(=|==|!=)[ \t]*(%s)?|%s[ \t]+(in|notin)[ \t]*%s|%s[ \t]*[<>][ \t]*[0-9]{1,18})" $key $key $key $name $key $in $key -}}
-{{- with $values.nodeMirror.selector -}}
+{{- range $mirror := list "nodeMirror" "vmiMirror" -}}
+{{- with (index $values $mirror).selector -}}
 {{- if not (regexMatch (printf "^[ \t]*(%s([ \t]*,[ \t]*%s)*)?[ \t]*$" $term $term) .) -}}
-{{- $errors = append $errors (printf "nodeMirror.selector: %q must be a label selector as kubectl's -l takes it, for example hypervisor=true or 'zone in (a,b),!spare'" .) -}}
+{{- $errors = append $errors (printf "%s.selector: %q must be a label selector as kubectl's -l takes it, for example hypervisor=true or 'zone in (a,b),!spare'" $mirror .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
