@@ -4,7 +4,6 @@ package vmimirror
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,24 +25,36 @@ type whenInstalled struct {
 	source.TypedSyncingSource[reconcile.Request]
 	reader client.Reader
 	pause  time.Duration
+	// begun is set once the source below was started.
+	begun bool
 }
 
 // Start implements source.Source. It returns once the source below has been started, or
-// ctx ends; the controller waits for it, and nobody else does.
+// ctx ends, which is no error: a manager that is stopped before there is KubeVirt has not
+// failed. The controller waits for it, and nobody else does.
 func (s *whenInstalled) Start(ctx context.Context, queue workqueue.TypedRateLimitingInterface[reconcile.Request]) error {
-	if err := s.wait(ctx); err != nil {
-		return err
+	if !s.wait(ctx) {
+		return nil
 	}
+	s.begun = true
 	return s.TypedSyncingSource.Start(ctx, queue)
+}
+
+// WaitForSync implements source.TypedSyncingSource. It is called after Start.
+func (s *whenInstalled) WaitForSync(ctx context.Context) error {
+	if !s.begun {
+		return nil
+	}
+	return s.TypedSyncingSource.WaitForSync(ctx)
 }
 
 // String names the source in the log.
 func (s *whenInstalled) String() string { return "VirtualMachineInstances" }
 
-// wait returns nil once they can be listed. It logs what is missing, once for each thing,
-// and not at the first try: for a moment after its start, kube-apiserver knows neither
-// roles nor CustomResourceDefinitions.
-func (s *whenInstalled) wait(ctx context.Context) error {
+// wait returns true once they can be listed, and false if ctx ends before that. It logs
+// what is missing, once for each thing, and not at the first try: for a moment after its
+// start, kube-apiserver knows neither roles nor CustomResourceDefinitions.
+func (s *whenInstalled) wait(ctx context.Context) bool {
 	logger := log.FromContext(ctx)
 	before, logged := "", ""
 	for {
@@ -52,7 +63,7 @@ func (s *whenInstalled) wait(ctx context.Context) error {
 			if logged != "" {
 				logger.Info("VirtualMachineInstances can be listed now, and are mirrored")
 			}
-			return nil
+			return true
 		}
 		missing := s.remedy(err)
 		if missing == before && missing != logged {
@@ -62,7 +73,7 @@ func (s *whenInstalled) wait(ctx context.Context) error {
 		before = missing
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting until VirtualMachineInstances can be listed: %w", ctx.Err())
+			return false
 		case <-time.After(s.pause):
 		}
 	}
