@@ -53,6 +53,7 @@ func TestTheOverlaysInTheDocsSayWhatTheChartSaysByValues(t *testing.T) {
 	}{
 		{"install.md", []string{"--set=image.registry=registry.example.com/hoststatus,agent.enabled=true,leaseNamespaces={hoststatus-leases,kube-node-lease}"}},
 		{"nodes-as-hosts.md", valuesFromDocs(t, "nodes-as-hosts.md", "upgrade")},
+		{"kubevirt.md", valuesFromDocs(t, "kubevirt.md", "upgrade")},
 	} {
 		t.Run(test.page, func(t *testing.T) {
 			want := byName(chart(t, test.values...))

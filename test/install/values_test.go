@@ -144,8 +144,8 @@ func TestTheChartRefusesWhatTheBinariesRefuse(t *testing.T) {
 func wouldStart(t *testing.T, values string) bool {
 	t.Helper()
 	var v struct {
-		Manager    struct{ DefaultLeaseDuration string }
-		Agent      struct{ LeaseDuration, RenewInterval string }
+		Manager               struct{ DefaultLeaseDuration string }
+		Agent                 struct{ LeaseDuration, RenewInterval string }
 		NodeMirror, VMIMirror struct {
 			Enabled  bool
 			Selector string

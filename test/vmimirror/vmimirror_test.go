@@ -64,6 +64,23 @@ func TestAVirtualMachineInstanceIsAServer(t *testing.T) {
 	expect.Eventually(t, patience, gone(namespace, "web-1"))
 }
 
+func TestTheCommandsOfThePageGiveWhatItShows(t *testing.T) {
+	newHost(t, "node-1")
+	namespace := newNamespace(t, "shop")
+	newVMI(t, namespace, "web-1", runningOn("node-1"), nil)
+	expect.Eventually(t, patience, shows(namespace, "web-1", "node-1|ACTIVE|RUNNING||"+addresses+"|UP"))
+	steps, err := system.RunPage(t.Context(), "docs/operate/kubevirt.md")
+	expect.NoError(t, err)
+	for _, step := range steps {
+		if step.Want != step.Got {
+			t.Errorf("$ %s\nthe page shows\n%s\nand it prints\n%s", step.Command, step.Want, step.Got)
+		}
+	}
+	if len(steps) != 2 {
+		t.Errorf("%d commands were run", len(steps))
+	}
+}
+
 func hasLabels(namespace, name string, want map[string]string) func() error {
 	return func() error {
 		server, err := get(namespace, name)
