@@ -80,8 +80,8 @@ func NewReconciler(c client.Client, nodes cache.Cache, selector labels.Selector,
 }
 
 // SetupWithManager registers the controller. What wakes it:
-//   - a Node that appears, disappears, or changes whether it is selected, cordoned or
-//     out of service; not its heartbeats and status;
+//   - a Node that appears, disappears, or changes whether it is selected, cordoned, in
+//     maintenance or out of service; not its heartbeats and the rest of its status;
 //   - a ComputeService whose spec or metadata changes, since somebody may have taken a
 //     field, or given it back.
 //
@@ -124,6 +124,9 @@ func StripNode(obj any) (any, error) {
 	}
 	if taint := outOfService(node); taint != nil {
 		stripped.Spec.Taints = []corev1.Taint{{Key: taint.Key, Value: taint.Value, Effect: taint.Effect}}
+	}
+	if c := inMaintenance(node); c != nil {
+		stripped.Status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message}}
 	}
 	return stripped, nil
 }

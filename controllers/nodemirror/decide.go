@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/printable"
 )
 
 // action is what the mirror does about one Node.
@@ -98,13 +99,44 @@ func identity(node *corev1.Node) values {
 // not false, so that somebody else may set it.
 func flagsOf(node *corev1.Node) values {
 	v := values{}
-	if node.Spec.Unschedulable {
+	switch maintenance := inMaintenance(node); {
+	case maintenance != nil:
+		// It says more than that the Node is cordoned, as it mostly is as well.
+		v[disabled], v[disabledReason] = "true", maintenanceReason(maintenance)
+	case node.Spec.Unschedulable:
 		v[disabled], v[disabledReason] = "true", "the Node is cordoned"
 	}
 	if taint := outOfService(node); taint != nil {
 		v[forcedDown], v[forcedDownReason] = "true", "the Node has the taint "+taint.ToString()
 	}
 	return v
+}
+
+// inMaintenance returns the condition by which an administrator, or a tool, declares that
+// a Node is in maintenance; nil if it is not. Kubernetes names it from 1.37 on.
+func inMaintenance(node *corev1.Node) *corev1.NodeCondition {
+	for i := range node.Status.Conditions {
+		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeMaintenanceInProgress && c.Status == corev1.ConditionTrue {
+			return c
+		}
+	}
+	return nil
+}
+
+// longestReason is how many characters a disabledReason may have.
+const longestReason = 256
+
+// maintenanceReason returns what a condition states, in a form that the ComputeService
+// may have.
+func maintenanceReason(c *corev1.NodeCondition) string {
+	reason := "the Node has the condition " + string(c.Type)
+	for _, text := range []string{c.Reason, c.Message} {
+		if text != "" {
+			reason += ": " + text
+		}
+	}
+	cleaned := []rune(printable.Clean(reason))
+	return string(cleaned[:min(len(cleaned), longestReason)])
 }
 
 func outOfService(node *corev1.Node) *corev1.Taint {

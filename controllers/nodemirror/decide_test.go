@@ -27,6 +27,39 @@ func nodeWith(modifiers ...func(*corev1.Node)) *corev1.Node {
 }
 
 func cordoned(n *corev1.Node) { n.Spec.Unschedulable = true }
+func inMaintenanceBecause(reason, message string) func(*corev1.Node) {
+	return func(n *corev1.Node) {
+		n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: "MaintenanceInProgress", Status: corev1.ConditionTrue, Reason: reason, Message: message})
+	}
+}
+
+func TestTheReasonOfAMaintenanceIsThatOfTheNode(t *testing.T) {
+	for name, c := range map[string]struct {
+		node *corev1.Node
+		want string
+	}{
+		"with both":         {nodeWith(inMaintenanceBecause("Firmware", "until noon")), "the Node has the condition MaintenanceInProgress: Firmware: until noon"},
+		"without a message": {nodeWith(inMaintenanceBecause("Firmware", "")), "the Node has the condition MaintenanceInProgress: Firmware"},
+		"without anything":  {nodeWith(inMaintenanceBecause("", "")), "the Node has the condition MaintenanceInProgress"},
+		"also cordoned":     {nodeWith(cordoned, inMaintenanceBecause("Firmware", "")), "the Node has the condition MaintenanceInProgress: Firmware"},
+		"several lines":     {nodeWith(inMaintenanceBecause("", "a\nb")), "the Node has the condition MaintenanceInProgress: a\uFFFDb"},
+		"a very long one":   {nodeWith(inMaintenanceBecause("", strings.Repeat("ü", 300))), "the Node has the condition MaintenanceInProgress: " + strings.Repeat("ü", 256-50)},
+		"another condition": {nodeWith(func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: "MaintenancePlanned", Status: corev1.ConditionTrue}}
+		}), ""},
+		"one that is not true": {nodeWith(func(n *corev1.Node) {
+			n.Status.Conditions = []corev1.NodeCondition{{Type: "MaintenanceInProgress", Status: corev1.ConditionFalse}}
+		}), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := flagsOf(c.node)
+			if v[disabledReason] != c.want || (v[disabled] == "true") != (c.want != "") {
+				t.Errorf("disabled %q with reason %q, want %q", v[disabled], v[disabledReason], c.want)
+			}
+		})
+	}
+}
+
 func anotherUID(n *corev1.Node) {
 	n.UID = "uid-2"
 }
@@ -282,6 +315,8 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 		"selected":                 {nodeWith(), nodeWith(selected), true},
 		"no longer selected":       {nodeWith(selected), nodeWith(), true},
 		"cordoned":                 {nodeWith(selected), nodeWith(selected, cordoned), true},
+		"in maintenance":           {nodeWith(selected), nodeWith(selected, inMaintenanceBecause("a", "b")), true},
+		"another reason for it":    {nodeWith(selected, inMaintenanceBecause("a", "b")), nodeWith(selected, inMaintenanceBecause("a", "c")), true},
 		"another taint":            {nodeWith(selected), nodeWith(selected, tainted("other", "")), false},
 		"out of service":           {nodeWith(selected), nodeWith(selected, outOfServiceTaint), true},
 		"another one of that name": {nodeWith(selected), nodeWith(selected, anotherUID), true},
@@ -307,7 +342,8 @@ func TestStatusOfAComputeServiceWakesNobody(t *testing.T) {
 }
 
 func TestTheCachesKeepWhatDecides(t *testing.T) {
-	full := nodeWith(cordoned, tainted("other", ""), outOfServiceTaint, func(n *corev1.Node) {
+	full := nodeWith(cordoned, tainted("other", ""), outOfServiceTaint, inMaintenanceBecause("a", "b"), func(n *corev1.Node) {
+		n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue})
 		n.Labels = map[string]string{"a": "b"}
 		n.Annotations = map[string]string{"large": strings.Repeat("x", 1000)}
 		n.Status.NodeInfo.KernelVersion = "6"
@@ -316,7 +352,7 @@ func TestTheCachesKeepWhatDecides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := nodeWith(cordoned, outOfServiceTaint, func(n *corev1.Node) { n.Labels = map[string]string{"a": "b"} })
+	want := nodeWith(cordoned, outOfServiceTaint, inMaintenanceBecause("a", "b"), func(n *corev1.Node) { n.Labels = map[string]string{"a": "b"} })
 	if diff := cmp.Diff(want, stripped); diff != "" {
 		t.Errorf("Node (-want +got):\n%s", diff)
 	}

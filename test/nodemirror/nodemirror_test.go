@@ -74,6 +74,23 @@ func TestANodeIsAHost(t *testing.T) {
 	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusUp))
 }
 
+func TestAMaintenanceThatAnAdministratorDeclaresIsMirrored(t *testing.T) {
+	const name = "declared"
+	newKubelet(t, name)
+	newNode(t, name)
+	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusUp))
+	declare := func(status string) {
+		kubectl(t, "patch", "node", name, "--subresource=status", "--type=strategic",
+			`--patch={"status":{"conditions":[{"type":"MaintenanceInProgress","status":"`+status+`","reason":"Firmware","message":"until noon"}]}}`)
+	}
+	declare("True")
+	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusMaintenance))
+	expect.Eventually(t, patience, says(name, "true", "the Node has the condition MaintenanceInProgress: Firmware: until noon", "", ""))
+	declare("False")
+	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusUp))
+	expect.Eventually(t, patience, says(name, "", "", "", ""))
+}
+
 // serverHas checks the reason of the host status of a Server.
 func serverHas(name string, want v1alpha1.HostStatusReason) func() error {
 	return func() error {
