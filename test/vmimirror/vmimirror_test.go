@@ -442,7 +442,7 @@ func TestAFleet(t *testing.T) {
 		}
 	})
 	settled(t)
-	limit := patience + time.Duration(*machines)*20*time.Millisecond
+	limit := patience + time.Duration(*machines)*60*time.Millisecond
 	errorsBefore := len(loggedErrors(t))
 
 	before, begin := written(t), time.Now()

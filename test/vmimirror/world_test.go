@@ -317,10 +317,11 @@ func logged(t *testing.T, words ...string) int {
 	return len(loggedLines(t, words...))
 }
 
-// loggedErrors returns the lines of the manager's log that are errors.
+// loggedErrors returns the lines of the manager's log by which controllers report errors,
+// and not those that a manager writes when it is stopped.
 func loggedErrors(t *testing.T) []string {
 	t.Helper()
-	return loggedLines(t, "level=ERROR")
+	return loggedLines(t, "level=ERROR", "Reconciler error")
 }
 
 func loggedLines(t *testing.T, words ...string) (lines []string) {
