@@ -56,6 +56,9 @@ type Reconciler struct {
 	conflicts retry.Limiter
 	index     *index
 
+	// others, if set, tells which Servers something else reports on: see LeaveOut.
+	others func(*v1alpha1.Server) bool
+
 	mu sync.Mutex
 	// rests has when a host that caused writes may cause more.
 	rests map[string]time.Time
@@ -64,6 +67,19 @@ type Reconciler struct {
 // NewReconciler returns a Reconciler. The client should read from a cache.
 func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
 	return &Reconciler{client: c, clock: clk, conflicts: retry.NewLimiter(), index: newIndex(), rests: map[string]time.Time{}}
+}
+
+// LeaveOut makes the controller leave the Servers alone of which others is true, because
+// something else reports on them: two reporters would overwrite each other for ever. It is
+// called before SetupWithManager.
+func (r *Reconciler) LeaveOut(others func(*v1alpha1.Server) bool) *Reconciler {
+	r.others = others
+	return r
+}
+
+// concerns reports whether a host may report on a Server.
+func (r *Reconciler) concerns(host string, server *v1alpha1.Server) bool {
+	return server.Spec.Host == host && (r.others == nil || !r.others(server))
 }
 
 // SetupWithManager registers the controller. What wakes it, for the host:
@@ -78,7 +94,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Named("reports").
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: retry.NewLimiter(), CacheSyncTimeout: 1<<63 - 1}).
 		Watches(&agentv1alpha1.HostReport{}, &reportEvents{index: r.index}).
-		Watches(&v1alpha1.Server{}, &serverEvents{index: r.index}).
+		Watches(&v1alpha1.Server{}, &serverEvents{index: r.index, concerns: r.concerns}).
 		Complete(r)
 }
 
@@ -135,7 +151,7 @@ func (r *Reconciler) differing(ctx context.Context, host string, report *agentv1
 		if err != nil && !apierrors.IsNotFound(err) {
 			return nil, 0, fmt.Errorf("reading a Server in the HostReport: %w", err)
 		}
-		if err != nil || server.Spec.Host != host {
+		if err != nil || !r.concerns(host, server) {
 			notHere++
 			continue
 		}

@@ -141,6 +141,16 @@ func TestWhatAHostReportsReachesItsServersAndNoOthers(t *testing.T) {
 	w.want("host-a") // Nothing has changed.
 }
 
+func TestServersOnWhichSomethingElseReportsAreLeftAlone(t *testing.T) {
+	w := newWorld(t, service("host-a"), server("team", "mine", "host-a"), server("team", "mirrored", "host-a"))
+	w.reconciler.LeaveOut(func(s *v1alpha1.Server) bool { return s.Name == "mirrored" })
+	w.reports(reportOf("host-a", entry("team", "mine", "ACTIVE"), entry("team", "mirrored", "ERROR")))
+	w.want("host-a", "host-a", "mine")
+	if got := w.counts("host-a"); got != "2 servers, 1 not here" {
+		t.Errorf("counts: %s", got)
+	}
+}
+
 func TestTheReportedFieldsAreReplacedAndTheHostFieldsStay(t *testing.T) {
 	before := server("team", "mine", "host-a")
 	before.Status = v1alpha1.ServerStatus{
@@ -266,7 +276,8 @@ func TestAHostRestsForTheWritesThatItCaused(t *testing.T) {
 
 func TestEventsWakeTheHostsThatTheyConcern(t *testing.T) {
 	x := newIndex()
-	reports, servers := &reportEvents{index: x}, &serverEvents{index: x}
+	r := NewReconciler(nil, clocktesting.NewFakePassiveClock(now)).LeaveOut(func(s *v1alpha1.Server) bool { return s.Namespace == "mirrored" })
+	reports, servers := &reportEvents{index: x}, &serverEvents{index: x, concerns: r.concerns}
 	queue := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 	defer queue.ShutDown()
 	want := func(what string, hosts ...string) {
@@ -285,7 +296,7 @@ func TestEventsWakeTheHostsThatTheyConcern(t *testing.T) {
 	ctx := t.Context()
 	reports.Create(ctx, event.CreateEvent{Object: kept(t, reportOf("host-a", entry("team", "vm", "ACTIVE")))}, queue)
 	want("a report", "host-a")
-	reports.Update(ctx, event.UpdateEvent{ObjectNew: kept(t, reportOf("host-a", entry("team", "vm", "ERROR")))}, queue)
+	reports.Update(ctx, event.UpdateEvent{ObjectNew: kept(t, reportOf("host-a", entry("team", "vm", "ERROR"), entry("mirrored", "vm", "ERROR")))}, queue)
 	want("another report", "host-a")
 	reports.Create(ctx, event.CreateEvent{Object: kept(t, reportOf("host-b", entry("team", "vm", "ACTIVE")))}, queue)
 	want("a report of another host", "host-b")
@@ -293,6 +304,9 @@ func TestEventsWakeTheHostsThatTheyConcern(t *testing.T) {
 	onA, onB, elsewhere, unlisted := server("team", "vm", "host-a"), server("team", "vm", "host-b"), server("team", "vm", "host-c"), server("team", "new", "host-a")
 	reported := onA.DeepCopy()
 	reported.Status.State = "ERROR"
+	mirrored := server("mirrored", "vm", "host-a")
+	changed := mirrored.DeepCopy()
+	changed.Status.State = "PAUSED"
 	for _, c := range []struct {
 		what          string
 		before, after *v1alpha1.Server
@@ -306,6 +320,7 @@ func TestEventsWakeTheHostsThatTheyConcern(t *testing.T) {
 		{"a server moves away from where it is listed", onA, elsewhere, []string{"host-a"}},
 		{"a server has what is reported", onA, reported, nil},
 		{"somebody changes what is reported", reported, onA, []string{"host-a"}},
+		{"something else reports on a server", mirrored, changed, nil},
 	} {
 		switch {
 		case c.before == nil:

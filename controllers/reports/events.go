@@ -77,7 +77,10 @@ func (h *reportEvents) changed(obj client.Object, queue requests) {
 
 // serverEvents wakes the controller for the host of a Server that its report lists, when
 // that may have something to do with the report.
-type serverEvents struct{ index *index }
+type serverEvents struct {
+	index    *index
+	concerns func(host string, server *v1alpha1.Server) bool
+}
 
 // Create implements handler.EventHandler.
 func (h *serverEvents) Create(_ context.Context, e event.CreateEvent, queue requests) {
@@ -105,7 +108,7 @@ func (h *serverEvents) Update(_ context.Context, e event.UpdateEvent, queue requ
 		return
 	}
 	entry, ok := entryFor(h.index.get(after.Spec.Host), client.ObjectKeyFromObject(after))
-	if ok && !reported.Equal(fieldsOf(entry), reported.Of(&after.Status)) {
+	if ok && h.concerns(after.Spec.Host, after) && !reported.Equal(fieldsOf(entry), reported.Of(&after.Status)) {
 		queue.Add(requestFor(after.Spec.Host))
 	}
 }

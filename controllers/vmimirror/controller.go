@@ -33,6 +33,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/reported"
 	"hoststatus.dev/hoststatus/internal/retry"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
 )
@@ -127,7 +128,7 @@ var serverChange = predicate.Funcs{
 		before, ok := e.ObjectOld.(*v1alpha1.Server)
 		after, ok2 := e.ObjectNew.(*v1alpha1.Server)
 		return ok && ok2 && (ownerOf(before) != ownerOf(after) || ownerOf(after) != "" &&
-			(before.Spec != after.Spec || !equality.Semantic.DeepEqual(storedIn(before), storedIn(after))))
+			(before.Spec != after.Spec || !reported.Equal(reported.Of(&before.Status), reported.Of(&after.Status))))
 	},
 }
 
@@ -261,7 +262,7 @@ func (r *Reconciler) report(ctx context.Context, view view, server *v1alpha1.Ser
 	if !view.differsInStatus(server) {
 		return nil
 	}
-	if err := statuspatch.Patch(ctx, r.client, server, storedIn(server), *view.reported); err != nil {
+	if err := statuspatch.Patch(ctx, r.client, server, reported.Of(&server.Status), *view.reported); err != nil {
 		return fmt.Errorf("writing the status of the Server: %w", err)
 	}
 	return nil

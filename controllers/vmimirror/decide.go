@@ -10,12 +10,12 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/reported"
 )
 
 // action is what the mirror does about one VirtualMachineInstance.
@@ -79,15 +79,7 @@ type view struct {
 	host, providerID string
 	labels           map[string]string
 	// reported is nil where the last one stays.
-	reported *reported
-}
-
-// reported are the fields of a Server's status that the mirror owns.
-type reported struct {
-	State      v1alpha1.ServerState     `json:"state,omitempty"`
-	TaskState  string                   `json:"taskState,omitempty"`
-	PowerState v1alpha1.PowerState      `json:"powerState,omitempty"`
-	Networks   []v1alpha1.ServerNetwork `json:"networks,omitempty"`
+	reported *reported.Fields
 }
 
 func viewOf(vmi *VirtualMachineInstance) view {
@@ -99,12 +91,6 @@ func viewOf(vmi *VirtualMachineInstance) view {
 	}
 }
 
-// storedIn returns the fields of a Server's status that the mirror owns.
-func storedIn(server *v1alpha1.Server) reported {
-	s := &server.Status
-	return reported{s.State, s.TaskState, s.PowerState, s.Networks}
-}
-
 // differsInSpec reports whether the spec or the labels of a Server, as the cache has it,
 // have to be written.
 func (v *view) differsInSpec(server *v1alpha1.Server) bool {
@@ -112,7 +98,7 @@ func (v *view) differsInSpec(server *v1alpha1.Server) bool {
 }
 
 func (v *view) differsInStatus(server *v1alpha1.Server) bool {
-	return v.reported != nil && !equality.Semantic.DeepEqual(storedIn(server), *v.reported)
+	return v.reported != nil && !reported.Equal(reported.Of(&server.Status), *v.reported)
 }
 
 // The tasks that have no name of Nova's own are called what KubeVirt calls them.
@@ -126,7 +112,7 @@ const (
 
 // phases are the states that follow from a phase alone. A phase that is not here says
 // nothing about the machine.
-var phases = map[Phase]reported{
+var phases = map[Phase]reported.Fields{
 	PhaseUnset:          {State: "BUILD", PowerState: "NOSTATE", TaskState: taskScheduling},
 	PhasePending:        {State: "BUILD", PowerState: "NOSTATE", TaskState: taskScheduling},
 	PhaseScheduling:     {State: "BUILD", PowerState: "NOSTATE", TaskState: taskScheduling},
@@ -139,7 +125,7 @@ var phases = map[Phase]reported{
 
 // report returns the states and networks of a VirtualMachineInstance in Nova's words; nil
 // if KubeVirt does not know them, and what was reported last stays.
-func report(vmi *VirtualMachineInstance) *reported {
+func report(vmi *VirtualMachineInstance) *reported.Fields {
 	r, known := phases[vmi.Status.Phase]
 	if !known {
 		return nil

@@ -120,7 +120,11 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := server.NewReconciler(writer, clock.RealClock{}).SetupWithManager(ctx, mgr, byHost); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
-	if err := reports.NewReconciler(writer, clock.RealClock{}).SetupWithManager(mgr); err != nil {
+	hostReports := reports.NewReconciler(writer, clock.RealClock{})
+	if options.MirrorVMIs {
+		hostReports.LeaveOut(vmimirror.Mirrored)
+	}
+	if err := hostReports.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of HostReports: %w", err)
 	}
 	if options.MirrorNodes {
