@@ -35,6 +35,12 @@ func prepare(ctx context.Context, chosen []suite) error {
 			return fmt.Errorf("installing what nodes need: %w", err)
 		}
 	}
+	if slices.ContainsFunc(chosen, func(s suite) bool { return s.libvirt }) {
+		fmt.Println("== what domains need")
+		if err := command(ctx, "hack/ensure-libvirt.sh").Run(); err != nil {
+			return fmt.Errorf("installing what domains need: %w", err)
+		}
+	}
 	if slices.ContainsFunc(chosen, func(s suite) bool { return s.prometheus }) {
 		fmt.Println("== Prometheus")
 		ensure := command(ctx, "hack/ensure-prometheus.sh")
@@ -99,9 +105,9 @@ func runSuite(ctx context.Context, s suite) result {
 	}
 	fmt.Printf("== %s\n", s.name)
 	args := []string{"test", "-json", "-timeout", s.timeout.String(), "-p", "2"}
-	if s.controlPlane {
-		// Go does not know of the binaries that these tests build, and would take a result
-		// of before a change of them for one of now.
+	if s.controlPlane || s.libvirt {
+		// Go does not know of the binaries that these tests build or start, and would take a
+		// result of before a change of them for one of now.
 		args = append(args, "-count=1")
 	}
 	cmd := command(ctx, "go", append(args, packages...)...)

@@ -13,9 +13,9 @@ type suite struct {
 	packages, but []string
 	// race turns the race detector on, in the tests and in the binaries that they build.
 	race bool
-	// controlPlane, prometheus and nodes are what has to be there before it begins.
-	controlPlane, prometheus, nodes bool
-	timeout                         time.Duration
+	// controlPlane, prometheus, nodes and libvirt are what has to be there before it begins.
+	controlPlane, prometheus, nodes, libvirt bool
+	timeout                                  time.Duration
 }
 
 // suites is the whole test suite, in the order in which suites begin: those that take long
@@ -41,5 +41,7 @@ var suites = []suite{
 	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, timeout: 10 * time.Minute},
 	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
+	// The race detector would spoil what it measures of the driver.
+	{name: "libvirt", packages: []string{"./test/libvirt"}, libvirt: true, timeout: 10 * time.Minute},
 	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
 }

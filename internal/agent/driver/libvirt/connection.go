@@ -139,9 +139,9 @@ func (t *transport) follow(read []byte) bool {
 	return true
 }
 
-// Close is the library's way to end it.
+// Close is the library's way to end it, after a failure that it has met first.
 func (t *transport) Close() error {
-	t.end(errClosed)
+	t.end(errEnded)
 	return nil
 }
 
@@ -212,6 +212,8 @@ func explained(err error) error {
 	switch {
 	case strings.Contains(text, "Failed to find user record") || strings.Contains(text, "Failed to find group record"):
 		return &awayError{kind: "nameless", text: fmt.Sprintf("libvirtd refuses users and groups that have no name on its host, and this process is uid %d, gid %d: run it as one that has, such as 65534 (nobody; runAsUser and runAsGroup of a pod)", os.Getuid(), os.Getgid()), err: err}
+	case errors.Is(err, errEnded):
+		return &awayError{kind: "ended", text: "libvirtd ends connections: its log says why", err: err}
 	case errors.Is(err, errNoAnswer):
 		return &awayError{kind: "frozen", text: "libvirtd hangs: restart it, domains go on", err: err}
 	default:

@@ -61,7 +61,7 @@ func (d *Driver) Run(ctx context.Context, report func([]driver.VM)) error {
 	if r.dial == nil {
 		r.dial = dial
 	}
-	failures := 0
+	failures, ends := 0, 0
 	for {
 		settled, err := r.session(ctx)
 		if ctx.Err() != nil {
@@ -71,11 +71,20 @@ func (d *Driver) Run(ctx context.Context, report func([]driver.VM)) error {
 			failures = 0
 		}
 		r.away(err)
-		if settled && errors.Is(err, errEnded) {
-			// A restart, or the end: that shows at the next try, and is logged then.
+		// A daemon that has just been ended may still seem to listen: whether it is gone, or
+		// was restarted, shows at the next try, and is logged then.
+		switch ended := errors.Is(err, errEnded); {
+		case ended && settled:
+			ends = 0
 			continue
+		case ended:
+			ends++
+		default:
+			ends = 0
 		}
-		r.logAway(err)
+		if ends != 1 {
+			r.logAway(err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil

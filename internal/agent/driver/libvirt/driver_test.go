@@ -387,6 +387,25 @@ func TestADaemonThatRestartsAtOnceIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// The kernel still accepts connections for a daemon whose end it has begun with.
+func TestOneEndOfADaemonIsLoggedOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		h := libvirtOf()
+		w := watch(t, h)
+		w.after(time.Minute/2, "")
+		h.with(func() { h.down = explained(errEnded) })
+		h.now.end(errEnded)
+		w.after(100 * time.Millisecond)
+		h.with(func() { h.down = errors.New("nothing listens") })
+		w.after(time.Minute)
+		w.log.Want(t, "Connected", "nothing listens")
+		// But if it goes on like that, it is logged, too.
+		h.with(func() { h.down = explained(errEnded) })
+		w.after(10 * time.Minute)
+		w.log.Want(t, "Connected", "nothing listens", "its log says why")
+	})
+}
+
 func TestTriesAreMadeLessOften(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		h := libvirtOf()

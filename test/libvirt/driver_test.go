@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package libvirt
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/agent/driver/libvirt"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+)
+
+const (
+	active    = "ACTIVE/RUNNING"
+	paused    = "PAUSED/PAUSED"
+	off       = "SHUTOFF/SHUTDOWN"
+	saving    = "ACTIVE/PAUSED/suspending"
+	saved     = "SUSPENDED/SHUTDOWN"
+	asleep    = "SUSPENDED/SUSPENDED"
+	crashed   = "ERROR/CRASHED"
+	migrating = "MIGRATING/PAUSED/migrating"
+)
+
+// often has the driver read everything every second, for what it would notice within a
+// minute otherwise.
+func often(o *libvirt.Options) { o.Resync = time.Second }
+
+func TestEachStateOfADomainIsReportedSoonAfterItsEvent(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	w := watch(t, h, nil)
+	w.await("a", "")
+	h.virsh(t, "define", h.xml(t, guest{name: "a"}))
+	w.await("a", off)
+	var slowest time.Duration
+	for _, step := range []struct{ command, want string }{
+		{"start", active}, {"suspend", paused}, {"resume", active}, {"managedsave", saved}, {"start", active}, {"reset", active},
+		{"undefine", active}, // It runs until it is destroyed.
+		{"destroy", off},
+	} {
+		h.virsh(t, step.command, "a")
+		done := time.Now()
+		w.await("a", step.want)
+		took := time.Since(done)
+		t.Logf("%s: %s %d ms after virsh returned", step.command, step.want, took.Milliseconds())
+		slowest = max(slowest, took)
+	}
+	if slowest > 5*time.Second {
+		t.Errorf("the slowest took %s", slowest)
+	}
+	// In between there was nothing that it never was. That it was being saved may be seen.
+	want := []string{"", off, active, paused, active, saved, active, off}
+	got := slices.DeleteFunc(w.states("a"), func(state string) bool { return state == saving })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatAGuestDoesByItselfIsReported(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	w := watch(t, h, nil)
+	h.defineAndStart(t, guest{name: "ends", boot: poweringOff})
+	h.defineAndStart(t, guest{name: "sleeps", boot: sleeping, more: "<pm><suspend-to-mem enabled='yes'/></pm>"})
+	h.defineAndStart(t, guest{name: "panics", boot: panicking, more: "<on_crash>preserve</on_crash>", devices: "<panic model='isa'/>"})
+	h.defineAndStart(t, guest{name: "reboots", boot: rebooting})
+	w.await("ends", off)
+	w.await("sleeps", asleep)
+	w.await("panics", crashed)
+	w.await("reboots", active)
+	h.virsh(t, "dompmwakeup", "sleeps")
+	expect.Eventually(t, limit, func() error {
+		if states := w.states("sleeps"); !slices.Equal(states[max(0, len(states)-2):], []string{asleep, active}) && len(states) < 4 {
+			return fmt.Errorf("%q", states)
+		}
+		return nil
+	})
+	for _, state := range w.states("reboots") {
+		if state != "" && state != active && state != off { // off before it was started
+			t.Errorf("a reboot is reported as %s", state)
+		}
+	}
+}
+
+func TestAQEMUThatIsKilledIsOff(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	w := watch(t, h, nil)
+	h.defineAndStart(t, guest{name: "a"})
+	h.virsh(t, "create", h.xml(t, guest{name: "transient"}))
+	w.await("a", active)
+	w.await("transient", active)
+	h.killQEMU(t, "a")
+	h.killQEMU(t, "transient")
+	w.await("a", off)
+	w.await("transient", off) // It is listed no more.
+}
+
+func TestMetadataAndInterfacesAreReadWhenTheyChange(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	w := watch(t, h, func(o *libvirt.Options) {
+		o.Identity, o.NovaNamespace = []string{libvirt.IdentityMetadata, libvirt.IdentityNova}, "cloud"
+	})
+	h.defineAndStart(t, guest{name: "a", metadata: "<x:y xmlns:x='urn:x'/>"})
+	h.virsh(t, "metadata", "a", hsNamespace, "--key", "hs", "--live", "--config", "--set",
+		`<server namespace='tenant' name='later'><network name='xnet'><address>10.0.0.4</address></network></server>`)
+	w.await("later", active)
+	w.mu.Lock()
+	got := w.all[len(w.all)-1][0].Networks
+	w.mu.Unlock()
+	if diff := cmp.Diff([]v1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}}, got); diff != "" {
+		t.Errorf("networks (-want +got):\n%s", diff)
+	}
+	h.virsh(t, "metadata", "a", hsNamespace, "--live", "--config", "--remove")
+	w.await("later", "")
+
+	nova := "http://openstack.org/xmlns/libvirt/nova/1.1"
+	h.virsh(t, "metadata", "a", nova, "--key", "nova", "--live", "--set", `<instance><name>later</name><owner><project uuid='p'>demo</project></owner></instance>`)
+	w.await(h.virsh(t, "domuuid", "a"), active)
+	w.await("later", "")
+}
+
+func TestADaemonThatIsKilledAndRestartedForgetsNothing(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	w := watch(t, h, nil)
+	for _, name := range []string{"a", "b", "c"} {
+		h.defineAndStart(t, guest{name: name})
+		w.await(name, active)
+	}
+	_, before := w.last()
+	h.kill9(t)
+	if why := w.healthy(false); !strings.Contains(why.Error(), "ended the connection") && !strings.Contains(why.Error(), "nothing listens") {
+		t.Errorf("the error is %v", why)
+	}
+	h.killQEMU(t, "b") // of which there will be no event
+	// Several tries later nothing is reported as off.
+	expect.Eventually(t, limit, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if err := w.health[len(w.health)-1]; err == nil || !strings.Contains(err.Error(), "nothing listens") {
+			return fmt.Errorf("the error is %v", err)
+		}
+		return nil
+	})
+	if report, count := w.last(); count != before || report["b"] != active {
+		t.Errorf("without a daemon %v is reported", report)
+	}
+	h.start(t)
+	w.healthy(true)
+	w.await("b", off)
+	w.await("a", active)
+	w.await("c", active)
+	w.log.Want(t, "Connected to libvirt", "nothing listens on the socket: start libvirtd", "Connected to libvirt")
+	if states := w.states("a"); slices.Contains(states, off) && states[len(states)-1] != active {
+		t.Errorf("a was reported as %q", states)
+	}
+}
+
+func TestADaemonThatHangsIsNoticedAndItsDomainsStayAsTheyWere(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	h.defineAndStart(t, guest{name: "a"})
+	w := watch(t, h, often)
+	w.await("a", active)
+	_, before := w.last()
+	h.signal(t, syscall.SIGSTOP)
+	if why := w.healthy(false); !strings.Contains(why.Error(), "libvirtd hangs") {
+		t.Errorf("the error is %v", why)
+	}
+	h.killQEMU(t, "a")
+	if report, count := w.last(); count != before {
+		t.Errorf("while libvirtd hangs %v is reported", report)
+	}
+	h.signal(t, syscall.SIGCONT)
+	w.healthy(true)
+	w.await("a", off)
+	w.log.Want(t, "Connected to libvirt", "libvirtd hangs: restart it", "Connected to libvirt")
+}
+
+func TestASocketFolderThatIsReplacedIsFoundAgain(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	h.defineAndStart(t, guest{name: "a"})
+	w := watch(t, h, nil)
+	w.await("a", active)
+	h.kill9(t)
+	expect.NoError(t, os.RemoveAll(h.path("sock")))
+	expect.Eventually(t, limit, func() error {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if err := w.health[len(w.health)-1]; err == nil || !strings.Contains(err.Error(), "there is no "+h.path("sock/libvirt-sock-ro")) {
+			return fmt.Errorf("the error is %v", err)
+		}
+		return nil
+	})
+	expect.NoError(t, os.Mkdir(h.path("sock"), 0o755))
+	h.start(t)
+	w.healthy(true)
+	h.virsh(t, "suspend", "a")
+	w.await("a", paused)
+}
+
+func TestADomainThatMigratesIsReportedByTheHostItRunsOn(t *testing.T) {
+	t.Parallel()
+	source, target := startHost(t), startHost(t)
+	source.defineAndStart(t, guest{name: "a"})
+	from, to := watch(t, source, often), watch(t, target, often)
+	from.await("a", active)
+	to.await("a", "")
+	source.virsh(t, "migrate", "--live", "--persistent", "a", "qemu+unix:///system?socket="+target.path("sock/libvirt-sock"),
+		"--migrateuri", "unix://"+target.path("m"))
+	to.await("a", active)
+	from.await("a", "")
+	// The daemon forgets why the domain is off, the driver does not.
+	source.kill9(t)
+	from.healthy(false)
+	source.start(t)
+	from.healthy(true)
+	if out := source.virsh(t, "domstate", "--reason", "a"); !strings.HasPrefix(out, "shut off") {
+		t.Errorf("the definition that stayed behind is %q", out)
+	}
+	target.virsh(t, "suspend", "a")
+	to.await("a", paused)
+	// Its CPUs stand still at the end, which may be seen at either host.
+	if states := slices.DeleteFunc(from.states("a"), func(state string) bool { return state == migrating }); !slices.Equal(states, []string{active, ""}) {
+		t.Errorf("the source reported %q", states)
+	}
+	for _, state := range to.states("a") {
+		if state != "" && state != active && state != migrating && state != paused {
+			t.Errorf("the target reported %q", to.states("a"))
+		}
+	}
+	// And back.
+	target.virsh(t, "resume", "a")
+	target.virsh(t, "migrate", "--live", "a", "qemu+unix:///system?socket="+source.path("sock/libvirt-sock"), "--migrateuri", "unix://"+source.path("m"))
+	from.await("a", active)
+	to.await("a", "")
+}
