@@ -59,6 +59,10 @@ func TestEachStateOfADomainIsReportedSoonAfterItsEvent(t *testing.T) {
 	// In between there was nothing that it never was. That it was being saved may be seen.
 	want := []string{"", off, active, paused, active, saved, active, off}
 	got := slices.DeleteFunc(w.states("a"), func(state string) bool { return state == saving })
+	// Nor does it matter that it has gone from the list before libvirtd tells that it stopped.
+	if at := len(got) - 2; got[at] == "" {
+		got = slices.Delete(got, at, at+1)
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)
 	}

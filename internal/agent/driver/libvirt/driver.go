@@ -34,6 +34,9 @@ const (
 	// stoppedShown is how long a domain that has stopped and is listed no more (a transient
 	// one) is reported as off: long enough for each reader of reports to see it.
 	stoppedShown = time.Minute
+	// stoppedLate is how long after a domain has gone from the list an event may still tell
+	// that it stopped: libvirtd queues the event after it has removed the domain.
+	stoppedLate = 5 * time.Second
 	// maxChanged is how many changed domains are remembered one by one.
 	maxChanged = 10_000
 	// maxNotes is how many new notes on domains are logged after one listing.
@@ -107,13 +110,14 @@ type run struct {
 	report func([]driver.VM)
 	dial   func(context.Context, *Options) (client, error)
 
-	// records are of the domains that were listed last, and of those that stopped lately.
+	// records are of the domains that were listed last, and of those that have gone lately.
 	records map[golibvirt.UUID]*record
 	// stopped are domains that have stopped since the last listing.
 	stopped map[golibvirt.UUID]bool
 
 	reported bool // whether there was a report
 	last     []driver.VM
+	listed   int // domains in the last listing
 	// health is what OnHealth has heard, if healthKnown.
 	health      error
 	healthKnown bool
@@ -131,8 +135,9 @@ type record struct {
 	before *reported.Fields
 	left   bool
 	name   string
-	// stoppedAt is when it stopped, of one that is listed no more.
-	stoppedAt time.Time
+	// missingSince is when it was first not listed any more, and stoppedAt when it is known
+	// since that it stopped; zero otherwise.
+	missingSince, stoppedAt time.Time
 }
 
 // note is what is logged of a domain.
@@ -188,7 +193,7 @@ func (r *run) session(ctx context.Context) (settled bool, err error) {
 	if err := r.list(c, events, true); err != nil {
 		return false, explained(err)
 	}
-	r.Logger.Info("Connected to libvirt", "uri", r.URI, "domains", len(r.records), "servers", len(r.last))
+	r.Logger.Info("Connected to libvirt", "uri", r.URI, "domains", r.listed, "servers", len(r.last))
 	begin := time.Now()
 	err = r.follow(ctx, c, events)
 	return time.Since(begin) >= firstBackOff, explained(err)
@@ -260,7 +265,7 @@ func (r *run) list(c client, events *inbox, all bool) error {
 			}
 		}
 		listed[d.UUID], r.records[d.UUID] = true, one
-		one.name, one.stoppedAt = d.Name, time.Time{}
+		one.name, one.missingSince, one.stoppedAt = d.Name, time.Time{}, time.Time{}
 		if one.problem != "" {
 			notes[d.id()] = note{"A domain does not name a Server that can be, so it is not reported", "domain", d.Name, one.problem}
 		}
@@ -280,6 +285,7 @@ func (r *run) list(c client, events *inbox, all bool) error {
 	for server, problem := range rivals {
 		notes[server.String()] = note{"More than one domain claims to be a Server", "Server", server.String(), problem}
 	}
+	r.listed = len(domains)
 	r.log(notes)
 	if !r.reported || !reflect.DeepEqual(r.last, vms) {
 		r.reported, r.last = true, vms
@@ -302,18 +308,27 @@ func cloned(vms []driver.VM) []driver.VM {
 }
 
 // lately returns the claims of domains that have stopped and are listed no more, and
-// forgets all others that are not listed.
+// forgets in time all that are not listed.
 func (r *run) lately(listed map[golibvirt.UUID]bool, claims []claim, now time.Time) (more []claim) {
 	for id, one := range r.records {
 		if listed[id] {
 			continue
 		}
+		if one.missingSince.IsZero() {
+			one.missingSince = now
+		}
 		if r.stopped[id] && one.before != nil && one.stoppedAt.IsZero() {
 			one.stoppedAt = now
 			one.before = &reported.Fields{State: "SHUTOFF", PowerState: "SHUTDOWN", Networks: one.before.Networks}
 		}
+		if one.stoppedAt.IsZero() {
+			if one.before == nil || now.Sub(one.missingSince) >= stoppedLate {
+				delete(r.records, id)
+			}
+			continue
+		}
 		taken := slices.ContainsFunc(claims, func(c claim) bool { return c.Server == one.server })
-		if one.stoppedAt.IsZero() || taken || now.Sub(one.stoppedAt) >= stoppedShown {
+		if taken || now.Sub(one.stoppedAt) >= stoppedShown {
 			delete(r.records, id)
 			continue
 		}

@@ -478,6 +478,25 @@ func TestATransientDomainThatStoppedIsReportedAsOffForAMoment(t *testing.T) {
 	})
 }
 
+// libvirtd removes a domain from its list before it queues the event.
+func TestAnEventThatComesLateStillTellsThatADomainStopped(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a, b, c := vm("a", running, 1), vm("b", running, 1), vm("c", running, 1)
+		h := libvirtOf(a, b, c)
+		w := watch(t, h)
+		w.after(0, "a=ACTIVE b=ACTIVE c=ACTIVE")
+		h.remove(a)
+		h.remove(b)
+		h.event(event{domain: c.UUID})
+		w.after(time.Second, "c=ACTIVE")
+		h.event(event{domain: a.UUID, stopped: true})
+		w.after(time.Second, "a=SHUTOFF c=ACTIVE")
+		w.after(2*time.Minute, "c=ACTIVE")
+		h.event(event{domain: b.UUID, stopped: true}) // of another life
+		w.after(time.Hour)
+	})
+}
+
 func TestATransientDomainThatIsBackIsReportedAsItIs(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		a := vm("a", running, 1)
