@@ -268,7 +268,7 @@ func watch(t *testing.T, h *host, change func(*libvirt.Options)) *watched {
 			t.Errorf("the driver ended with %v", err)
 		}
 	})
-	w.healthy(true)
+	w.isBack()
 	return w
 }
 
@@ -315,19 +315,26 @@ func (w *watched) states(name string) (all []string) {
 	return all
 }
 
-// healthy waits until libvirt can be asked, or cannot, and returns the error.
-func (w *watched) healthy(want bool) (why error) {
+// isBack waits until libvirt can be asked.
+func (w *watched) isBack() {
+	w.Helper()
+	w.awaitHealth("nothing", func(why error) bool { return why == nil })
+}
+
+// isAway waits until it cannot, for this reason.
+func (w *watched) isAway(because string) {
+	w.Helper()
+	w.awaitHealth(because, func(why error) bool { return why != nil && strings.Contains(why.Error(), because) })
+}
+
+func (w *watched) awaitHealth(want string, is func(error) bool) {
 	w.Helper()
 	expect.Eventually(w.T, limit, func() error {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if len(w.health) == 0 {
-			return fmt.Errorf("nothing is known yet")
-		}
-		if why = w.health[len(w.health)-1]; (why == nil) != want {
-			return fmt.Errorf("the error is %v", why)
+		if len(w.health) == 0 || !is(w.health[len(w.health)-1]) {
+			return fmt.Errorf("what is wrong with libvirt: %v; want %s at the end", w.health, want)
 		}
 		return nil
 	})
-	return why
 }
