@@ -108,6 +108,35 @@ func TestAQEMUThatIsKilledIsOff(t *testing.T) {
 	w.await("transient", off) // It is listed no more.
 }
 
+// A call about a domain that waits for its QEMU would silence all others.
+func TestAQEMUThatHangsDelaysNoOtherDomain(t *testing.T) {
+	t.Parallel()
+	h := startHost(t)
+	for _, name := range []string{"a", "b"} {
+		h.defineAndStart(t, guest{name: name})
+	}
+	w := watch(t, h, often)
+	w.await("a", active)
+	w.await("b", active)
+	qemu := pidIn(h.path("run/qemu/a.pid"))
+	expect.NoError(t, syscall.Kill(qemu, syscall.SIGSTOP))
+	suspended := make(chan error, 1)
+	go func() {
+		_, err := h.tryVirsh("suspend", "a")
+		suspended <- err
+	}()
+	h.virsh(t, "suspend", "b")
+	w.await("b", paused)
+	// In the time of two resyncs all is read again, of the one that hangs, too.
+	time.Sleep(2 * time.Second)
+	h.virsh(t, "resume", "b")
+	w.await("b", active)
+	expect.NoError(t, syscall.Kill(qemu, syscall.SIGCONT))
+	expect.NoError(t, <-suspended)
+	w.await("a", paused)
+	w.log.Want(t, "Connected to libvirt")
+}
+
 func TestMetadataAndInterfacesAreReadWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	h := startHost(t)

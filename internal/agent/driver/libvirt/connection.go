@@ -153,6 +153,9 @@ func (t *transport) Dial() (net.Conn, error) { return t, nil }
 type connection struct {
 	*transport
 	library *golibvirt.Libvirt
+	// watchdog ends the connection when a call has taken too long. It is one timer for all
+	// calls, which the loop makes one after the other.
+	watchdog *time.Timer
 	// streams are the goroutines that pass events on, which end with ctx.
 	streams sync.WaitGroup
 	ctx     context.Context
@@ -185,6 +188,7 @@ func open(ctx context.Context, t *transport, uri string) (client, error) {
 	defer context.AfterFunc(ctx, func() { t.end(errClosed) })()
 	c := &connection{transport: t, library: golibvirt.NewWithDialer(t)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.watchdog = time.AfterFunc(callTimeout, func() { t.end(errNoAnswer) })
 	if err := c.call("connecting to "+uri, func() error { return c.library.ConnectToURI(golibvirt.ConnectURI(uri)) }); err != nil {
 		c.close()
 		return nil, explained(err)
@@ -232,8 +236,8 @@ func (e *awayError) Unwrap() error { return e.err }
 
 // call makes one call, and ends the connection if there is no answer in time.
 func (c *connection) call(what string, do func() error) error {
-	timer := time.AfterFunc(callTimeout, func() { c.end(errNoAnswer) })
-	defer timer.Stop()
+	c.watchdog.Reset(callTimeout)
+	defer c.watchdog.Stop()
 	err := do()
 	if err == nil {
 		return nil

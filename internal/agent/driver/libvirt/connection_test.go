@@ -176,7 +176,7 @@ func TestTheFirstSocketThatSomethingListensOnIsUsed(t *testing.T) {
 }
 
 func TestAnAnswerOfLibvirtIsNoFailureOfTheConnection(t *testing.T) {
-	c := &connection{transport: newTransport(nopConn{})}
+	c := &connection{transport: newTransport(nopConn{}), watchdog: time.NewTimer(time.Hour)}
 	refusal := golibvirt.Error{Code: uint32(golibvirt.ErrNoDomain), Message: "Domain not found"}
 	if err := c.call("reading", func() error { return refusal }); !isAnswer(err) || !golibvirt.IsNotFound(err) || c.reason() != nil {
 		t.Errorf("error %v, connection %v", err, c.reason())
