@@ -35,7 +35,7 @@ func often(o *libvirt.Options) { o.Resync = time.Second }
 
 func TestEachStateOfADomainIsReportedSoonAfterItsEvent(t *testing.T) {
 	t.Parallel()
-	h := startHost(t)
+	h := sharedHost(t)
 	w := watch(t, h, nil)
 	w.await("a", "")
 	h.virsh(t, "define", h.xml(t, guest{name: "a"}))
@@ -70,7 +70,7 @@ func TestEachStateOfADomainIsReportedSoonAfterItsEvent(t *testing.T) {
 
 func TestWhatAGuestDoesByItselfIsReported(t *testing.T) {
 	t.Parallel()
-	h := startHost(t)
+	h := sharedHost(t)
 	w := watch(t, h, nil)
 	h.defineAndStart(t, guest{name: "ends", boot: poweringOff})
 	h.defineAndStart(t, guest{name: "sleeps", boot: sleeping, more: "<pm><suspend-to-mem enabled='yes'/></pm>"})
@@ -96,69 +96,66 @@ func TestWhatAGuestDoesByItselfIsReported(t *testing.T) {
 
 func TestAQEMUThatIsKilledIsOff(t *testing.T) {
 	t.Parallel()
-	h := startHost(t)
+	h := sharedHost(t)
 	w := watch(t, h, nil)
-	h.defineAndStart(t, guest{name: "a"})
+	h.defineAndStart(t, guest{name: "killed"})
 	h.virsh(t, "create", h.xml(t, guest{name: "transient"}))
-	w.await("a", active)
+	w.await("killed", active)
 	w.await("transient", active)
-	h.killQEMU(t, "a")
+	h.killQEMU(t, "killed")
 	h.killQEMU(t, "transient")
-	w.await("a", off)
+	w.await("killed", off)
 	w.await("transient", off) // It is listed no more.
 }
 
 // A call about a domain that waits for its QEMU would silence all others.
 func TestAQEMUThatHangsDelaysNoOtherDomain(t *testing.T) {
 	t.Parallel()
-	h := startHost(t)
-	for _, name := range []string{"a", "b"} {
+	h := sharedHost(t)
+	for _, name := range []string{"hangs", "other"} {
 		h.defineAndStart(t, guest{name: name})
 	}
 	w := watch(t, h, often)
-	w.await("a", active)
-	w.await("b", active)
-	qemu := pidIn(h.path("run/qemu/a.pid"))
+	w.await("hangs", active)
+	w.await("other", active)
+	qemu := pidIn(h.path("run/qemu/hangs.pid"))
 	expect.NoError(t, syscall.Kill(qemu, syscall.SIGSTOP))
 	suspended := make(chan error, 1)
 	go func() {
-		_, err := h.tryVirsh("suspend", "a")
+		_, err := h.tryVirsh("suspend", "hangs")
 		suspended <- err
 	}()
-	h.virsh(t, "suspend", "b")
-	w.await("b", paused)
+	h.virsh(t, "suspend", "other")
+	w.await("other", paused)
 	// In the time of two resyncs all is read again, of the one that hangs, too.
 	time.Sleep(2 * time.Second)
-	h.virsh(t, "resume", "b")
-	w.await("b", active)
+	h.virsh(t, "resume", "other")
+	w.await("other", active)
 	expect.NoError(t, syscall.Kill(qemu, syscall.SIGCONT))
 	expect.NoError(t, <-suspended)
-	w.await("a", paused)
+	w.await("hangs", paused)
 	w.log.Want(t, "Connected to libvirt")
 }
 
 func TestMetadataAndInterfacesAreReadWhenTheyChange(t *testing.T) {
 	t.Parallel()
-	h := startHost(t)
+	h := sharedHost(t)
 	w := watch(t, h, func(o *libvirt.Options) {
 		o.Identity, o.NovaNamespace = []string{libvirt.IdentityMetadata, libvirt.IdentityNova}, "cloud"
 	})
-	h.defineAndStart(t, guest{name: "a", metadata: "<x:y xmlns:x='urn:x'/>"})
-	h.virsh(t, "metadata", "a", hsNamespace, "--key", "hs", "--live", "--config", "--set",
+	h.defineAndStart(t, guest{name: "named", metadata: "<x:y xmlns:x='urn:x'/>"})
+	h.virsh(t, "metadata", "named", hsNamespace, "--key", "hs", "--live", "--config", "--set",
 		`<server namespace='tenant' name='later'><network name='xnet'><address>10.0.0.4</address></network></server>`)
 	w.await("later", active)
-	w.mu.Lock()
-	got := w.all[len(w.all)-1][0].Networks
-	w.mu.Unlock()
-	if diff := cmp.Diff([]v1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}}, got); diff != "" {
+	if diff := cmp.Diff([]v1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}}, w.networks("later")); diff != "" {
 		t.Errorf("networks (-want +got):\n%s", diff)
 	}
-	h.virsh(t, "metadata", "a", hsNamespace, "--live", "--config", "--remove")
+	h.virsh(t, "metadata", "named", hsNamespace, "--live", "--config", "--remove")
 	w.await("later", "")
 
 	nova := "http://openstack.org/xmlns/libvirt/nova/1.1"
-	h.virsh(t, "metadata", "a", nova, "--key", "nova", "--live", "--set", `<instance><name>later</name><owner><project uuid='p'>demo</project></owner></instance>`)
-	w.await(h.virsh(t, "domuuid", "a"), active)
+	h.virsh(t, "metadata", "named", nova, "--key", "nova", "--live", "--set", `<instance><name>later</name><owner><project uuid='p'>demo</project></owner></instance>`)
+	w.await(h.virsh(t, "domuuid", "named"), active)
 	w.await("later", "")
 }
 
@@ -171,7 +168,7 @@ func TestADaemonThatIsKilledAndRestartedForgetsNothing(t *testing.T) {
 		w.await(name, active)
 	}
 	_, before := w.last()
-	h.kill9(t)
+	h.kill9()
 	h.killQEMU(t, "b") // of which there will be no event
 	w.isAway("nothing listens")
 	if report, count := w.last(); count != before || report["b"] != active {
@@ -213,7 +210,7 @@ func TestASocketFolderThatIsReplacedIsFoundAgain(t *testing.T) {
 	h.defineAndStart(t, guest{name: "a"})
 	w := watch(t, h, nil)
 	w.await("a", active)
-	h.kill9(t)
+	h.kill9()
 	expect.NoError(t, os.RemoveAll(h.path("sock")))
 	w.isAway("there is no " + h.path("sock/libvirt-sock-ro"))
 	expect.NoError(t, os.Mkdir(h.path("sock"), 0o755))
@@ -235,7 +232,7 @@ func TestADomainThatMigratesIsReportedByTheHostItRunsOn(t *testing.T) {
 	to.await("a", active)
 	from.await("a", "")
 	// The daemon forgets why the domain is off, the driver does not.
-	source.kill9(t)
+	source.kill9()
 	from.isAway("nothing listens")
 	source.start(t)
 	from.isBack()

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/agent/driver"
 	"hoststatus.dev/hoststatus/internal/agent/driver/libvirt"
 	"hoststatus.dev/hoststatus/test/framework/expect"
@@ -34,8 +35,48 @@ type host struct {
 	ended     chan struct{}
 }
 
+// shared is the host of all tests that do no harm to its libvirtd. It ends with the program.
+var shared struct {
+	sync.Mutex
+	*host
+}
+
+// sharedHost returns it. The domains on it have names that no other test uses.
+func sharedHost(t *testing.T) *host {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.host == nil {
+		shared.host = newHost(t)
+	}
+	h := shared.host
+	t.Cleanup(func() { h.logAfterFailure(t) })
+	return h
+}
+
 // startHost starts a libvirtd, which ends with the test.
 func startHost(t *testing.T) *host {
+	t.Helper()
+	h := newHost(t)
+	t.Cleanup(func() {
+		h.kill9()
+		for _, pid := range h.qemus() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		h.logAfterFailure(t)
+	})
+	return h
+}
+
+func (h *host) logAfterFailure(t *testing.T) {
+	if t.Failed() {
+		log, _ := os.ReadFile(h.path("libvirtd.log"))
+		lines := slices.DeleteFunc(strings.Split(string(log), "\n"), func(line string) bool { return strings.Contains(line, "virNetDevSendEthtoolIoctl") })
+		t.Logf("libvirtd.log of %s:\n%s", h.name, strings.Join(lines[max(0, len(lines)-30):], "\n"))
+	}
+}
+
+func newHost(t *testing.T) *host {
 	t.Helper()
 	if skipped != "" {
 		t.Skip(skipped)
@@ -70,17 +111,6 @@ seccomp_sandbox = 0
 stdio_handler = "file"
 `)
 	h.start(t)
-	t.Cleanup(func() {
-		h.kill9(t)
-		for _, pid := range h.qemus() {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		if t.Failed() {
-			log, _ := os.ReadFile(h.path("libvirtd.log"))
-			lines := slices.DeleteFunc(strings.Split(string(log), "\n"), func(line string) bool { return strings.Contains(line, "virNetDevSendEthtoolIoctl") })
-			t.Logf("libvirtd.log of %s:\n%s", h.name, strings.Join(lines[max(0, len(lines)-30):], "\n"))
-		}
-	})
 	return h
 }
 
@@ -120,8 +150,7 @@ func (h *host) start(t *testing.T) {
 }
 
 // kill9 ends libvirtd as a crash does: domains go on.
-func (h *host) kill9(t *testing.T) {
-	t.Helper()
+func (h *host) kill9() {
 	_ = h.daemon.Process.Kill()
 	<-h.ended
 }
@@ -301,6 +330,18 @@ func (w *watched) await(name, want string) {
 		}
 		return nil
 	})
+}
+
+// networks returns the networks of a server in the last report.
+func (w *watched) networks(name string) []v1alpha1.ServerNetwork {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, vm := range w.all[len(w.all)-1] {
+		if vm.Server.Name == name {
+			return vm.Networks
+		}
+	}
+	return nil
 }
 
 // states returns all states that were reported of a server, one after the other.

@@ -148,14 +148,62 @@ func (t *transport) Close() error {
 // Dial lets the library use it, once.
 func (t *transport) Dial() (net.Conn, error) { return t, nil }
 
+// watchdog calls late when a call takes longer than callTimeout. The loop makes one call
+// after the other, thousands in a listing: a timer for each would wake threads for each, so
+// that one timer looks from time to time.
+type watchdog struct {
+	late func()
+
+	mu    sync.Mutex
+	timer *time.Timer // nil while nobody looks
+	since time.Time   // when the call began; zero if there is none
+}
+
+func (w *watchdog) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = time.Now()
+	if w.timer == nil {
+		w.timer = time.AfterFunc(callTimeout, w.look)
+	}
+}
+
+func (w *watchdog) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.since = time.Time{}
+}
+
+func (w *watchdog) look() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	left := callTimeout - time.Since(w.since)
+	switch {
+	case w.since.IsZero():
+		w.timer = nil
+	case left > 0:
+		w.timer.Reset(left)
+	default:
+		w.timer = nil
+		w.late()
+	}
+}
+
+// stop ends it.
+func (w *watchdog) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
 // connection is a client of a real libvirtd. Each has a library object of its own: what one
 // still cleans up must not meet the next connection.
 type connection struct {
 	*transport
-	library *golibvirt.Libvirt
-	// watchdog ends the connection when a call has taken too long. It is one timer for all
-	// calls, which the loop makes one after the other.
-	watchdog *time.Timer
+	library  *golibvirt.Libvirt
+	watchdog watchdog
 	// streams are the goroutines that pass events on, which end with ctx.
 	streams sync.WaitGroup
 	ctx     context.Context
@@ -188,7 +236,7 @@ func open(ctx context.Context, t *transport, uri string) (client, error) {
 	defer context.AfterFunc(ctx, func() { t.end(errClosed) })()
 	c := &connection{transport: t, library: golibvirt.NewWithDialer(t)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.watchdog = time.AfterFunc(callTimeout, func() { t.end(errNoAnswer) })
+	c.watchdog.late = func() { t.end(errNoAnswer) }
 	if err := c.call("connecting to "+uri, func() error { return c.library.ConnectToURI(golibvirt.ConnectURI(uri)) }); err != nil {
 		c.close()
 		return nil, explained(err)
@@ -236,8 +284,8 @@ func (e *awayError) Unwrap() error { return e.err }
 
 // call makes one call, and ends the connection if there is no answer in time.
 func (c *connection) call(what string, do func() error) error {
-	c.watchdog.Reset(callTimeout)
-	defer c.watchdog.Stop()
+	c.watchdog.begin()
+	defer c.watchdog.end()
 	err := do()
 	if err == nil {
 		return nil
@@ -404,6 +452,7 @@ func (c *connection) ended() <-chan struct{} { return c.done }
 // take leave of libvirtd, which might hang.
 func (c *connection) close() {
 	c.end(errClosed)
+	c.watchdog.stop()
 	c.cancel()
 	c.streams.Wait()
 }

@@ -78,6 +78,32 @@ func TestALibvirtThatHangsIsGivenUpAfterFiveSeconds(t *testing.T) {
 	})
 }
 
+func TestOnlyTheCallThatTakesTooLongIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var late time.Time
+		w := &watchdog{late: func() { late = time.Now() }}
+		for range 10 {
+			w.begin()
+			time.Sleep(callTimeout - time.Millisecond)
+			w.end()
+		}
+		time.Sleep(time.Hour)
+		w.begin()
+		time.Sleep(time.Second)
+		w.end()
+		if !late.IsZero() {
+			t.Fatal("a call in time is late")
+		}
+		w.begin()
+		begin := time.Now()
+		time.Sleep(time.Minute)
+		if got := late.Sub(begin); got != callTimeout {
+			t.Errorf("late after %s", got)
+		}
+		w.stop()
+	})
+}
+
 func TestALibvirtThatDoesNotEvenReadIsGivenUpAfterFiveSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
@@ -176,7 +202,8 @@ func TestTheFirstSocketThatSomethingListensOnIsUsed(t *testing.T) {
 }
 
 func TestAnAnswerOfLibvirtIsNoFailureOfTheConnection(t *testing.T) {
-	c := &connection{transport: newTransport(nopConn{}), watchdog: time.NewTimer(time.Hour)}
+	c := &connection{transport: newTransport(nopConn{})}
+	defer c.watchdog.stop()
 	refusal := golibvirt.Error{Code: uint32(golibvirt.ErrNoDomain), Message: "Domain not found"}
 	if err := c.call("reading", func() error { return refusal }); !isAnswer(err) || !golibvirt.IsNotFound(err) || c.reason() != nil {
 		t.Errorf("error %v, connection %v", err, c.reason())
