@@ -18,6 +18,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/agent/apiserver"
 	"hoststatus.dev/hoststatus/internal/agent/driver"
 	"hoststatus.dev/hoststatus/internal/agent/driver/fake"
+	"hoststatus.dev/hoststatus/internal/agent/driver/libvirt"
 	"hoststatus.dev/hoststatus/internal/agent/lease"
 	"hoststatus.dev/hoststatus/internal/agent/report"
 )
@@ -76,6 +77,9 @@ func drive(ctx context.Context, from driver.Driver, report func([]driver.VM), on
 
 // newDriver returns the driver that the options name.
 func newDriver(options *Options, onHealth func(error), log logr.Logger) driver.Driver {
+	if options.Driver == DriverLibvirt {
+		return &libvirt.Driver{Options: options.Libvirt, Logger: log, OnHealth: onHealth}
+	}
 	return &fake.Driver{Path: options.FakeDriverFile, Logger: log, OnHealth: onHealth}
 }
 

@@ -13,13 +13,15 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/agent/driver/libvirt"
 	"hoststatus.dev/hoststatus/internal/cli"
 )
 
 // The drivers that --driver names.
 const (
-	DriverNone = "none"
-	DriverFake = "fake"
+	DriverNone    = "none"
+	DriverFake    = "fake"
+	DriverLibvirt = "libvirt"
 )
 
 // Options are the flags of the agent.
@@ -36,6 +38,8 @@ type Options struct {
 	Driver string
 	// FakeDriverFile is what the fake driver reads.
 	FakeDriverFile string
+	// Libvirt are the flags of the libvirt driver.
+	Libvirt libvirt.Options
 }
 
 // NewOptions returns the defaults: Nova's, where it has one. A service of Nova
@@ -48,6 +52,7 @@ func NewOptions() *Options {
 		LeaseDuration:  time.Minute,
 		RenewInterval:  10 * time.Second,
 		Driver:         DriverNone,
+		Libvirt:        libvirt.NewOptions(),
 	}
 }
 
@@ -57,8 +62,9 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.LeaseNamespace, "lease-namespace", o.LeaseNamespace, "Namespace of the Lease that this host renews.")
 	fs.DurationVar(&o.LeaseDuration, "lease-duration", o.LeaseDuration, "How long one renewal is valid, in whole seconds from 3s to 1h. A ComputeService with spec.leaseDurationSeconds overrides it.")
 	fs.DurationVar(&o.RenewInterval, "renew-interval", o.RenewInterval, "Time between two renewals, at most a third of --lease-duration.")
-	fs.StringVar(&o.Driver, "driver", o.Driver, "Driver that knows the servers on this host: none (heartbeats only) or fake (a file).")
+	fs.StringVar(&o.Driver, "driver", o.Driver, "Driver that knows the servers on this host: none (heartbeats only), fake (a file) or libvirt.")
 	fs.StringVar(&o.FakeDriverFile, "fake-driver-file", o.FakeDriverFile, "YAML file from which --driver=fake reads the servers on this host; it is read again whenever it changes.")
+	o.Libvirt.AddFlags(fs)
 }
 
 // Validate returns everything that is wrong with the options.
@@ -73,17 +79,19 @@ func (o *Options) Validate() field.ErrorList {
 	if o.RenewInterval <= 0 || o.RenewInterval > o.LeaseDuration/3 {
 		errs = append(errs, field.Invalid(cli.Flag("renew-interval"), o.RenewInterval.String(), "must be more than 0 and at most a third of --lease-duration ("+(o.LeaseDuration/3).String()+"), so that a renewal or two may fail"))
 	}
+	if o.Driver != DriverFake && o.FakeDriverFile != "" {
+		errs = append(errs, field.Forbidden(cli.Flag("fake-driver-file"), "needs --driver=fake"))
+	}
 	switch o.Driver {
 	case DriverNone:
-		if o.FakeDriverFile != "" {
-			errs = append(errs, field.Forbidden(cli.Flag("fake-driver-file"), "needs --driver=fake"))
-		}
+	case DriverLibvirt:
+		errs = append(errs, o.Libvirt.Validate()...)
 	case DriverFake:
 		if o.FakeDriverFile == "" {
 			errs = append(errs, field.Required(cli.Flag("fake-driver-file"), "--driver=fake needs a file to read"))
 		}
 	default:
-		errs = append(errs, field.NotSupported(cli.Flag("driver"), o.Driver, []string{DriverNone, DriverFake}))
+		errs = append(errs, field.NotSupported(cli.Flag("driver"), o.Driver, []string{DriverNone, DriverFake, DriverLibvirt}))
 	}
 	return errs
 }

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/pflag"
+
+	"hoststatus.dev/hoststatus/internal/agent/driver/libvirt"
 )
 
 // parse returns the options that these flags give on a host with a good name.
@@ -29,6 +31,7 @@ func TestOptionsThatAreGood(t *testing.T) {
 		"the shortest lease":             {"--lease-duration=3s", "--renew-interval=1s"},
 		"the longest lease":              {"--lease-duration=1h", "--renew-interval=20m"},
 		"the fake driver with its file":  {"--driver=fake", "--fake-driver-file=vms.yaml"},
+		"libvirt":                        {"--driver=libvirt", "--libvirt-identity=metadata,nova"},
 		"a host name with dots in it":    {"--host-name=host-a.rack-1.example"},
 		"a namespace of one's own":       {"--lease-namespace=my-leases"},
 		"heartbeats far below the limit": {"--renew-interval=10ms"},
@@ -42,7 +45,7 @@ func TestOptionsThatAreGood(t *testing.T) {
 }
 
 func TestDefaultsAreNovas(t *testing.T) {
-	want := &Options{HostName: "host-a", LeaseNamespace: "hoststatus-leases", LeaseDuration: time.Minute, RenewInterval: 10 * time.Second, Driver: "none"}
+	want := &Options{HostName: "host-a", LeaseNamespace: "hoststatus-leases", LeaseDuration: time.Minute, RenewInterval: 10 * time.Second, Driver: "none", Libvirt: libvirt.NewOptions()}
 	if diff := cmp.Diff(want, parse(t)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -66,7 +69,9 @@ func TestOptionsThatAreBadAreNamed(t *testing.T) {
 		"no interval":                          {[]string{"--renew-interval=0s"}, []string{"--renew-interval"}},
 		"a negative interval":                  {[]string{"--renew-interval=-1s"}, []string{"--renew-interval"}},
 		"an interval above a third":            {[]string{"--lease-duration=30s", "--renew-interval=10001ms"}, []string{"--renew-interval"}},
-		"a driver that does not exist":         {[]string{"--driver=libvirt"}, []string{"--driver"}},
+		"a driver that does not exist":         {[]string{"--driver=xen"}, []string{"--driver"}},
+		"a flag of libvirt's":                  {[]string{"--driver=libvirt", "--libvirt-resync=0s"}, []string{"--libvirt-resync"}},
+		"the fake driver's file with libvirt":  {[]string{"--driver=libvirt", "--fake-driver-file=vms.yaml"}, []string{"--fake-driver-file"}},
 		"the fake driver without a file":       {[]string{"--driver=fake"}, []string{"--fake-driver-file"}},
 		"a file without the fake driver":       {[]string{"--fake-driver-file=vms.yaml"}, []string{"--fake-driver-file"}},
 		"everything that is wrong, not the first thing": {

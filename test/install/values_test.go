@@ -211,6 +211,9 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"agent: {extraVolumeMounts: [{name: a, mountPath: /a}]}":                            `agent.extraVolumeMounts: there is no "a" among agent.extraVolumes`,
 		"agent: {extraEnv: [{name: NODE_NAME, value: a}]}":                                  "agent.extraEnv: NODE_NAME is set by the chart",
 		"agent: {driver: fake}":                                                             "agent.driver: fake needs a file to read: add --fake-driver-file=PATH to agent.extraArgs",
+		"agent: {driver: libvirt, libvirt: {resync: 10ms}}":                                 `agent.libvirt.resync: "10ms" must be at least 1s`,
+		"agent: {driver: libvirt, libvirt: {novaNamespace: a}}":                             "agent.libvirt.novaNamespace: needs nova in agent.libvirt.identity",
+		"agent: {driver: libvirt, extraArgs: [--libvirt-uri=a]}":                            `agent.extraArgs: "--libvirt-uri=a": set the value of agent.libvirt instead`,
 		"agent: {extraArgs: [--driver=fake]}":                                               `agent.extraArgs: "--driver=fake": set agent.driver instead`,
 		// The schema's words.
 		"securityContext: {runAsUser: 0}":                                       "at '/securityContext/runAsUser': minimum",
@@ -408,6 +411,7 @@ func TestAgentsMayReportOnServersOnlyWithADriver(t *testing.T) {
 	for values, want := range map[string][]string{
 		"agent: {enabled: true}": {"Group/system:hoststatus:hosts"},
 		"agent: {enabled: true, driver: fake, extraArgs: [--fake-driver-file=/etc/servers.yaml]}": {"Group/system:hoststatus:hosts", pods},
+		"agent: {enabled: true, driver: libvirt}":                                                 {"Group/system:hoststatus:hosts", pods},
 	} {
 		out, err := render(t, values, whole)
 		expect.NoError(t, err)
@@ -424,6 +428,62 @@ func TestAgentsMayReportOnServersOnlyWithADriver(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s: who may report on servers (-want +got):\n%s", values, diff)
+		}
+	}
+}
+
+// What runs on a node with libvirt: its folder, as a user that has a name there, and nothing
+// else that is privileged.
+func TestAgentsWithLibvirtMountItsFolderAsNobody(t *testing.T) {
+	out, err := render(t, "agent: {enabled: true, driver: libvirt, libvirt: {folder: /var/run/libvirt, identity: [metadata, nova], novaNamespace: nova}}", whole)
+	expect.NoError(t, err)
+	all := objects(t, out)
+	if refused := refusedByBinaries(t, all); len(refused) > 0 {
+		t.Errorf("the binaries refuse %q", refused)
+	}
+	for _, obj := range all {
+		if obj.GetKind() != "DaemonSet" {
+			continue
+		}
+		pod := podIn(t, obj)
+		if len(pod.Volumes) != 1 || pod.Volumes[0].HostPath == nil || pod.Volumes[0].HostPath.Path != "/var/run/libvirt" {
+			t.Errorf("volumes %+v", pod.Volumes)
+		}
+		c := pod.Containers[0]
+		if len(c.VolumeMounts) != 1 || c.VolumeMounts[0].MountPath != "/run/libvirt" || !c.VolumeMounts[0].ReadOnly {
+			t.Errorf("mounts %+v", c.VolumeMounts)
+		}
+		if s := c.SecurityContext; s.RunAsUser == nil || *s.RunAsUser != 65534 || s.RunAsGroup == nil || *s.RunAsGroup != 65534 || s.Privileged != nil {
+			t.Errorf("security context %+v", s)
+		}
+		if flags := strings.Join(c.Args, " "); !strings.Contains(flags, "--libvirt-identity=metadata,nova --libvirt-nova-namespace=nova") {
+			t.Errorf("flags %s", flags)
+		}
+		return
+	}
+	t.Error("there is no DaemonSet")
+}
+
+// Agents of 0.1 are let go on, or not, by one policy of the same name.
+func TestAgentsOf01AreLetGoOnOnlyIfAsked(t *testing.T) {
+	for values, want := range map[string]bool{"{}": false, "agent: {legacyReports: true}": true} {
+		out, err := render(t, values)
+		expect.NoError(t, err)
+		policies, rights := 0, 0
+		for _, obj := range objects(t, out) {
+			switch {
+			case obj.GetKind() == "ValidatingAdmissionPolicy" && obj.GetName() == "hoststatus-reports":
+				policies++
+				validations, _, _ := unstructured.NestedSlice(obj.Object, "spec", "validations")
+				if (len(validations) == 1) == want {
+					t.Errorf("%s: %d rules", values, len(validations))
+				}
+			case strings.HasSuffix(obj.GetName(), "-before-0.2"):
+				rights++
+			}
+		}
+		if policies != 1 || (rights == 2) != want || (rights == 0) == want {
+			t.Errorf("%s: %d policies, %d objects with rights", values, policies, rights)
 		}
 	}
 }

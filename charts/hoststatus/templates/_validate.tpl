@@ -105,7 +105,18 @@ binaries would refuse at start. All errors are reported at once.
 {{- if and (eq ($values.agent.driver | default "none") "fake") (not (regexMatch "(^| )--fake-driver-file=" (join " " $values.agent.extraArgs))) -}}
 {{- $errors = append $errors "agent.driver: fake needs a file to read: add --fake-driver-file=PATH to agent.extraArgs, and mount the file with agent.extraVolumes" -}}
 {{- end -}}
+{{- if eq ($values.agent.driver | default "none") "libvirt" -}}
+{{- if lt (include "hoststatus.milliseconds" $values.agent.libvirt.resync | float64) 1000.0 -}}
+{{- $errors = append $errors (printf "agent.libvirt.resync: %q must be at least 1s" $values.agent.libvirt.resync) -}}
+{{- end -}}
+{{- if and $values.agent.libvirt.novaNamespace (not (has "nova" $values.agent.libvirt.identity)) -}}
+{{- $errors = append $errors "agent.libvirt.novaNamespace: needs nova in agent.libvirt.identity" -}}
+{{- end -}}
+{{- end -}}
 {{- range $arg := $values.agent.extraArgs -}}
+{{- if hasPrefix "--libvirt-" $arg -}}
+{{- $errors = append $errors (printf "agent.extraArgs: %q: set the value of agent.libvirt instead" $arg) -}}
+{{- end -}}
 {{- if hasPrefix "--driver" $arg -}}
 {{- $errors = append $errors (printf "agent.extraArgs: %q: set agent.driver instead, which also gives the agents the right to report on servers" $arg) -}}
 {{- end -}}
