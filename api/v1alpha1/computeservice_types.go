@@ -219,7 +219,7 @@ type ReportCounts struct {
 	// clock of the API server. It does not follow reports that change nothing.
 	// +required
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
-	Time metav1.Time `json:"time,omitempty,omitzero"`
+	Time *metav1.Time `json:"time,omitempty"`
 
 	// servers is how many servers the report lists.
 	// +required

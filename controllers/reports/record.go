@@ -98,9 +98,10 @@ func countsOf(stored *v1alpha1.ReportCounts, report *agentv1alpha1.HostReport, n
 		return nil, stored != nil
 	}
 	servers, missing := int32(len(report.Spec.Servers)), int32(notHere) //nolint:gosec // at most MaxServers
-	counts = &v1alpha1.ReportCounts{Time: metav1.NewTime(report.CreationTimestamp.Truncate(time.Second)), Servers: &servers, NotHere: &missing}
+	written := metav1.NewTime(report.CreationTimestamp.Truncate(time.Second))
+	counts = &v1alpha1.ReportCounts{Time: &written, Servers: &servers, NotHere: &missing}
 	same := stored != nil && stored.Servers != nil && *stored.Servers == servers && stored.NotHere != nil && *stored.NotHere == missing
-	if same && (!news || stored.Time.Equal(&counts.Time)) {
+	if same && (!news || stored.Time.Equal(counts.Time)) {
 		return stored, false
 	}
 	return counts, true

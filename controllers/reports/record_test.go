@@ -90,7 +90,7 @@ func TestAnEntryIsFoundByNamespaceAndName(t *testing.T) {
 
 func TestCountsAreWrittenWhenTheyChangeOrSomethingWasNew(t *testing.T) {
 	counts := func(offset time.Duration, servers, notHere int32) *v1alpha1.ReportCounts {
-		return &v1alpha1.ReportCounts{Time: at(offset), Servers: &servers, NotHere: &notHere}
+		return &v1alpha1.ReportCounts{Time: ptr.To(at(offset)), Servers: &servers, NotHere: &notHere}
 	}
 	two := reportOf("host-a", entry("a", "a", ""), entry("a", "b", ""))
 	for name, c := range map[string]struct {

@@ -89,7 +89,7 @@ func (s status) Patch(context.Context, client.Object, client.Patch, ...client.Su
 }
 
 // reconciled lets the mirror look at a VirtualMachineInstance and a Server once.
-func reconciled(t *testing.T, ctx context.Context, vmi *VirtualMachineInstance, server *v1alpha1.Server, leads func() bool, refusal error) (*servers, reconcile.Result, error) {
+func reconciled(ctx context.Context, t *testing.T, vmi *VirtualMachineInstance, server *v1alpha1.Server, leads func() bool, refusal error) (*servers, reconcile.Result, error) {
 	t.Helper()
 	c, live := &servers{server: cached(t, server), err: refusal}, &servers{server: server}
 	r := NewReconciler(c, live, vmiCache{vmi: vmi}, labels.Everything(), leads)
@@ -114,11 +114,11 @@ func TestOnlyALeaderMirrors(t *testing.T) {
 		"gone":          {nil, serverOf(vmiWith()), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, result, err := reconciled(t, t.Context(), c.vmi, c.server, yes, nil)
+			got, result, err := reconciled(t.Context(), t, c.vmi, c.server, yes, nil)
 			if diff := cmp.Diff(c.want, got.writes); diff != "" || err != nil || !result.IsZero() {
 				t.Errorf("%v, %v; writes (-want +got):\n%s", result, err, diff)
 			}
-			got, result, err = reconciled(t, t.Context(), c.vmi, c.server, func() bool { return false }, nil)
+			got, result, err = reconciled(t.Context(), t, c.vmi, c.server, func() bool { return false }, nil)
 			if len(got.writes) > 0 || err != nil || result.RequeueAfter != retry.ConflictDelay {
 				t.Errorf("one that does not lead writes %q: %v, %v", got.writes, result, err)
 			}
@@ -126,7 +126,7 @@ func TestOnlyALeaderMirrors(t *testing.T) {
 	}
 	t.Run("not any more, when the Server has been read", func(t *testing.T) {
 		asked := 0
-		got, result, err := reconciled(t, t.Context(), vmiWith(onNode("node-2")), serverOf(vmiWith()), func() bool { asked++; return asked == 1 }, nil)
+		got, result, err := reconciled(t.Context(), t, vmiWith(onNode("node-2")), serverOf(vmiWith()), func() bool { asked++; return asked == 1 }, nil)
 		if len(got.writes) > 0 || err != nil || result.RequeueAfter != retry.ConflictDelay {
 			t.Errorf("writes %q: %v, %v", got.writes, result, err)
 		}
@@ -154,7 +154,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var lines []string
 			ctx := log.IntoContext(t.Context(), funcr.New(func(_, args string) { lines = append(lines, args) }, funcr.Options{}))
-			_, result, err := reconciled(t, ctx, vmiWith(), nil, func() bool { return true }, c.refusal)
+			_, result, err := reconciled(ctx, t, vmiWith(), nil, func() bool { return true }, c.refusal)
 			if result.RequeueAfter != c.again || (err != nil) != c.fails {
 				t.Errorf("%v, %v", result, err)
 			}

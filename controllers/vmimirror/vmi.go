@@ -98,7 +98,7 @@ func AddToScheme(scheme *runtime.Scheme) error {
 // DeepCopy returns a copy that shares nothing with v.
 func (v *VirtualMachineInstance) DeepCopy() *VirtualMachineInstance {
 	out := &VirtualMachineInstance{TypeMeta: v.TypeMeta, Status: v.Status}
-	v.ObjectMeta.DeepCopyInto(&out.ObjectMeta)
+	v.DeepCopyInto(&out.ObjectMeta)
 	out.Status.Conditions = slices.Clone(v.Status.Conditions)
 	out.Status.Interfaces = slices.Clone(v.Status.Interfaces)
 	for i := range out.Status.Interfaces {
@@ -116,7 +116,7 @@ func (v *VirtualMachineInstance) DeepCopyObject() runtime.Object { return v.Deep
 // DeepCopyObject implements runtime.Object.
 func (l *VirtualMachineInstanceList) DeepCopyObject() runtime.Object {
 	out := &VirtualMachineInstanceList{TypeMeta: l.TypeMeta}
-	l.ListMeta.DeepCopyInto(&out.ListMeta)
+	l.DeepCopyInto(&out.ListMeta)
 	if l.Items != nil {
 		out.Items = make([]VirtualMachineInstance, len(l.Items))
 		for i := range l.Items {

@@ -35,7 +35,7 @@ type scenario struct {
 
 // scenarios, in the order in which they run.
 var scenarios = []scenario{
-	detection, notice, fanOut, steady, growth, tenantAPI, large,
+	detection, notice, fanOut, steady, growth, reports, tenantAPI, large,
 }
 
 // options are the flags.

@@ -99,7 +99,7 @@ func (r *reporting) RoundTrip(request *http.Request) (*http.Response, error) {
 	case err != nil:
 		return nil, err
 	default:
-		fmt.Fprintf(w, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"host-a","resourceVersion":"%d"}}`, r.versions)
+		_, _ = fmt.Fprintf(w, `{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":{"name":"host-a","resourceVersion":"%d"}}`, r.versions)
 	}
 	return w.Result(), nil
 }
@@ -362,7 +362,7 @@ func TestAnUpdateWithoutAnAnswerIsFollowedByAReplacement(t *testing.T) {
 		r.pass(quiet)
 		r.want("DELETE", "POST")
 		lost := true
-		r.refuse = func(method, _ string) error {
+		r.refuse = func(string, string) error {
 			if lost {
 				lost = false
 				r.stored.ResourceVersion = "7"
