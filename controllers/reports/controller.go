@@ -62,11 +62,13 @@ type Reconciler struct {
 	mu sync.Mutex
 	// rests has when a host that caused writes may cause more.
 	rests map[string]time.Time
+	// news has the hosts whose Servers were written since their counts were last right.
+	news map[string]bool
 }
 
 // NewReconciler returns a Reconciler. The client should read from a cache.
 func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, clock: clk, conflicts: retry.NewLimiter(), index: newIndex(), rests: map[string]time.Time{}}
+	return &Reconciler{client: c, clock: clk, conflicts: retry.NewLimiter(), index: newIndex(), rests: map[string]time.Time{}, news: map[string]bool{}}
 }
 
 // LeaveOut makes the controller leave the Servers alone of which others is true, because
@@ -85,7 +87,8 @@ func (r *Reconciler) concerns(host string, server *v1alpha1.Server) bool {
 // SetupWithManager registers the controller. What wakes it, for the host:
 //   - its HostReport, when it changes;
 //   - a Server that is listed in it, when it appears, moves, disappears or has other
-//     reported fields than the host's.
+//     reported fields than the host's;
+//   - its ComputeService, when it appears.
 //
 // It begins when this manager leads, and then waits for the list of HostReports for as
 // long as that takes: where the kind is not installed, no other controller waits with it.
@@ -95,6 +98,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: retry.NewLimiter(), CacheSyncTimeout: 1<<63 - 1}).
 		Watches(&agentv1alpha1.HostReport{}, &reportEvents{index: r.index}).
 		Watches(&v1alpha1.Server{}, &serverEvents{index: r.index, concerns: r.concerns}).
+		Watches(&v1alpha1.ComputeService{}, serviceEvents(r.index)).
 		Complete(r)
 }
 
@@ -118,7 +122,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	err = writes.Wait()
 	cost := len(servers)
-	counted, countsErr := r.count(ctx, host, report, notHere, len(servers) > 0)
+	counted, countsErr := r.count(ctx, host, report, notHere, r.isNews(host, len(servers) > 0))
 	if counted {
 		cost += costOfCounts
 	}
@@ -184,13 +188,26 @@ func (r *Reconciler) count(ctx context.Context, host string, report *agentv1alph
 		return false, client.IgnoreNotFound(err)
 	}
 	want, changed := countsOf(service.Status.Report, report, notHere, news)
-	if !changed {
-		return false, nil
+	if changed {
+		if err := statuspatch.Patch(ctx, r.client, service, counts{service.Status.Report}, counts{want}); err != nil {
+			return false, fmt.Errorf("writing the counts of the HostReport: %w", err)
+		}
 	}
-	if err := statuspatch.Patch(ctx, r.client, service, counts{service.Status.Report}, counts{want}); err != nil {
-		return false, fmt.Errorf("writing the counts of the HostReport: %w", err)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.news, host)
+	return changed, nil
+}
+
+// isNews reports whether Servers of a host were written, now or since its counts were
+// last right: writing those can fail.
+func (r *Reconciler) isNews(host string, now bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now {
+		r.news[host] = true
 	}
-	return true, nil
+	return r.news[host]
 }
 
 // restOf returns how long a host has to wait.

@@ -217,6 +217,28 @@ func TestOneServerThatCannotBeWrittenHoldsUpNoOther(t *testing.T) {
 	}
 }
 
+// What is new is not forgotten because the counts could not be written.
+func TestTheTimeOfAReportFollowsAfterAConflict(t *testing.T) {
+	w := newWorld(t, service("host-a"), server("team", "mine", "host-a"))
+	w.reports(reportOf("host-a", entry("team", "mine", "ACTIVE")))
+	w.want("host-a", "host-a", "mine")
+	later := reportOf("host-a", entry("team", "mine", "PAUSED"))
+	later.CreationTimestamp = at(time.Minute)
+	w.reports(later)
+	w.writeError["host-a"] = apierrors.NewConflict(v1alpha1.SchemeGroupVersion.WithResource("computeservices").GroupResource(), "host-a", errors.New("changed"))
+	w.clock.SetTime(w.clock.Now().Add(time.Hour))
+	if result, err := w.reconcile("host-a"); err != nil || result.RequeueAfter != retry.ConflictDelay {
+		t.Errorf("result %+v, error %v", result, err)
+	}
+	w.writeError = nil
+	w.want("host-a", "host-a")
+	s := &v1alpha1.ComputeService{}
+	if err := w.Get(t.Context(), client.ObjectKey{Name: "host-a"}, s); err != nil || !s.Status.Report.Time.Equal(&later.CreationTimestamp) {
+		t.Errorf("error %v, time %s", err, s.Status.Report.Time)
+	}
+	w.want("host-a")
+}
+
 // A server that has moved since it was read keeps what its new host reports.
 func TestAServerThatHasMovedMeanwhileIsNotWritten(t *testing.T) {
 	w := newWorld(t, server("team", "mine", "host-a"))
@@ -332,6 +354,11 @@ func TestEventsWakeTheHostsThatTheyConcern(t *testing.T) {
 		}
 		want(c.what, c.hosts...)
 	}
+	services := serviceEvents(x)
+	services.Create(ctx, event.CreateEvent{Object: service("host-a")}, queue)
+	want("a ComputeService appears whose host has reported", "host-a")
+	services.Create(ctx, event.CreateEvent{Object: service("host-c")}, queue)
+	want("a ComputeService appears whose host has not")
 	reports.Delete(ctx, event.DeleteEvent{Object: reportOf("host-a")}, queue)
 	want("a report goes, and may come back")
 	servers.Create(ctx, event.CreateEvent{Object: onA}, queue)

@@ -9,6 +9,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
@@ -121,4 +122,19 @@ func (h *serverEvents) cameOrWent(obj client.Object, queue requests) {
 	if _, listed := entryFor(h.index.get(server.Spec.Host), client.ObjectKeyFromObject(server)); listed {
 		queue.Add(requestFor(server.Spec.Host))
 	}
+}
+
+// serviceEvents wakes the controller for a ComputeService that appears: its counts have to
+// be written, or removed if the report went while no manager led.
+func serviceEvents(x *index) handler.Funcs {
+	return handler.Funcs{CreateFunc: func(_ context.Context, e event.CreateEvent, queue requests) {
+		service, ok := e.Object.(*v1alpha1.ComputeService)
+		switch {
+		case !ok:
+		case x.get(service.Name) != nil:
+			queue.Add(requestFor(service.Name))
+		case service.Status.Report != nil:
+			queue.AddAfter(requestFor(service.Name), goneAfter)
+		}
+	}}
 }
