@@ -71,7 +71,7 @@ func (f *figures) add(t *testing.T, h *host, name, uri string) {
 // over names what f has too much of beside a bare client.
 func (f *figures) over(bare *figures) string {
 	switch {
-	case times(f.Took, bare.Took) > mostOfBare:
+	case times(f.Took, bare.Took) > mostTimeOfBare:
 		return "time"
 	case times(f.CPU, bare.CPU) > mostOfBare:
 		return "CPU"
@@ -283,6 +283,9 @@ const (
 	// mostOfBare is what the driver may cost, as a multiple of a client that only makes the
 	// same calls.
 	mostOfBare = 1.5
+	// mostTimeOfBare is more, because on a busy machine it depends on who else runs at that
+	// moment: what waits for whom would show, and nothing else does.
+	mostTimeOfBare = 3
 )
 
 // It measures, so it does not run beside others: those that do begin when it has ended.
@@ -311,7 +314,7 @@ func TestAThousandDomainsCostWhatTheyCostABareClient(t *testing.T) {
 	}
 	t.Logf("driver: %s; bare client: %s", &driver, &bare)
 	if what := driver.over(&bare); what != "" {
-		t.Errorf("%s: more than %.1f times that of a bare client", what, mostOfBare)
+		t.Errorf("%s: more than %.1f times that of a bare client, or %d times in time", what, mostOfBare, mostTimeOfBare)
 	}
 	w := watch(t, h, func(o *libvirt.Options) { o.URI = uri })
 	w.await("vm0", active)
