@@ -5,6 +5,8 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/leadership"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
@@ -37,15 +40,32 @@ func leader(t *testing.T) (identity string) {
 	return identity
 }
 
-// startStandby starts a second manager, which is stopped after the test.
+// startStandby starts a second manager, which is stopped after the test. It returns once
+// that stands by: on a busy machine a process takes seconds to get there.
 func startStandby(t *testing.T) {
 	t.Helper()
 	expect.Eventually(t, patience, fleetLeads)
-	standby, _, err := system.StartManager("standby-" + t.Name())
+	ports, err := controlplane.FreePorts(1)
+	expect.NoError(t, err)
+	probes := net.JoinHostPort("127.0.0.1", ports[0])
+	standby, _, err := system.StartManager("standby-"+t.Name(), "--health-probe-bind-address="+probes)
 	expect.NoError(t, err)
 	t.Cleanup(func() {
 		standby.Stop()
 		expect.Eventually(t, patience, fleetLeads) // As other tests expect.
+	})
+	expect.Eventually(t, patience, func() error {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+probes+"/readyz", http.NoBody)
+		expect.NoError(t, err)
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("the standby is not ready: %s", response.Status)
+		}
+		return nil
 	})
 }
 
