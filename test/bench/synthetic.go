@@ -18,17 +18,19 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
 // source speaks as much of the Kubernetes API as the manager uses: it lists,
-// watches and patches ComputeServices, Servers and Leases, from memory. It stands
+// watches and patches ComputeServices, Servers, Leases and HostReports, from memory. It stands
 // in where the local control plane, not the manager, is what a measurement would
 // find the limit of. It keeps no history, so nothing is ever deleted from it.
 type source struct {
@@ -87,9 +89,10 @@ const (
 	kindServices = "computeservices"
 	kindServers  = "servers"
 	kindLeases   = "leases"
+	kindReports  = "hostreports"
 )
 
-var kindNames = map[string]string{kindServices: "ComputeService", kindServers: "Server", kindLeases: "Lease"}
+var kindNames = map[string]string{kindServices: "ComputeService", kindServers: "Server", kindLeases: "Lease", kindReports: "HostReport"}
 
 // startSource serves an empty source until the trial ends.
 func (t *trial) startSource() (*source, error) {
@@ -120,6 +123,8 @@ func (s *source) kindOf(obj client.Object) *kind {
 		return s.kinds[kindServices]
 	case *v1alpha1.Server:
 		return s.kinds[kindServers]
+	case *agentv1alpha1.HostReport:
+		return s.kinds[kindReports]
 	default:
 		return s.kinds[kindLeases]
 	}
@@ -302,12 +307,19 @@ func serializerFor(r *http.Request, k *kind) runtime.SerializerInfo {
 
 // typed fills in what the serializers do not.
 func (k *kind) typed(obj runtime.Object) runtime.Object {
-	gvk := v1alpha1.SchemeGroupVersion.WithKind(kindNames[k.name])
-	if k.name == kindLeases {
-		gvk = coordinationv1.SchemeGroupVersion.WithKind(kindNames[k.name])
-	}
-	obj.GetObjectKind().SetGroupVersionKind(gvk)
+	obj.GetObjectKind().SetGroupVersionKind(k.version().WithKind(kindNames[k.name]))
 	return obj
+}
+
+func (k *kind) version() schema.GroupVersion {
+	switch k.name {
+	case kindLeases:
+		return coordinationv1.SchemeGroupVersion
+	case kindReports:
+		return agentv1alpha1.SchemeGroupVersion
+	default:
+		return v1alpha1.SchemeGroupVersion
+	}
 }
 
 func (s *source) answer(w http.ResponseWriter, r *http.Request, k *kind, obj client.Object) (int, error) {
@@ -332,7 +344,7 @@ func (s *source) list(w http.ResponseWriter, r *http.Request, k *kind, namespace
 		}
 		return http.StatusInternalServerError, info.Serializer.Encode(list, w)
 	}
-	_, _ = fmt.Fprintf(w, `{"kind":"%sList","apiVersion":%q,"metadata":{"resourceVersion":%q},"items":[`, kindNames[k.name], v1alpha1.SchemeGroupVersion, version)
+	_, _ = fmt.Fprintf(w, `{"kind":"%sList","apiVersion":%q,"metadata":{"resourceVersion":%q},"items":[`, kindNames[k.name], k.version(), version)
 	comma := ""
 	for _, o := range k.objects {
 		_, _ = io.WriteString(w, comma)
@@ -374,7 +386,7 @@ func (s *source) watch(w http.ResponseWriter, r *http.Request, k *kind, namespac
 		}
 	}
 	if initial {
-		end := map[string]client.Object{kindServices: &v1alpha1.ComputeService{}, kindServers: &v1alpha1.Server{}, kindLeases: &coordinationv1.Lease{}}[k.name]
+		end := map[string]client.Object{kindServices: &v1alpha1.ComputeService{}, kindServers: &v1alpha1.Server{}, kindLeases: &coordinationv1.Lease{}, kindReports: &agentv1alpha1.HostReport{}}[k.name]
 		end.SetResourceVersion(strconv.FormatInt(s.version, 10))
 		end.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 		stream.push(stream.encode(watch.Bookmark, end))
