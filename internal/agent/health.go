@@ -23,10 +23,7 @@ func (h *health) set(err error) {
 	defer h.mu.Unlock()
 	h.err = ""
 	if err != nil {
-		h.err = printable.Clean(err.Error())
-		if runes := []rune(h.err); len(runes) > maxDriverError {
-			h.err = string(runes[:maxDriverError-1]) + "…"
-		}
+		h.err = printable.CleanUpTo(maxDriverError, err.Error())
 	}
 }
 

@@ -25,6 +25,15 @@ func Clean(s string) string {
 	}, s)
 }
 
+// CleanUpTo returns Clean(s), cut to most characters, of which the last then is "…".
+func CleanUpTo(most int, s string) string {
+	s = Clean(s)
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return s
+}
+
 // strange reports whether r does not belong in a line of text. The joiners do, because
 // Persian and emoji need them, and so do the Arabic number signs, which are visible
 // although their category is invisible formatting.

@@ -19,6 +19,7 @@ import (
 	"github.com/go-logr/logr"
 
 	"hoststatus.dev/hoststatus/internal/agent/driver"
+	"hoststatus.dev/hoststatus/internal/printable"
 	"hoststatus.dev/hoststatus/internal/reported"
 )
 
@@ -387,7 +388,7 @@ func (r *run) log(notes map[string]note) {
 			more++
 		default:
 			logged++
-			r.Logger.Info(n.message, n.key, shortened(n.subject), "problem", shortenedTo(maxProblem, n.problem))
+			r.Logger.Info(n.message, n.key, shortened(n.subject), "problem", printable.CleanUpTo(maxProblem, n.problem))
 		}
 	}
 	if more > 0 {

@@ -215,12 +215,4 @@ const (
 func quoted(text string) string { return fmt.Sprintf("%q", shortened(text)) }
 
 // shortened is a name from outside as a value on a line of the log.
-func shortened(text string) string { return shortenedTo(maxName, text) }
-
-func shortenedTo(most int, text string) string {
-	text = printable.Clean(text)
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most-1]) + "…"
-	}
-	return text
-}
+func shortened(text string) string { return printable.CleanUpTo(maxName, text) }
