@@ -20,14 +20,25 @@ import (
 // for watches that are cut, so that two cores are not busy with fewer.
 const atOnce = 3
 
-// prepare makes what the suites need and what is slow to make: on a new machine the
-// control plane takes ten minutes.
+// prepare makes what the suites need and what is slow to make, before any of them runs: on a
+// new machine it takes half an hour.
 func prepare(ctx context.Context, chosen []suite) error {
 	if slices.ContainsFunc(chosen, func(s suite) bool { return s.controlPlane }) {
 		fmt.Println("== the local control plane")
-		if err := command(ctx, "go", "run", "./hack/ensure-controlplane").Run(); err != nil {
+		args := []string{"run", "./hack/ensure-controlplane"}
+		if slices.ContainsFunc(chosen, func(s suite) bool { return s.releases }) {
+			args = append(args, "--all-releases")
+		}
+		if slices.ContainsFunc(chosen, func(s suite) bool { return s.pods }) {
+			args = append(args, "--nodes")
+		}
+		if err := command(ctx, "go", args...).Run(); err != nil {
 			return fmt.Errorf("making the local control plane: %w", err)
 		}
+	}
+	fmt.Println("== what the tests compile")
+	if err := compile(ctx, chosen); err != nil {
+		return err
 	}
 	if slices.ContainsFunc(chosen, func(s suite) bool { return s.nodes }) {
 		fmt.Println("== what nodes need")
@@ -105,21 +116,16 @@ func runSuite(ctx context.Context, s suite) result {
 	}
 	fmt.Printf("== %s\n", s.name)
 	args := []string{"test", "-json", "-timeout", s.timeout.String(), "-p", "2"}
-	if s.controlPlane || s.libvirt {
+	if s.controlPlane {
 		// Go does not know of the binaries that these tests build or start, and would take a
 		// result of before a change of them for one of now.
 		args = append(args, "-count=1")
 	}
 	cmd := command(ctx, "go", append(args, packages...)...)
 	cmd.Dir = s.dir
-	cmd.Env = os.Environ()
-	if s.race {
-		if hasRaceDetector() {
-			// In GOFLAGS it is on in the binaries, too, that the tests build.
-			cmd.Env = append(cmd.Env, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -race"))
-		} else {
-			fmt.Println("   without the race detector: there is no C compiler")
-		}
+	cmd.Env = append(os.Environ(), s.env()...)
+	if s.race && !hasRaceDetector() {
+		fmt.Println("   without the race detector: there is no C compiler")
 	}
 	out, in := io.Pipe()
 	cmd.Stdout = in
@@ -136,6 +142,15 @@ func runSuite(ctx context.Context, s suite) result {
 		r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	return r
+}
+
+// env is what the environment of s has besides this one's.
+func (s suite) env() []string {
+	if !s.race || !hasRaceDetector() {
+		return nil
+	}
+	// In GOFLAGS it is on in the binaries, too, that the tests build.
+	return []string{"GOFLAGS=" + strings.TrimSpace(os.Getenv("GOFLAGS")+" -race")}
 }
 
 // list returns the packages of s.

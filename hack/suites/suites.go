@@ -15,24 +15,29 @@ type suite struct {
 	race bool
 	// controlPlane, prometheus, nodes and libvirt are what has to be there before it begins.
 	controlPlane, prometheus, nodes, libvirt bool
-	timeout                                  time.Duration
+	// releases and pods are of the control plane: kube-apiserver of all supported releases,
+	// and what places and runs pods.
+	releases, pods bool
+	// builds are what its tests build, besides the commands, which all with a control plane do.
+	builds  []build
+	timeout time.Duration
 }
 
 // suites is the whole test suite, in the order in which suites begin: those that take long
 // first.
 var suites = []suite{
-	// On a new machine it builds 0.1, a scheduler and images first.
-	{name: "install", packages: []string{"./test/install"}, race: true, controlPlane: true, timeout: 40 * time.Minute},
+	// It builds 0.1 and images first.
+	{name: "install", packages: []string{"./test/install"}, race: true, controlPlane: true, releases: true, pods: true, builds: []build{staticCommands, staticCommandsARM64, images, helm}, timeout: 40 * time.Minute},
 	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "chaos", packages: []string{"./test/chaos/..."}, race: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 20 * time.Minute},
-	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, race: true, controlPlane: true, timeout: 40 * time.Minute},
+	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, race: true, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
 	{name: "nodemirror", packages: []string{"./test/nodemirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "vmimirror", packages: []string{"./test/vmimirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	// The short form of `make test-cluster`. It builds images, as install has done.
-	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, nodes: true, timeout: 20 * time.Minute},
-	{name: "observability", packages: []string{"./test/observability"}, race: true, controlPlane: true, prometheus: true, timeout: 20 * time.Minute},
+	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, nodes: true, pods: true, builds: []build{staticCommands, images, helm}, timeout: 20 * time.Minute},
+	{name: "observability", packages: []string{"./test/observability"}, race: true, controlPlane: true, prometheus: true, builds: []build{controllerGen}, timeout: 20 * time.Minute},
 	// The race detector would find a race within k8s.io/apiserver, which starts to follow
 	// its certificates before it has finished its TLS configuration.
 	{name: "leaks", packages: []string{"./test/leaks"}, controlPlane: true, timeout: 10 * time.Minute},
@@ -40,8 +45,8 @@ var suites = []suite{
 	{name: "memory", packages: []string{"./internal/serving", "./internal/leadership"}, timeout: 10 * time.Minute},
 	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, timeout: 10 * time.Minute},
 	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, builds: []build{lua}, timeout: 20 * time.Minute},
 	// The race detector would spoil what it measures of the driver.
-	{name: "libvirt", packages: []string{"./test/libvirt"}, libvirt: true, timeout: 10 * time.Minute},
+	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, libvirt: true, timeout: 10 * time.Minute},
 	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
 }

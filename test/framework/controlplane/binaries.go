@@ -80,6 +80,16 @@ func EnsureNodeBinaries(ctx context.Context, log io.Writer) error {
 	return b.add(ctx, log, nodePrograms...)
 }
 
+// EnsureReleases makes kube-apiserver of the oldest and the newest release available.
+func EnsureReleases(ctx context.Context, log io.Writer) error {
+	for _, release := range []Release{Oldest, Newest} {
+		if _, err := ensure(ctx, release, nil, []string{binAPIServer}, log); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // with returns b with the kube-apiserver of a release in place of b's, or b if release is
 // empty. Which release b or KUBEBUILDER_ASSETS has is unknown.
 func (b *Binaries) with(ctx context.Context, release Release, log io.Writer) (*Binaries, error) {
