@@ -71,7 +71,11 @@ func (c *cluster) knowsMonitoring(t *testing.T) {
 	for _, file := range files {
 		c.must(t, "apply", "--server-side", "--filename="+file)
 	}
-	c.must(t, "wait", "--for=condition=Established", "--timeout=1m", "crd/servicemonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com")
+	// `kubectl wait` fails as long as there are no conditions at all.
+	expect.Eventually(t, patience, func() error {
+		_, err := c.kubectl("wait", "--for=condition=Established", "--timeout=1m", "crd/servicemonitors.monitoring.coreos.com", "crd/prometheusrules.monitoring.coreos.com")
+		return err
+	})
 }
 
 func (c *cluster) kubectl(args ...string) (string, error) { return c.kubectlIn("", args...) }

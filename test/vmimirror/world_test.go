@@ -128,7 +128,10 @@ func kubevirt(t *testing.T) {
 	t.Helper()
 	installed.Do(func() {
 		kubectl(t, "apply", "--server-side", "--filename=testdata/virtualmachineinstances.yaml")
-		kubectl(t, "wait", "crd/virtualmachineinstances.kubevirt.io", "--for=condition=Established", "--timeout=30s")
+		// `kubectl wait` fails as long as there are no conditions at all.
+		expect.Eventually(t, patience, func() error {
+			return system.Kubectl(t.Context(), "wait", "crd/virtualmachineinstances.kubevirt.io", "--for=condition=Established", "--timeout=30s").Run()
+		})
 	})
 }
 
