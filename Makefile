@@ -25,6 +25,12 @@ demo: bin/kubectl ## Walk through every host status, with real output.
 	@$(GO) build -o bin/run ./hack/run
 	@exec bin/run --dir=.demo --lease-duration=4s --story
 
+.PHONY: demo-libvirt
+demo-libvirt: ## Walk through what happens to real libvirt domains (needs root; installs libvirt and QEMU if missing).
+	@hack/ensure-libvirt.sh
+	@$(GO) build -o bin/demo-libvirt ./hack/demo-libvirt
+	@exec bin/demo-libvirt
+
 # A run that was killed leaves .run/ready behind, for which scripts may wait.
 .PHONY: not-ready
 not-ready:

@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -36,15 +38,22 @@ var all = flag.Bool("cluster.all", false, "run the whole story: a silent kubelet
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	switch os.Getenv(stage) {
-	case stageFirst:
-		os.Exit(first())
-	case stageInside:
+	os.Exit(box.Main(func() int {
+		if skipped = forbidden(); skipped != "" {
+			return m.Run()
+		}
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		code, err := enter(ctx)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		return code
+	}, func() int {
 		ctrl.SetLogger(logr.Discard())
-		os.Exit(m.Run())
-	default:
-		os.Exit(outside(m))
-	}
+		return m.Run()
+	}))
 }
 
 // prepare makes all that takes a network or Go's caches: inside there are none.

@@ -14,6 +14,7 @@ import (
 
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/sandbox"
 )
 
 // The network, which is in the namespaces of the tests. Node 1 shares the control plane's.
@@ -146,7 +147,7 @@ conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeou
 // startNode adds a node to a cluster.
 func startNode(t *testing.T, c *controlplane.Cluster, i int) *node {
 	t.Helper()
-	n := &node{name: nodeName(i), dir: filepath.Join(os.Getenv(folder), nodeName(i))}
+	n := &node{name: nodeName(i), dir: filepath.Join(sandbox.Folder(), nodeName(i))}
 	for _, dir := range []string{"containerd", "kubelet", "pods", "cni", "volumeplugins"} {
 		expect.NoError(t, os.MkdirAll(filepath.Join(n.dir, dir), 0o755))
 	}
@@ -207,7 +208,7 @@ func (n *node) configure(t *testing.T, c *controlplane.Cluster, i int) {
 	write("resolv.conf", "nameserver 10.112.0.10\n")
 	write("cni/10-pods.conflist", fmt.Sprintf(cniConfig, podRange(i)))
 	write("containerd.toml", fmt.Sprintf(containerdConfig, n.dir, pauseImage))
-	write("kubelet.yaml", fmt.Sprintf(kubeletConfig, n.dir, c.ClientCA(), filepath.Join("/", os.Getenv(cgroup), n.name)))
+	write("kubelet.yaml", fmt.Sprintf(kubeletConfig, n.dir, c.ClientCA(), filepath.Join("/", cgroupOf(sandbox.Folder()), n.name)))
 	write("kube-proxy.yaml", fmt.Sprintf(kubeProxyConfig, n.dir, n.name))
 }
 
@@ -215,7 +216,7 @@ func (n *node) configure(t *testing.T, c *controlplane.Cluster, i int) {
 // installing.
 func (n *node) load(t *testing.T, tag string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(os.Getenv(folder), "images", tag, "*.linux-"+runtime.GOARCH+".docker.tar"))
+	files, err := filepath.Glob(filepath.Join(sandbox.Folder(), "images", tag, "*.linux-"+runtime.GOARCH+".docker.tar"))
 	expect.NoError(t, err)
 	if len(files) == 0 {
 		t.Fatal(errors.New("there are no images of " + tag))

@@ -8,27 +8,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
-	"runtime"
-	"strings"
-	"syscall"
-	"testing"
+
+	"hoststatus.dev/hoststatus/test/framework/sandbox"
 )
 
-// The test program runs three times, each started by the one before it: outside, where it
-// builds what it needs; as the first process of namespaces of its own, where it only waits
-// for processes that lost their parent; and inside, where it tests. When the second ends,
-// however that comes, the kernel ends all processes of the cluster, and with them all
-// their mounts, networks and pods are gone.
-const (
-	stage       = "HOSTSTATUS_CLUSTER_STAGE"
-	stageFirst  = "first"
-	stageInside = "inside"
-	// folder is the one of the cluster, and cgroup the name of its control groups.
-	folder = "HOSTSTATUS_CLUSTER_FOLDER"
-	cgroup = "HOSTSTATUS_CLUSTER_CGROUP"
-)
+// box is where the cluster runs.
+var box sandbox.Sandbox
 
 // cgroups is where the kernel's control groups are mounted.
 const cgroups = "/sys/fs/cgroup"
@@ -50,37 +36,19 @@ func forbidden() string {
 		}
 	}
 	// Whether the kernel allows what a node does is best asked by doing it.
-	try := exec.Command("bash", "-ec", `
+	if err := box.Try(`
 		mount --make-rprivate / && mount -t tmpfs tmpfs /mnt
 		mkdir /mnt/lower /mnt/upper /mnt/work /mnt/merged && mount -t overlay overlay -o lowerdir=/mnt/lower,upperdir=/mnt/upper,workdir=/mnt/work /mnt/merged
 		ip link add try type veth peer name try2 && ip link add try3 type bridge
 		iptables -t nat -A OUTPUT -p tcp -m comment --comment try -m statistic --mode random --probability 0.5 -j RETURN
-	`)
-	try.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
-	if out, err := try.CombinedOutput(); err != nil {
-		return fmt.Sprintf("the kernel does not allow what a node does: %v: %s", err, strings.TrimSpace(string(out)))
+	`); err != nil {
+		return "what a node does: " + err.Error()
 	}
 	return ""
 }
 
-const namespaces = syscall.CLONE_NEWPID | syscall.CLONE_NEWNS | syscall.CLONE_NEWNET
-
-// outside builds what the cluster needs while there is a network, runs the tests inside,
-// and puts back what belongs to the whole machine.
-func outside(m *testing.M) int {
-	if skipped = forbidden(); skipped != "" {
-		return m.Run()
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	code, err := enter(ctx)
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	return code
-}
-
+// enter builds what the cluster needs while there is a network, runs the tests inside, and
+// puts back what belongs to the whole machine.
 func enter(ctx context.Context) (code int, err error) {
 	dir, err := os.MkdirTemp("", "hoststatus-cluster-")
 	if err != nil {
@@ -95,58 +63,17 @@ func enter(ctx context.Context) (code int, err error) {
 		return 0, err
 	}
 	defer restore()
-	group := filepath.Base(dir)
+	group := cgroupOf(dir)
 	// Made before, removed after all processes in them.
 	defer removeCgroups(group)
 	if err := makeCgroups(group); err != nil {
 		return 0, err
 	}
-	// The kernel ends the child with the thread that started it.
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), stage+"="+stageFirst, folder+"="+dir, cgroup+"="+group)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces, Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	err = cmd.Run()
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && ctx.Err() == nil {
-		return max(exit.ExitCode(), 1), nil
-	}
-	return 0, err
+	return box.Enter(ctx, dir)
 }
 
-// first is the first process of the namespaces.
-func first() int {
-	err := errors.Join(
-		syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""),
-		syscall.Mount("proc", "/proc", "proc", 0, ""),
-		os.Setenv(stage, stageInside),
-	)
-	if err != nil {
-		fmt.Println("making the namespaces:", err)
-		return 1
-	}
-	pid, err := syscall.ForkExec("/proc/self/exe", os.Args, &syscall.ProcAttr{Env: os.Environ(), Files: []uintptr{0, 1, 2}})
-	if err != nil {
-		fmt.Println("starting the tests:", err)
-		return 1
-	}
-	for {
-		var status syscall.WaitStatus
-		ended, err := syscall.Wait4(-1, &status, 0, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case err != nil:
-			fmt.Println("waiting for the tests:", err)
-			return 1
-		case ended == pid && status.Exited():
-			return status.ExitStatus()
-		case ended == pid:
-			fmt.Println("the tests were ended by", status.Signal())
-			return 1
-		}
-	}
-}
+// cgroupOf is the name of the control groups of the cluster in a folder.
+func cgroupOf(dir string) string { return filepath.Base(dir) }
 
 // rememberSysctls returns what gives the machine back the settings that a kubelet makes.
 func rememberSysctls() (restore func(), err error) {

@@ -24,6 +24,7 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/docs"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 	"hoststatus.dev/hoststatus/test/framework/fleet"
+	"hoststatus.dev/hoststatus/test/framework/sandbox"
 )
 
 // patience is how long something may take that is not timed.
@@ -53,7 +54,7 @@ func newWorld(t *testing.T) *world {
 	newNetwork(t)
 	root, err := controlplane.RepositoryRoot()
 	expect.NoError(t, err)
-	dir := os.Getenv(folder)
+	dir := sandbox.Folder()
 	w := &world{root: root, kubeconfig: filepath.Join(dir, "admin.kubeconfig")}
 	w.Cluster, err = controlplane.Start(t.Context(), controlplane.Options{
 		Dir: filepath.Join(dir, "controlplane"), Log: t.Output(),

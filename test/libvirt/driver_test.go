@@ -16,6 +16,7 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/agent/driver/libvirt"
 	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/hypervisor"
 )
 
 const (
@@ -38,7 +39,7 @@ func TestEachStateOfADomainIsReportedSoonAfterItsEvent(t *testing.T) {
 	h := sharedHost(t)
 	w := watch(t, h, nil)
 	w.await("a", "")
-	h.virsh(t, "define", h.xml(t, guest{name: "a"}))
+	h.virsh(t, "define", h.xml(t, guest{Name: "a"}))
 	w.await("a", off)
 	var slowest time.Duration
 	for _, step := range []struct{ command, want string }{
@@ -72,10 +73,10 @@ func TestWhatAGuestDoesByItselfIsReported(t *testing.T) {
 	t.Parallel()
 	h := sharedHost(t)
 	w := watch(t, h, nil)
-	h.defineAndStart(t, guest{name: "ends", boot: poweringOff})
-	h.defineAndStart(t, guest{name: "sleeps", boot: sleeping, more: "<pm><suspend-to-mem enabled='yes'/></pm>"})
-	h.defineAndStart(t, guest{name: "panics", boot: panicking, more: "<on_crash>preserve</on_crash>", devices: "<panic model='isa'/>"})
-	h.defineAndStart(t, guest{name: "reboots", boot: rebooting})
+	h.defineAndStart(t, guest{Name: "ends", Boot: poweringOff})
+	h.defineAndStart(t, guest{Name: "sleeps", Boot: sleeping, More: "<pm><suspend-to-mem enabled='yes'/></pm>"})
+	h.defineAndStart(t, guest{Name: "panics", Boot: panicking, More: "<on_crash>preserve</on_crash>", Devices: "<panic model='isa'/>"})
+	h.defineAndStart(t, guest{Name: "reboots", Boot: rebooting})
 	w.await("ends", off)
 	w.await("sleeps", asleep)
 	w.await("panics", crashed)
@@ -98,8 +99,8 @@ func TestAQEMUThatIsKilledIsOff(t *testing.T) {
 	t.Parallel()
 	h := sharedHost(t)
 	w := watch(t, h, nil)
-	h.defineAndStart(t, guest{name: "killed"})
-	h.virsh(t, "create", h.xml(t, guest{name: "transient"}))
+	h.defineAndStart(t, guest{Name: "killed"})
+	h.virsh(t, "create", h.xml(t, guest{Name: "transient"}))
 	w.await("killed", active)
 	w.await("transient", active)
 	h.killQEMU(t, "killed")
@@ -113,16 +114,16 @@ func TestAQEMUThatHangsDelaysNoOtherDomain(t *testing.T) {
 	t.Parallel()
 	h := sharedHost(t)
 	for _, name := range []string{"hangs", "other"} {
-		h.defineAndStart(t, guest{name: name})
+		h.defineAndStart(t, guest{Name: name})
 	}
 	w := watch(t, h, often)
 	w.await("hangs", active)
 	w.await("other", active)
-	qemu := pidIn(h.path("run/qemu/hangs.pid"))
+	qemu := h.QEMU("hangs")
 	expect.NoError(t, syscall.Kill(qemu, syscall.SIGSTOP))
 	suspended := make(chan error, 1)
 	go func() {
-		_, err := h.tryVirsh("suspend", "hangs")
+		_, err := h.Virsh("suspend", "hangs")
 		suspended <- err
 	}()
 	h.virsh(t, "suspend", "other")
@@ -143,14 +144,14 @@ func TestMetadataAndInterfacesAreReadWhenTheyChange(t *testing.T) {
 	w := watch(t, h, func(o *libvirt.Options) {
 		o.Identity, o.NovaNamespace = []string{libvirt.IdentityMetadata, libvirt.IdentityNova}, "cloud"
 	})
-	h.defineAndStart(t, guest{name: "named", metadata: "<x:y xmlns:x='urn:x'/>"})
-	h.virsh(t, "metadata", "named", hsNamespace, "--key", "hs", "--live", "--config", "--set",
+	h.defineAndStart(t, guest{Name: "named", Metadata: "<x:y xmlns:x='urn:x'/>"})
+	h.virsh(t, "metadata", "named", hypervisor.MetadataNamespace, "--key", "hs", "--live", "--config", "--set",
 		`<server namespace='tenant' name='later'><network name='xnet'><address>10.0.0.4</address></network></server>`)
 	w.await("later", active)
 	if diff := cmp.Diff([]v1alpha1.ServerNetwork{{Name: "xnet", Addresses: []string{"10.0.0.4"}}}, w.networks("later")); diff != "" {
 		t.Errorf("networks (-want +got):\n%s", diff)
 	}
-	h.virsh(t, "metadata", "named", hsNamespace, "--live", "--config", "--remove")
+	h.virsh(t, "metadata", "named", hypervisor.MetadataNamespace, "--live", "--config", "--remove")
 	w.await("later", "")
 
 	nova := "http://openstack.org/xmlns/libvirt/nova/1.1"
@@ -164,11 +165,11 @@ func TestADaemonThatIsKilledAndRestartedForgetsNothing(t *testing.T) {
 	h := startHost(t)
 	w := watch(t, h, nil)
 	for _, name := range []string{"a", "b", "c"} {
-		h.defineAndStart(t, guest{name: name})
+		h.defineAndStart(t, guest{Name: name})
 		w.await(name, active)
 	}
 	_, before := w.last()
-	h.kill9()
+	h.KillDaemon()
 	h.killQEMU(t, "b") // of which there will be no event
 	w.isAway("nothing listens")
 	if report, count := w.last(); count != before || report["b"] != active {
@@ -188,17 +189,17 @@ func TestADaemonThatIsKilledAndRestartedForgetsNothing(t *testing.T) {
 func TestADaemonThatHangsIsNoticedAndItsDomainsStayAsTheyWere(t *testing.T) {
 	t.Parallel()
 	h := startHost(t)
-	h.defineAndStart(t, guest{name: "a"})
+	h.defineAndStart(t, guest{Name: "a"})
 	w := watch(t, h, often)
 	w.await("a", active)
 	_, before := w.last()
-	h.signal(t, syscall.SIGSTOP)
+	expect.NoError(t, h.SignalDaemon(syscall.SIGSTOP))
 	w.isAway("libvirtd hangs")
 	h.killQEMU(t, "a")
 	if report, count := w.last(); count != before {
 		t.Errorf("while libvirtd hangs %v is reported", report)
 	}
-	h.signal(t, syscall.SIGCONT)
+	expect.NoError(t, h.SignalDaemon(syscall.SIGCONT))
 	w.isBack()
 	w.await("a", off)
 	w.log.Want(t, "Connected to libvirt", "libvirtd hangs: restart it", "Connected to libvirt")
@@ -207,13 +208,13 @@ func TestADaemonThatHangsIsNoticedAndItsDomainsStayAsTheyWere(t *testing.T) {
 func TestASocketFolderThatIsReplacedIsFoundAgain(t *testing.T) {
 	t.Parallel()
 	h := startHost(t)
-	h.defineAndStart(t, guest{name: "a"})
+	h.defineAndStart(t, guest{Name: "a"})
 	w := watch(t, h, nil)
 	w.await("a", active)
-	h.kill9()
-	expect.NoError(t, os.RemoveAll(h.path("sock")))
-	w.isAway("there is no " + h.path("sock/libvirt-sock-ro"))
-	expect.NoError(t, os.Mkdir(h.path("sock"), 0o755))
+	h.KillDaemon()
+	expect.NoError(t, os.RemoveAll(h.Path("sock")))
+	w.isAway("there is no " + h.Socket())
+	expect.NoError(t, os.Mkdir(h.Path("sock"), 0o755))
 	h.start(t)
 	w.isBack()
 	h.virsh(t, "suspend", "a")
@@ -223,16 +224,15 @@ func TestASocketFolderThatIsReplacedIsFoundAgain(t *testing.T) {
 func TestADomainThatMigratesIsReportedByTheHostItRunsOn(t *testing.T) {
 	t.Parallel()
 	source, target := startHost(t), startHost(t)
-	source.defineAndStart(t, guest{name: "a"})
+	source.defineAndStart(t, guest{Name: "a"})
 	from, to := watch(t, source, often), watch(t, target, often)
 	from.await("a", active)
 	to.await("a", "")
-	source.virsh(t, "migrate", "--live", "--persistent", "a", "qemu+unix:///system?socket="+target.path("sock/libvirt-sock"),
-		"--migrateuri", "unix://"+target.path("m"))
+	expect.NoError(t, source.Migrate("a", target.Host, "--persistent"))
 	to.await("a", active)
 	from.await("a", "")
 	// The daemon forgets why the domain is off, the driver does not.
-	source.kill9()
+	source.KillDaemon()
 	from.isAway("nothing listens")
 	source.start(t)
 	from.isBack()
@@ -252,7 +252,7 @@ func TestADomainThatMigratesIsReportedByTheHostItRunsOn(t *testing.T) {
 	}
 	// And back.
 	target.virsh(t, "resume", "a")
-	target.virsh(t, "migrate", "--live", "a", "qemu+unix:///system?socket="+source.path("sock/libvirt-sock"), "--migrateuri", "unix://"+source.path("m"))
+	expect.NoError(t, target.Migrate("a", source.Host))
 	from.await("a", active)
 	to.await("a", "")
 }

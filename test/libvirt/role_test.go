@@ -28,7 +28,7 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
-// The roles of this program, in the variable of the same name.
+// The roles of this program, in the variable roleName.
 const (
 	roleName = "HOSTSTATUS_LIBVIRT_ROLE"
 	// roleWatch prints what OnHealth hears, until its standard input ends.
@@ -229,7 +229,7 @@ func rss() int64 {
 func inRole(t *testing.T, name string, h *host, uri string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), stage+"="+stageRole, roleName+"="+name, roleSocket+"="+h.path("sock/libvirt-sock-ro"), roleURI+"="+uri)
+	cmd.Env = append(os.Environ(), roleName+"="+name, roleSocket+"="+h.Socket(), roleURI+"="+uri)
 	return cmd
 }
 
@@ -239,13 +239,13 @@ func TestLibvirtdRefusesUsersWithoutANameWhichIsExplained(t *testing.T) {
 	// The folder of `go test` is not for other users.
 	program, err := os.ReadFile("/proc/self/exe")
 	expect.NoError(t, err)
-	expect.NoError(t, os.WriteFile(h.path("program"), program, 0o755))
+	expect.NoError(t, os.WriteFile(h.Path("program"), program, 0o755))
 	for id, want := range map[uint32][]string{
 		65532: {"refuses users and groups that have no name", "uid 65532, gid 65532", "65534"},
 		65534: {"health: <nil>"},
 	} {
 		cmd := inRole(t, roleWatch, h, "qemu:///system")
-		cmd.Path = h.path("program")
+		cmd.Path = h.Path("program")
 		cmd.Dir = "/"
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
 		in, err := cmd.StdinPipe()
@@ -293,7 +293,7 @@ func TestAThousandDomainsCostWhatTheyCostABareClient(t *testing.T) {
 	h := sharedHost(t)
 	const uri = "test:///default"
 	// The domains of the test driver are there while somebody is connected.
-	l := golibvirt.NewWithDialer(bareDialer(h.path("sock/libvirt-sock")))
+	l := golibvirt.NewWithDialer(bareDialer(h.Path("sock/libvirt-sock")))
 	expect.NoError(t, l.ConnectToURI(uri))
 	defer func() { _ = l.Disconnect() }()
 	for i := range domains {

@@ -3,17 +3,10 @@
 package libvirt
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,19 +14,17 @@ import (
 	"hoststatus.dev/hoststatus/internal/agent/driver"
 	"hoststatus.dev/hoststatus/internal/agent/driver/libvirt"
 	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/hypervisor"
 	"hoststatus.dev/hoststatus/test/framework/logbook"
+	"hoststatus.dev/hoststatus/test/framework/sandbox"
 )
 
 // limit is how long a test waits for what is a matter of a second or two on a machine that
 // does nothing else.
 const limit = 30 * time.Second
 
-// host is a machine with a libvirtd: folders, a host name and mounts of its own.
-type host struct {
-	dir, name string
-	daemon    *exec.Cmd
-	ended     chan struct{}
-}
+// host is a hypervisor, of which whatever goes wrong fails the test.
+type host struct{ *hypervisor.Host }
 
 // shared is the host of all tests that do no harm to its libvirtd. It ends with the program.
 var shared struct {
@@ -59,191 +50,70 @@ func startHost(t *testing.T) *host {
 	t.Helper()
 	h := newHost(t)
 	t.Cleanup(func() {
-		h.kill9()
-		for _, pid := range h.qemus() {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
+		h.Stop()
 		h.logAfterFailure(t)
 	})
 	return h
 }
 
-func (h *host) logAfterFailure(t *testing.T) {
-	if t.Failed() {
-		log, _ := os.ReadFile(h.path("libvirtd.log"))
-		lines := slices.DeleteFunc(strings.Split(string(log), "\n"), func(line string) bool { return strings.Contains(line, "virNetDevSendEthtoolIoctl") })
-		t.Logf("libvirtd.log of %s:\n%s", h.name, strings.Join(lines[max(0, len(lines)-30):], "\n"))
-	}
-}
-
 func newHost(t *testing.T) *host {
 	t.Helper()
-	if skipped != "" {
+	if skipped != nil {
 		t.Skip(skipped)
 	}
-	dir, err := os.MkdirTemp(os.Getenv(folder), "")
+	h, err := hypervisor.Start(sandbox.Folder())
 	expect.NoError(t, err)
-	expect.NoError(t, os.Chmod(dir, 0o755))
-	h := &host{dir: dir, name: "host-" + filepath.Base(dir)}
-	for _, sub := range []string{"etc/qemu/autostart", "lib", "log", "cache", "run", "sock"} {
-		expect.NoError(t, os.MkdirAll(filepath.Join(dir, sub), 0o755))
+	return &host{h}
+}
+
+func (h *host) logAfterFailure(t *testing.T) {
+	if t.Failed() {
+		t.Logf("libvirtd.log of %s:\n%s", h.Name, h.Log())
 	}
-	id, err := os.ReadFile("/proc/sys/kernel/random/uuid")
-	expect.NoError(t, err)
-	h.write(t, "etc/libvirtd.conf", `
-unix_sock_dir = "`+dir+`/sock"
-unix_sock_ro_perms = "0777"
-unix_sock_rw_perms = "0700"
-auth_unix_ro = "none"
-auth_unix_rw = "none"
-log_outputs = "3:file:`+dir+`/libvirtd.log"
-host_uuid = "`+strings.TrimSpace(string(id))+`"
-`)
-	h.write(t, "etc/qemu.conf", `
-user = "root"
-group = "root"
-dynamic_ownership = 0
-remember_owner = 0
-security_driver = "none"
-cgroup_controllers = [ ]
-namespaces = [ ]
-seccomp_sandbox = 0
-stdio_handler = "file"
-`)
-	h.start(t)
-	return h
 }
 
-func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
-
-func (h *host) write(t *testing.T, name, content string) {
-	t.Helper()
-	expect.NoError(t, os.WriteFile(h.path(name), []byte(content), 0o644))
-}
-
-// start starts libvirtd, and waits until it answers.
+// start starts the libvirtd again.
 func (h *host) start(t *testing.T) {
 	t.Helper()
-	cmd := exec.Command("bash", "-ec", `
-		mount --make-rprivate /
-		mkdir -p /etc/libvirt /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /run/libvirt
-		mount --bind $1/etc /etc/libvirt; mount --bind $1/lib /var/lib/libvirt; mount --bind $1/log /var/log/libvirt
-		mount --bind $1/cache /var/cache/libvirt; mount --bind $1/run /run/libvirt
-		hostname $2
-		exec libvirtd --config $1/etc/libvirtd.conf --pid-file $1/libvirtd.pid`, "_", h.dir, h.name)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWUTS}
-	out, err := os.OpenFile(h.path("out.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	expect.NoError(t, err)
-	cmd.Stdout, cmd.Stderr = out, out
-	expect.NoError(t, cmd.Start())
-	_ = out.Close()
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	h.daemon, h.ended = cmd, ended
-	expect.Eventually(t, limit, func() error {
-		_, err := h.tryVirsh("uri")
-		return err
-	})
-}
-
-// kill9 ends libvirtd as a crash does: domains go on.
-func (h *host) kill9() {
-	_ = h.daemon.Process.Kill()
-	<-h.ended
-}
-
-func (h *host) signal(t *testing.T, s syscall.Signal) {
-	t.Helper()
-	expect.NoError(t, h.daemon.Process.Signal(s))
-}
-
-func (h *host) tryVirsh(args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "virsh", append([]string{"-q", "-c", "qemu+unix:///system?socket=" + h.path("sock/libvirt-sock")}, args...)...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		err = fmt.Errorf("virsh %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
-	}
-	return strings.TrimSpace(string(out)), err
+	expect.NoError(t, h.StartDaemon())
 }
 
 func (h *host) virsh(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := h.tryVirsh(args...)
+	out, err := h.Virsh(args...)
 	expect.NoError(t, err)
 	return out
 }
 
-// qemus are the processes of the domains.
-func (h *host) qemus() (pids []int) {
-	files, _ := filepath.Glob(h.path("run/qemu/*.pid"))
-	for _, file := range files {
-		if pid := pidIn(file); pid > 0 {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-func pidIn(file string) int {
-	content, _ := os.ReadFile(file)
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(content)))
-	return pid
-}
-
-// killQEMU ends a domain as the kernel does when memory runs out.
 func (h *host) killQEMU(t *testing.T, name string) {
 	t.Helper()
-	pid := pidIn(h.path("run/qemu/" + name + ".pid"))
-	if pid == 0 {
-		t.Fatalf("%s has no QEMU", name)
-	}
-	expect.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	expect.NoError(t, h.KillQEMU(name))
 }
-
-const hsNamespace = "https://hoststatus.dev/libvirt/1"
 
 // metadataOf makes a domain the Server of this name in the namespace tenant.
-func metadataOf(name string) string {
-	return `<hs:server xmlns:hs='` + hsNamespace + `' namespace='tenant' name='` + name + `'/>`
-}
+func metadataOf(name string) string { return hypervisor.Metadata("tenant", name, "") }
 
-// guest is a domain without a disk, whose firmware waits for ever, or with a boot sector.
-type guest struct {
-	name, metadata string
-	boot           []byte
-	// more is further XML, beside and within devices.
-	more, devices string
+// guest is a domain that is the Server of its name, unless it has other metadata.
+type guest hypervisor.Guest
+
+func (g guest) named() hypervisor.Guest {
+	if g.Metadata == "" {
+		g.Metadata = metadataOf(g.Name)
+	}
+	return hypervisor.Guest(g)
 }
 
 // xml writes the definition of a guest to a file.
-func (h *host) xml(t *testing.T, g guest) (path string) {
+func (h *host) xml(t *testing.T, g guest) string {
 	t.Helper()
-	if g.metadata == "" {
-		g.metadata = metadataOf(g.name)
-	}
-	if g.boot != nil {
-		image := make([]byte, 65536)
-		copy(image, g.boot)
-		image[510], image[511] = 0x55, 0xaa
-		expect.NoError(t, os.WriteFile(h.path(g.name+".img"), image, 0o600))
-		g.devices += `<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='` + h.path(g.name+".img") + `'/><target dev='hda' bus='ide'/></disk>`
-	}
-	h.write(t, g.name+".xml", `<domain type='qemu'><name>`+g.name+`</name><metadata>`+g.metadata+`</metadata>
-<memory unit='MiB'>16</memory><vcpu>1</vcpu><os><type arch='x86_64' machine='pc'>hvm</type></os><features><acpi/></features>`+g.more+`
-<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='usb' model='none'/><memballoon model='none'/>`+g.devices+`</devices></domain>`)
-	return h.path(g.name + ".xml")
+	path, err := h.XML(g.named())
+	expect.NoError(t, err)
+	return path
 }
 
-// defineAndStart makes a persistent domain that runs.
 func (h *host) defineAndStart(t *testing.T, g guest) {
 	t.Helper()
-	h.virsh(t, "define", h.xml(t, g))
-	h.virsh(t, "start", g.name)
+	expect.NoError(t, h.DefineAndStart(g.named()))
 }
 
 // bootSector is code that does something about a second after its machine has started.
@@ -276,7 +146,7 @@ func watch(t *testing.T, h *host, change func(*libvirt.Options)) *watched {
 	t.Helper()
 	w := &watched{T: t, log: logbook.New()}
 	o := libvirt.NewOptions()
-	o.Socket = h.path("sock/libvirt-sock-ro")
+	o.Socket = h.Socket()
 	if change != nil {
 		change(&o)
 	}

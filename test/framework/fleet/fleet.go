@@ -54,6 +54,9 @@ type Options struct {
 	Log io.Writer
 	// APIServerArgs are added to kube-apiserver's own, ManagerArgs to each manager's.
 	APIServerArgs, ManagerArgs []string
+	// Driver returns the flags by which the agent of a host finds its VMs. Nil means those of
+	// the fake driver and the files of the sample fleet.
+	Driver func(host string) []string
 	// Installation is another way to install hoststatus and to run its processes. Nil
 	// means the manifests of config/ and binaries that are built from the sources.
 	Installation Installation
@@ -443,6 +446,23 @@ func (f *Fleet) startAgent(root, host string) error {
 	if err != nil {
 		return err
 	}
+	driver := f.Driver
+	if driver == nil {
+		if err := f.copyDriverFile(root, host); err != nil {
+			return err
+		}
+		driver = func(host string) []string {
+			return []string{"--driver=fake", "--fake-driver-file=" + f.DriverFile(host)}
+		}
+	}
+	f.Agents[host], err = f.start(Command{Binary: "agent", Name: "agent-" + host, Host: host, Config: config, Args: append([]string{
+		"--host-name=" + host,
+		"--lease-duration=" + f.LeaseDuration.String(), "--renew-interval=" + f.RenewInterval.String(),
+	}, driver(host)...)})
+	return err
+}
+
+func (f *Fleet) copyDriverFile(root, host string) error {
 	sample, err := os.ReadFile(filepath.Join(root, "config", "samples", "fake-driver", host+".yaml"))
 	if err != nil {
 		return fmt.Errorf("reading the sample fleet: %w", err)
@@ -453,12 +473,7 @@ func (f *Fleet) startAgent(root, host string) error {
 	if err := os.WriteFile(f.DriverFile(host), sample, 0o644); err != nil {
 		return fmt.Errorf("writing the file of the fake driver: %w", err)
 	}
-	f.Agents[host], err = f.start(Command{Binary: "agent", Name: "agent-" + host, Host: host, Config: config, Args: []string{
-		"--host-name=" + host,
-		"--lease-duration=" + f.LeaseDuration.String(), "--renew-interval=" + f.RenewInterval.String(),
-		"--driver=fake", "--fake-driver-file=" + f.DriverFile(host),
-	}})
-	return err
+	return nil
 }
 
 func (f *Fleet) start(c Command) (*controlplane.Process, error) {

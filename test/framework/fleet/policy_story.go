@@ -13,10 +13,10 @@ import (
 
 // policySteps are the owners' part of the story: the same command, run by users with
 // different grants.
-func (f *Fleet) policySteps() []step {
+func (f *Fleet) policySteps() []Scene {
 	const own = "get servers -n team-a --as="
 	up, silent := All(v1alpha1.HostStatusUp), All(v1alpha1.HostStatusUnknown, "compute-1")
-	return []step{
+	return []Scene{
 		{"Owners use another API, in which `servers` shows no host names, and host status as RBAC grants it. ada of team-a was given the role view: no host status, not even a column.", nil,
 			up, atOnce, own + "ada"},
 		{"abe may also get servers/unknownstatus: host status only while it is UNKNOWN, which it is not.", nil,
@@ -46,7 +46,7 @@ func (f *Fleet) policySteps() []step {
 // refused returns an action that runs kubectl, and fails unless it is forbidden.
 func (f *Fleet) refused(line string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		err := f.kubectl(line)(ctx)
+		err := f.KubectlPrinted(line)(ctx)
 		if err == nil || !strings.Contains(err.Error(), "(Forbidden)") {
 			return fmt.Errorf("kubectl %s is not forbidden: %w", line, err)
 		}

@@ -20,7 +20,7 @@ const atOnce = time.Second
 // and prints them with their real output. It fails at the first step that is not as
 // expected.
 func (f *Fleet) Story(ctx context.Context, out io.Writer) error {
-	steps := []step{
+	steps := []Scene{
 		{"Every host reports: all servers are on a host that is UP.", nil,
 			All(v1alpha1.HostStatusUp), atOnce, "get servers.compute -A"},
 		{"The agent on compute-1 is killed (SIGKILL). Nobody knows whether the host runs: UNKNOWN, once its Lease has expired.",
@@ -54,45 +54,56 @@ func (f *Fleet) Story(ctx context.Context, out io.Writer) error {
 		{"compute-4 is disabled, and its server db-2 moves to compute-1: that one is UP again.",
 			f.migrate, f.migrated, atOnce, "get servers.compute -A"},
 		{"The ComputeService of compute-4 is deleted, with a warning: its servers are on no known host, and their host status is empty.",
-			f.kubectl("delete computeservice compute-4"),
+			f.KubectlPrinted("delete computeservice compute-4"),
 			All(v1alpha1.HostStatusNone, "compute-4"), atOnce,
 			"get servers.compute -n team-b -o custom-columns=NAME:.metadata.name,HOST:.spec.host,HOST_STATUS:.status.hostStatus,REASON:.status.hostStatusReason"},
 		{"It is created again: its Lease was renewed all the time, so its servers are UP at once.",
 			f.create("compute-4"), All(v1alpha1.HostStatusUp), atOnce, "get servers.compute -A"},
 	}
-	steps = append(steps, f.policySteps()...)
+	return f.Tell(ctx, out, append(steps, f.policySteps()...))
+}
+
+// Scene is one step of a story.
+type Scene struct {
+	Title string
+	// Do is what happens, if anything does. Its context is for KubectlPrinted and Print.
+	Do func(context.Context) error
+	// Check is what must be so of all Servers within Limit.
+	Check func([]v1alpha1.Server) error
+	Limit time.Duration
+	// Show is the command of kubectl that shows it.
+	Show string
+}
+
+// Tell prints steps and what came of them, and fails at the first that is not as expected.
+func (f *Fleet) Tell(ctx context.Context, out io.Writer, steps []Scene) error {
 	for i, s := range steps {
-		if err := f.showStep(ctx, out, i+1, s); err != nil {
-			return fmt.Errorf("step %d (%s): %w", i+1, s.title, err)
+		_, _ = fmt.Fprintf(out, "\n%d. %s\n", i+1, s.Title)
+		if err := f.showStep(withOutput(ctx, out), s); err != nil {
+			return fmt.Errorf("step %d (%s): %w", i+1, s.Title, err)
 		}
 	}
 	return nil
 }
 
-// step is one step of the story: what is done, what must follow and within
-// which time, and the command that shows it.
-type step struct {
-	title string
-	do    func(context.Context) error
-	check func([]v1alpha1.Server) error
-	limit time.Duration
-	show  string
-}
-
-func (f *Fleet) showStep(ctx context.Context, out io.Writer, number int, s step) error {
-	_, _ = fmt.Fprintf(out, "\n%d. %s\n", number, s.title)
+func (f *Fleet) showStep(ctx context.Context, s Scene) error {
 	begin := time.Now()
-	if s.do != nil {
-		if err := s.do(withOutput(ctx, out)); err != nil {
+	if s.Do != nil {
+		if err := s.Do(ctx); err != nil {
 			return err
 		}
 		begin = time.Now()
 	}
-	if err := f.WaitFor(ctx, s.limit, s.check); err != nil {
+	if err := f.WaitFor(ctx, s.Limit, s.Check); err != nil {
 		return err
 	}
-	_, _ = fmt.Fprintf(out, "   (after %s)\n", time.Since(begin).Round(time.Millisecond))
-	return f.kubectl(s.show)(withOutput(ctx, out))
+	Print(ctx, "   (after %s)", time.Since(begin).Round(time.Millisecond))
+	return f.KubectlPrinted(s.Show)(ctx)
+}
+
+// Print prints a line to where the story of a Scene goes.
+func Print(ctx context.Context, format string, args ...any) {
+	_, _ = fmt.Fprintf(ctx.Value(outputKey{}).(io.Writer), format+"\n", args...)
 }
 
 type outputKey struct{}
@@ -101,8 +112,9 @@ func withOutput(ctx context.Context, out io.Writer) context.Context {
 	return context.WithValue(ctx, outputKey{}, out)
 }
 
-// kubectl returns an action that runs kubectl, and prints command and output.
-func (f *Fleet) kubectl(line string, more ...string) func(context.Context) error {
+// KubectlPrinted returns an action of a Scene that runs kubectl with the words of line and
+// more arguments, and prints command and output.
+func (f *Fleet) KubectlPrinted(line string, more ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		out := ctx.Value(outputKey{}).(io.Writer)
 		args := append(strings.Fields(line), more...)
@@ -129,7 +141,7 @@ func quote(args []string) string {
 }
 
 func (f *Fleet) patch(host, patch string) func(context.Context) error {
-	return f.kubectl("patch computeservice "+host+" --type merge", "-p", patch)
+	return f.KubectlPrinted("patch computeservice "+host+" --type merge", "-p", patch)
 }
 
 func (f *Fleet) announce(host string, in, lasting time.Duration) func(context.Context) error {
@@ -148,7 +160,7 @@ func (f *Fleet) migrate(ctx context.Context) error {
 	if err := f.WaitFor(ctx, atOnce, All(v1alpha1.HostStatusMaintenance, "compute-4")); err != nil {
 		return err
 	}
-	return f.kubectl("patch servers.compute db-2 -n team-a --type merge", "-p", `{"spec":{"host":"compute-1"}}`)(ctx)
+	return f.KubectlPrinted("patch servers.compute db-2 -n team-a --type merge", "-p", `{"spec":{"host":"compute-1"}}`)(ctx)
 }
 
 func (f *Fleet) migrated(servers []v1alpha1.Server) error {
@@ -166,6 +178,6 @@ func (f *Fleet) create(host string) func(context.Context) error {
 		if err := f.Client.Create(ctx, service); err != nil {
 			return fmt.Errorf("creating ComputeService %s: %w", host, err)
 		}
-		return f.kubectl("get computeservice " + host)(ctx)
+		return f.KubectlPrinted("get computeservice " + host)(ctx)
 	}
 }
