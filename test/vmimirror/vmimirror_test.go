@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -429,10 +430,14 @@ func TestAFleet(t *testing.T) {
 			return system.Client.Patch(t.Context(), vmi(namespace, nameOf(i), `{}`), client.RawPatch(types.MergePatchType, []byte(body)))
 		})
 	}
-	// All Nodes are cordoned, so that no Lease is needed and their state never changes.
+	// All Nodes are cordoned, and their Leases hold for longer than this takes, so that
+	// nothing changes about them.
 	parallel(*hosts, func(i int) error {
-		_, err := kube.CoreV1().Nodes().Create(t.Context(), cordonedNode(hostOf(i)), metav1.CreateOptions{})
-		return err
+		node, err := kube.CoreV1().Nodes().Create(t.Context(), cordonedNode(hostOf(i)), metav1.CreateOptions{})
+		if err != nil {
+			return err
+		}
+		return createLease(t.Context(), node, v1alpha1.MaxLeaseDurationSeconds)
 	})
 	t.Cleanup(func() {
 		for i := range *hosts {
@@ -440,6 +445,19 @@ func TestAFleet(t *testing.T) {
 				t.Error(err)
 			}
 		}
+	})
+	parallel(*hosts, func(i int) error {
+		return expect.Poll(t.Context(), patience, func() error {
+			if err := renewLease(t.Context(), hostOf(i)); err != nil {
+				return err
+			}
+			service := &v1alpha1.ComputeService{}
+			err := system.Client.Get(t.Context(), client.ObjectKey{Name: hostOf(i)}, service)
+			if err == nil && !meta.IsStatusConditionTrue(service.Status.Conditions, v1alpha1.ConditionReporting) {
+				err = fmt.Errorf("%s does not report", hostOf(i))
+			}
+			return err
+		})
 	})
 	settled(t)
 	limit := patience + time.Duration(*machines)*60*time.Millisecond

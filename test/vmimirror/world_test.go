@@ -223,20 +223,10 @@ func newHost(t *testing.T, name string) (silence func()) {
 	expect.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
-	leases := kube.CoordinationV1().Leases(corev1.NamespaceNodeLease)
-	lease := &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: name, UID: node.UID}}},
-		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &name, LeaseDurationSeconds: ptr.To[int32](10)},
-	}
+	expect.NoError(t, createLease(ctx, node, 10))
 	go func() {
 		defer close(done)
-		wait.UntilWithContext(ctx, func(ctx context.Context) {
-			lease.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()}
-			patch := fmt.Appendf(nil, `{"spec":{"renewTime":%q}}`, lease.Spec.RenewTime.UTC().Format(metav1.RFC3339Micro))
-			if _, err := leases.Patch(ctx, name, types.MergePatchType, patch, metav1.PatchOptions{}); apierrors.IsNotFound(err) {
-				_, _ = leases.Create(ctx, lease, metav1.CreateOptions{})
-			}
-		}, time.Second)
+		wait.UntilWithContext(ctx, func(ctx context.Context) { _ = renewLease(ctx, name) }, time.Second)
 	}()
 	silence = func() { cancel(); <-done }
 	t.Cleanup(func() {
@@ -254,6 +244,21 @@ func newHost(t *testing.T, name string) (silence func()) {
 		return err
 	})
 	return silence
+}
+
+// createLease makes the Lease of a Node, as its kubelet does.
+func createLease(ctx context.Context, node *corev1.Node, seconds int32) error {
+	_, err := kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Create(ctx, &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Name: node.Name, OwnerReferences: []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}},
+		Spec:       coordinationv1.LeaseSpec{HolderIdentity: &node.Name, LeaseDurationSeconds: &seconds, RenewTime: &metav1.MicroTime{Time: time.Now()}},
+	}, metav1.CreateOptions{})
+	return err
+}
+
+func renewLease(ctx context.Context, node string) error {
+	patch := fmt.Appendf(nil, `{"spec":{"renewTime":%q}}`, time.Now().UTC().Format(metav1.RFC3339Micro))
+	_, err := kube.CoordinationV1().Leases(corev1.NamespaceNodeLease).Patch(ctx, node, types.MergePatchType, patch, metav1.PatchOptions{})
+	return err
 }
 
 func get(namespace, name string) (*v1alpha1.Server, error) {
