@@ -105,11 +105,13 @@ type LeaseReference struct {
 // time makes the API server decode it. The years are those that can be written in
 // UTC, too.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.endTime) || self.endTime > self.startTime",fieldPath=".endTime",message="must be after startTime; remove it if no end is planned"
+// +kubebuilder:validation:XValidation:rule="!has(self.endTime) || !has(self.startTime) || self.endTime > self.startTime",fieldPath=".endTime",message="must be after startTime; remove it if no end is planned"
+// +kubebuilder:validation:XValidation:rule="!has(self.endTime) || has(self.startTime)",fieldPath=".startTime",message="must be given where endTime is; remove endTime if no time is known yet"
 type MaintenanceWindow struct {
 	// startTime is when the host goes into maintenance. The manager opens the
-	// window by its own wall clock.
-	// +required
+	// window by its own wall clock. Absent means that maintenance is planned and
+	// its time is not known yet: the host NEEDS_MAINTENANCE until one is given.
+	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
 

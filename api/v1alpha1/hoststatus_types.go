@@ -190,8 +190,9 @@ type HostFields struct {
 //
 // +k8s:openapi-gen=true
 type AnnouncedWindow struct {
-	// startTime is when the host goes into maintenance.
-	// +required
+	// startTime is when the host goes into maintenance. Absent means that the
+	// time is not known yet.
+	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
 

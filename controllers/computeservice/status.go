@@ -141,7 +141,10 @@ func windowCondition(w *v1alpha1.MaintenanceWindow, phase hoststatus.WindowPhase
 	switch phase {
 	case hoststatus.WindowAnnounced:
 		c.Reason = string(v1alpha1.ReasonWindowAnnounced)
-		c.Message = "Opens at " + w.StartTime.UTC().Format(time.RFC3339)
+		c.Message = "Planned, at a time that is not known yet"
+		if !w.StartTime.IsZero() {
+			c.Message = "Opens at " + w.StartTime.UTC().Format(time.RFC3339)
+		}
 	case hoststatus.WindowOpen:
 		c.Status, c.Reason = metav1.ConditionTrue, string(v1alpha1.ReasonWindowOpen)
 		c.Message = "Stays open until spec.maintenanceWindow is removed"

@@ -125,9 +125,7 @@ func StripNode(obj any) (any, error) {
 	if taint := outOfService(node); taint != nil {
 		stripped.Spec.Taints = []corev1.Taint{{Key: taint.Key, Value: taint.Value, Effect: taint.Effect}}
 	}
-	if c := inMaintenance(node); c != nil {
-		stripped.Status.Conditions = []corev1.NodeCondition{{Type: c.Type, Status: c.Status, Reason: c.Reason, Message: c.Message}}
-	}
+	stripped.Status.Conditions, stripped.ManagedFields = stripConditions(node)
 	return stripped, nil
 }
 
@@ -231,7 +229,7 @@ func (r *Reconciler) apply(ctx context.Context, service *v1alpha1.ComputeService
 	if err != nil {
 		return fmt.Errorf("applying the ComputeService: %w", err)
 	}
-	log.FromContext(ctx).Info("Applied the state of a Node", "disabled", fields[disabled] == "true", "forcedDown", fields[forcedDown] == "true")
+	log.FromContext(ctx).Info("Applied the state of a Node", "disabled", fields[disabled] == "true", "forcedDown", fields[forcedDown] == "true", "maintenancePlanned", fields[windowReason] != "")
 	return nil
 }
 

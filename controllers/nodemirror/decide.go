@@ -75,6 +75,9 @@ func decide(node *corev1.Node, selected bool, service *v1alpha1.ComputeService) 
 	if !selected {
 		d.message = messageUnselected
 	}
+	if service.Spec.MaintenanceWindow != nil && !owned[windowReason] {
+		delete(want, windowReason) // Somebody else has made a window, even if it has no reason.
+	}
 	want = mine(want, have, owned)
 	if differs(want, have, owned) {
 		d.action, d.fields = applyFields, want
@@ -96,13 +99,17 @@ func identity(node *corev1.Node) values {
 }
 
 // flagsOf are the fields that show a Node's state. A flag that does not hold is absent,
-// not false, so that somebody else may set it.
+// not false, so that somebody else may set it. A planned maintenance is a window without a
+// time, since the condition has none.
 func flagsOf(node *corev1.Node) values {
 	v := values{}
-	switch maintenance := inMaintenance(node); {
-	case maintenance != nil:
+	if planned := Condition(node, corev1.NodeMaintenancePlanned); planned != nil {
+		v[windowReason] = reasonOf(planned)
+	}
+	switch inProgress := Condition(node, corev1.NodeMaintenanceInProgress); {
+	case inProgress != nil:
 		// It says more than that the Node is cordoned, as it mostly is as well.
-		v[disabled], v[disabledReason] = "true", maintenanceReason(maintenance)
+		v[disabled], v[disabledReason] = "true", reasonOf(inProgress)
 	case node.Spec.Unschedulable:
 		v[disabled], v[disabledReason] = "true", "the Node is cordoned"
 	}
@@ -112,23 +119,11 @@ func flagsOf(node *corev1.Node) values {
 	return v
 }
 
-// inMaintenance returns the condition by which an administrator, or a tool, declares that
-// a Node is in maintenance; nil if it is not. Kubernetes names it from 1.37 on.
-func inMaintenance(node *corev1.Node) *corev1.NodeCondition {
-	for i := range node.Status.Conditions {
-		if c := &node.Status.Conditions[i]; c.Type == corev1.NodeMaintenanceInProgress && c.Status == corev1.ConditionTrue {
-			return c
-		}
-	}
-	return nil
-}
-
-// longestReason is how many characters a disabledReason may have.
+// longestReason is how many characters a reason may have.
 const longestReason = 256
 
-// maintenanceReason returns what a condition states, in a form that the ComputeService
-// may have.
-func maintenanceReason(c *corev1.NodeCondition) string {
+// reasonOf returns what a condition states, in a form that the ComputeService may have.
+func reasonOf(c *corev1.NodeCondition) string {
 	reason := "the Node has the condition " + string(c.Type)
 	for _, text := range []string{c.Reason, c.Message} {
 		if text != "" {

@@ -60,6 +60,84 @@ func TestTheReasonOfAMaintenanceIsThatOfTheNode(t *testing.T) {
 	}
 }
 
+func with(of corev1.NodeConditionType, owner string) func(*corev1.Node) {
+	return func(n *corev1.Node) {
+		n.Status.Conditions = append(n.Status.Conditions, corev1.NodeCondition{Type: of, Status: corev1.ConditionTrue, Reason: "Disks"})
+		if owner != "" {
+			n.ManagedFields = append(n.ManagedFields, metav1.ManagedFieldsEntry{
+				Manager: owner, Operation: metav1.ManagedFieldsOperationApply, Subresource: "status",
+				FieldsV1: metav1.NewFieldsV1(`{"f:status":{"f:conditions":{"k:{\"type\":\"` + string(of) + `\"}":{".":{},"f:reason":{},"f:status":{},"f:type":{}}}}}`),
+			})
+		}
+	}
+}
+
+func TestAPlannedMaintenanceIsAWindowWithoutATimeUnlessItIsOurOwn(t *testing.T) {
+	const planned, inProgress = corev1.NodeMaintenancePlanned, corev1.NodeMaintenanceInProgress
+	for name, c := range map[string]struct {
+		node *corev1.Node
+		want values
+		own  corev1.NodeConditionType
+	}{
+		"planned":                 {nodeWith(with(planned, "")), values{windowReason: "the Node has the condition MaintenancePlanned: Disks"}, ""},
+		"planned, by a tool":      {nodeWith(with(planned, "a-tool")), values{windowReason: "the Node has the condition MaintenancePlanned: Disks"}, ""},
+		"planned, by us":          {nodeWith(with(planned, ConditionOwner)), values{}, planned},
+		"in progress, by us":      {nodeWith(with(inProgress, ConditionOwner)), values{}, inProgress},
+		"in progress beside ours": {nodeWith(with(planned, ConditionOwner), with(inProgress, "")), values{disabled: "true", disabledReason: "the Node has the condition MaintenanceInProgress: Disks"}, planned},
+		"both":                    {nodeWith(with(planned, ""), with(inProgress, "")), values{windowReason: "the Node has the condition MaintenancePlanned: Disks", disabled: "true", disabledReason: "the Node has the condition MaintenanceInProgress: Disks"}, ""},
+	} {
+		// As the cache has it.
+		stripped, err := StripNode(c.node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		node := stripped.(*corev1.Node)
+		if diff := cmp.Diff(c.want, flagsOf(node)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		var own corev1.NodeConditionType
+		if o := OwnCondition(node); o != nil {
+			own = o.Type
+		}
+		if own != c.own {
+			t.Errorf("%s: own condition %q, want %q", name, own, c.own)
+		}
+	}
+}
+
+func windowBy(mirror bool, w v1alpha1.MaintenanceWindow) change {
+	return func(s *v1alpha1.ComputeService, owned map[string]bool) {
+		s.Spec.MaintenanceWindow, owned[windowReason] = &w, mirror
+		prune(owned)
+	}
+}
+
+func TestAWindowThatSomebodyElseHasMadeIsTheirs(t *testing.T) {
+	planned := nodeWith(with(corev1.NodeMaintenancePlanned, ""))
+	reason := "the Node has the condition MaintenancePlanned: Disks"
+	mine := v1alpha1.MaintenanceWindow{Reason: &reason}
+	timed := v1alpha1.MaintenanceWindow{Reason: &reason, StartTime: metav1.Now()}
+	theirs := v1alpha1.MaintenanceWindow{StartTime: metav1.Now()}
+	for name, c := range map[string]struct {
+		node    *corev1.Node
+		service *v1alpha1.ComputeService
+		want    action
+	}{
+		"none yet":                         {planned, serviceWith(), applyFields},
+		"announced":                        {planned, serviceWith(windowBy(true, mine)), leave},
+		"announced, and a time was added":  {planned, serviceWith(windowBy(true, timed)), leave},
+		"somebody else's":                  {planned, serviceWith(windowBy(false, theirs)), leave},
+		"somebody else's, without a plan":  {nodeWith(), serviceWith(windowBy(false, theirs)), leave},
+		"the plan was given up":            {nodeWith(), serviceWith(windowBy(true, mine)), applyFields},
+		"what was planned was set by us":   {nodeWith(with(corev1.NodeMaintenancePlanned, ConditionOwner)), serviceWith(windowBy(false, theirs)), leave},
+		"set by us, of a window of before": {nodeWith(with(corev1.NodeMaintenancePlanned, ConditionOwner)), serviceWith(), leave},
+	} {
+		if d := decide(c.node, true, c.service); d.action != c.want {
+			t.Errorf("%s: %s %v, want %s", name, d.action, d.fields, c.want)
+		}
+	}
+}
+
 func anotherUID(n *corev1.Node) {
 	n.UID = "uid-2"
 }
@@ -261,7 +339,7 @@ func handedOver(s *v1alpha1.ComputeService, _ map[string]bool) {
 func TestWhatIsAppliedIsWhatIsReadBack(t *testing.T) {
 	all := values{
 		managedBy: FieldOwner, nodeUID: "uid-1", presentNodeUID: "uid-2", leaseNamespace: "a", leaseName: "b",
-		disabled: "true", disabledReason: "c", forcedDown: "false", forcedDownReason: "d",
+		disabled: "true", disabledReason: "c", forcedDown: "false", forcedDownReason: "d", windowReason: "e",
 	}
 	if len(all) != len(paths) {
 		t.Errorf("%d fields are tried of %d", len(all), len(paths))
@@ -271,6 +349,9 @@ func TestWhatIsAppliedIsWhatIsReadBack(t *testing.T) {
 		back := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Labels: c.Labels, Annotations: c.Annotations}}
 		back.Spec.Disabled, back.Spec.DisabledReason = c.Spec.Disabled, c.Spec.DisabledReason
 		back.Spec.ForcedDown, back.Spec.ForcedDownReason = c.Spec.ForcedDown, c.Spec.ForcedDownReason
+		if w := c.Spec.MaintenanceWindow; w != nil {
+			back.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{Reason: w.Reason}
+		}
 		if ref := c.Spec.LeaseRef; ref != nil {
 			back.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: ptr.Deref(ref.Namespace, ""), Name: ptr.Deref(ref.Name, "")}
 		}
@@ -319,6 +400,8 @@ func TestOnlyWhatTheMirrorLooksAtWakesIt(t *testing.T) {
 		"another reason for it":    {nodeWith(selected, inMaintenanceBecause("a", "b")), nodeWith(selected, inMaintenanceBecause("a", "c")), true},
 		"another taint":            {nodeWith(selected), nodeWith(selected, tainted("other", "")), false},
 		"out of service":           {nodeWith(selected), nodeWith(selected, outOfServiceTaint), true},
+		"planned":                  {nodeWith(selected), nodeWith(selected, with("MaintenancePlanned", "")), true},
+		"planned, by us":           {nodeWith(selected), nodeWith(selected, with("MaintenancePlanned", ConditionOwner)), false},
 		"another one of that name": {nodeWith(selected), nodeWith(selected, anotherUID), true},
 	} {
 		t.Run(name, func(t *testing.T) {

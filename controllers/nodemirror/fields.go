@@ -41,6 +41,7 @@ const (
 	disabledReason   = ".spec.disabledReason"
 	forcedDown       = ".spec.forcedDown"
 	forcedDownReason = ".spec.forcedDownReason"
+	windowReason     = ".spec.maintenanceWindow.reason"
 )
 
 // values are fields of a ComputeService with their values; absent fields are missing.
@@ -58,6 +59,7 @@ var paths = map[string]fieldpath.Path{
 	disabledReason:   fieldpath.MakePathOrDie("spec", "disabledReason"),
 	forcedDown:       fieldpath.MakePathOrDie("spec", "forcedDown"),
 	forcedDownReason: fieldpath.MakePathOrDie("spec", "forcedDownReason"),
+	windowReason:     fieldpath.MakePathOrDie("spec", "maintenanceWindow", "reason"),
 }
 
 // read returns the values of the fields of service.
@@ -90,6 +92,9 @@ func read(service *v1alpha1.ComputeService) values {
 			v[name] = *text
 		}
 	}
+	if w := spec.MaintenanceWindow; w != nil && w.Reason != nil {
+		v[windowReason] = *w.Reason
+	}
 	return v
 }
 
@@ -111,6 +116,9 @@ func (v values) configuration(name string) *apply.ComputeServiceApplyConfigurati
 	}
 	c.Spec.Disabled, c.Spec.DisabledReason = v.flag(disabled), v.text(disabledReason)
 	c.Spec.ForcedDown, c.Spec.ForcedDownReason = v.flag(forcedDown), v.text(forcedDownReason)
+	if reason := v.text(windowReason); reason != nil {
+		c.Spec.WithMaintenanceWindow(apply.MaintenanceWindow().WithReason(*reason))
+	}
 	return c
 }
 

@@ -86,6 +86,8 @@ var (
 		{name: "removed after it opened", opened: true, phase: WindowNone},
 		{name: "announced", window: windowOf(time.Hour, 2*time.Hour), phase: WindowAnnounced, next: now.Add(time.Hour)},
 		{name: "announced without end", window: windowOf(time.Hour, 0), phase: WindowAnnounced, next: now.Add(time.Hour)},
+		{name: "announced without a time", window: &v1alpha1.MaintenanceWindow{}, phase: WindowAnnounced},
+		{name: "announced without a time, and opened before", window: &v1alpha1.MaintenanceWindow{}, opened: true, phase: WindowAnnounced},
 		{name: "open with end", window: windowOf(-time.Hour, time.Hour), phase: WindowOpen, next: now.Add(time.Hour)},
 		{name: "open without end", window: windowOf(-time.Hour, 0), phase: WindowOpen},
 		{name: "opened before but clock set back", window: windowOf(time.Hour, 2*time.Hour), opened: true, phase: WindowOpen, next: now.Add(2 * time.Hour)},

@@ -195,6 +195,9 @@ func (w *windowChange) apply(spec *v1alpha1.ComputeServiceSpec, now time.Time) e
 	if w.start != nil {
 		window.StartTime = metav1.NewTime(w.start.time(w.now))
 	}
+	if window.StartTime.IsZero() && (w.end != nil || w.length > 0) {
+		return usageError("the window has no start yet, so it can have no end; add --start")
+	}
 	switch {
 	case w.endless:
 		window.EndTime = nil
@@ -235,7 +238,7 @@ func (*windowChange) detail(spec *v1alpha1.ComputeServiceSpec) string {
 		return ""
 	}
 	detail := ", " + showWindow(spec.MaintenanceWindow)
-	if spec.MaintenanceWindow.EndTime == nil {
+	if spec.MaintenanceWindow.EndTime == nil && !spec.MaintenanceWindow.StartTime.IsZero() {
 		detail += " (no end: it stays open until --end or --for sets one, or --clear removes it)"
 	}
 	return detail

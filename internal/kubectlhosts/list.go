@@ -248,6 +248,8 @@ func showWindow(w *v1alpha1.MaintenanceWindow) string {
 	switch {
 	case w == nil:
 		return none
+	case w.StartTime.IsZero():
+		return "planned"
 	case w.EndTime == nil:
 		return stamp(w.StartTime.Time) + "/.."
 	default:

@@ -108,8 +108,9 @@ const (
 // WindowReport is a maintenance window.
 type WindowReport struct {
 	// Phase is Announced, Open or Closed.
-	Phase     string       `json:"phase"`
-	StartTime metav1.Time  `json:"startTime"`
+	Phase string `json:"phase"`
+	// StartTime is absent while it is not known.
+	StartTime metav1.Time  `json:"startTime,omitempty,omitzero"`
 	EndTime   *metav1.Time `json:"endTime,omitempty"`
 	Reason    string       `json:"reason,omitempty"`
 }
@@ -312,6 +313,9 @@ func why(r *Report, message string, now time.Time) string {
 	case v1alpha1.ReasonWindowAnnounced:
 		if r.Window == nil {
 			return "The host reports, and a maintenance window was announced for it."
+		}
+		if r.Window.StartTime.IsZero() {
+			return "The host reports, and maintenance is planned for it" + because(&Flag{Reason: r.Window.Reason}) + ", at a time that is not known yet."
 		}
 		return fmt.Sprintf("The host reports, and its maintenance window opens at %s (in %s).", stamp(r.Window.StartTime.Time), human(r.Window.StartTime.Sub(now)))
 	case v1alpha1.ReasonReporting:

@@ -187,13 +187,20 @@ func showWindowReport(w *WindowReport, now time.Time) string {
 	if w == nil {
 		return none
 	}
-	out := strings.ToLower(w.Phase) + ", from " + stamp(w.StartTime.Time)
-	if left := w.StartTime.Sub(now); left > 0 {
-		out += " (in " + human(left) + ")"
-	}
-	if w.EndTime == nil {
-		out += " until it is removed"
+	out := strings.ToLower(w.Phase)
+	if w.StartTime.IsZero() {
+		out += ", at a time that is not known yet"
 	} else {
+		out += ", from " + stamp(w.StartTime.Time)
+		if left := w.StartTime.Sub(now); left > 0 {
+			out += " (in " + human(left) + ")"
+		}
+	}
+	switch {
+	case w.StartTime.IsZero():
+	case w.EndTime == nil:
+		out += " until it is removed"
+	default:
 		out += " to " + stamp(w.EndTime.Time)
 		if left := w.EndTime.Sub(now); left > 0 {
 			out += " (in " + human(left) + ")"

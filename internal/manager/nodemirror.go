@@ -13,12 +13,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"hoststatus.dev/hoststatus/controllers/nodeconditions"
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
 	"hoststatus.dev/hoststatus/internal/watch"
 )
 
 // addNodeMirror adds the mirror of Nodes, which writes spec and not status, with a
-// cache of Nodes.
+// cache of Nodes, and what writes conditions of Nodes, if it is wanted.
 func addNodeMirror(mgr ctrl.Manager, options *Options, watches *watch.Sources, serversOn func(string) (int, error), leads func() bool) error {
 	selector, err := labels.Parse(options.MirrorNodesSelector)
 	if err != nil {
@@ -40,6 +41,12 @@ func addNodeMirror(mgr ctrl.Manager, options *Options, watches *watch.Sources, s
 	}
 	if err := nodemirror.NewReconciler(mgr.GetClient(), nodes, selector, serversOn, leads).SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of Nodes: %w", err)
+	}
+	if !options.WriteNodeConditions {
+		return nil
+	}
+	if err := nodeconditions.NewReconciler(mgr.GetClient(), nodes, leads).SetupWithManager(mgr); err != nil {
+		return fmt.Errorf("setting up the controller of Nodes' conditions: %w", err)
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ type Options struct {
 	// matches, a label selector; an empty one matches all.
 	MirrorNodes         bool
 	MirrorNodesSelector string
+	// WriteNodeConditions sets the maintenance conditions of mirrored Nodes while a window of
+	// their host is announced or open. The default is false.
+	WriteNodeConditions bool
 	// MirrorVMIs keeps one Server for each VirtualMachineInstance of KubeVirt that
 	// MirrorVMIsSelector matches, a label selector; an empty one matches all.
 	MirrorVMIs         bool
@@ -103,6 +106,7 @@ func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Namespace of the manager: where the Secret and the Service of its webhook are.")
 	fs.BoolVar(&o.MirrorNodes, "mirror-nodes", o.MirrorNodes, "Keep one ComputeService per Node, with the kubelet as its reporter. Needs kube-node-lease among --lease-namespaces, and the rights of config/node-mirror.")
 	fs.StringVar(&o.MirrorNodesSelector, "mirror-nodes-selector", o.MirrorNodesSelector, "Label selector of the Nodes that are mirrored, for example hypervisor=true; by default all are.")
+	fs.BoolVar(&o.WriteNodeConditions, "write-node-conditions", o.WriteNodeConditions, "Set the condition MaintenancePlanned of a Node while a window is announced for its host, and MaintenanceInProgress while one is open. Needs --mirror-nodes, and the rights of config/node-conditions.")
 	fs.BoolVar(&o.MirrorVMIs, "mirror-virtualmachineinstances", o.MirrorVMIs, "Keep one Server per VirtualMachineInstance of KubeVirt, in its namespace and with its name. Needs the rights of config/vmi-mirror.")
 	fs.StringVar(&o.MirrorVMIsSelector, "mirror-virtualmachineinstances-selector", o.MirrorVMIsSelector, "Label selector of the VirtualMachineInstances that are mirrored, for example tier!=test; by default all are.")
 	fs.StringVar(&o.PprofBindAddress, "pprof-bind-address", o.PprofBindAddress, "Address on which profiles are served under /debug/pprof/, without authentication: give a loopback address; 0 turns this off.")
@@ -137,6 +141,9 @@ func (o *Options) validateMirrors() (errs field.ErrorList) {
 	if o.MirrorNodes && !slices.Contains(o.LeaseNamespaces, corev1.NamespaceNodeLease) {
 		errs = append(errs, field.Invalid(cli.Flag("mirror-nodes"), o.MirrorNodes, "kubelets renew their Leases in "+corev1.NamespaceNodeLease+
 			", which is not among --lease-namespaces; add it there, and apply config/node-mirror for the rights"))
+	}
+	if o.WriteNodeConditions && !o.MirrorNodes {
+		errs = append(errs, field.Invalid(cli.Flag("write-node-conditions"), o.WriteNodeConditions, "has no effect without --mirror-nodes; add that, or leave this out"))
 	}
 	errs = append(errs, validateSelector("mirror-nodes", o.MirrorNodes, o.MirrorNodesSelector, "hypervisor=true")...)
 	return append(errs, validateSelector("mirror-virtualmachineinstances", o.MirrorVMIs, o.MirrorVMIsSelector, "tier!=test")...)

@@ -180,7 +180,7 @@ func folded(value any) any {
 
 func TestNothingNamesAnotherNamespaceThanTheRelease(t *testing.T) {
 	out, err := run(t.Context(), "", "helm", "template", release, sources(t, "charts", "hoststatus"), "--namespace=elsewhere", registry,
-		"--set=agent.enabled=true,certificates.certManager=true,nodeMirror.enabled=true,vmiMirror.enabled=true",
+		"--set=agent.enabled=true,certificates.certManager=true,nodeMirror.enabled=true,nodeMirror.writeConditions=true,vmiMirror.enabled=true",
 		"--set=metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true")
 	expect.NoError(t, err)
 	for line := range strings.Lines(out) {

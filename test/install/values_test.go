@@ -196,6 +196,7 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"manager: {defaultLeaseDuration: 90m}":                                              `manager.defaultLeaseDuration: "90m" must be whole seconds from 3s to 1h`,
 		"agent: {renewInterval: 30s}":                                                       `agent.renewInterval: "30s" must be from 100ms to a third of agent.leaseDuration, which is "1m"`,
 		"nodeMirror: {enabled: true, selector: 'a in b'}":                                   `nodeMirror.selector: "a in b" must be a label selector as kubectl's -l takes it`,
+		"nodeMirror: {writeConditions: true}":                                               "nodeMirror.writeConditions is for mirrored Nodes: set nodeMirror.enabled=true",
 		"vmiMirror: {enabled: true, selector: 'a in b'}":                                    `vmiMirror.selector: "a in b" must be a label selector as kubectl's -l takes it`,
 		"certificates: {issuerRef: {name: internal}}":                                       "certificates.issuerRef is for cert-manager, which is off: set certificates.certManager=true",
 		"certificates: {certManager: true, issuerRef: {name: a, kind: Issue}}":              `certificates.issuerRef.kind: "Issue" must be Issuer or ClusterIssuer`,

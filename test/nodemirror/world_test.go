@@ -53,6 +53,9 @@ var (
 	mirror *controlplane.Process
 )
 
+// release is the kube-apiserver that all this runs on: a folder of hack/deps.
+var release = flag.String("release", string(controlplane.Main), "kube-apiserver to use: controlplane, controlplane-oldest or controlplane-newest")
+
 func TestMain(m *testing.M) {
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
@@ -70,7 +73,7 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	system, err = fleet.Install(context.Background(), fleet.Options{Dir: filepath.Join(dir, "fleet"), Log: os.Stdout})
+	system, err = fleet.Install(context.Background(), fleet.Options{Dir: filepath.Join(dir, "fleet"), Kubernetes: controlplane.Release(*release), Log: os.Stdout})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -105,7 +108,7 @@ func start() error {
 	if err := giveRights(context.Background()); err != nil {
 		return err
 	}
-	system.ManagerArgs = []string{"--mirror-nodes", "--mirror-nodes-selector=" + selector,
+	system.ManagerArgs = []string{"--mirror-nodes", "--mirror-nodes-selector=" + selector, "--write-node-conditions",
 		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", system.WebhookPort)}
 	mirror, _, err = system.StartManager("manager")
 	return err
@@ -117,9 +120,10 @@ func giveRights(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := system.Kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(root, "config", "node-mirror")).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
+	for _, part := range []string{"node-mirror", "node-conditions"} {
+		if err := system.Apply(ctx, filepath.Join(root, "config", part)); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -59,6 +59,9 @@ binaries would refuse at start. All errors are reported at once.
 {{- end -}}
 {{- end -}}
 {{- end -}}
+{{- if and $values.nodeMirror.writeConditions (not $values.nodeMirror.enabled) -}}
+{{- $errors = append $errors "nodeMirror.writeConditions is for mirrored Nodes: set nodeMirror.enabled=true, or leave it out" -}}
+{{- end -}}
 
 {{- if and $values.certificates.issuerRef (not $values.certificates.certManager) -}}
 {{- $errors = append $errors "certificates.issuerRef is for cert-manager, which is off: set certificates.certManager=true, or leave issuerRef out" -}}

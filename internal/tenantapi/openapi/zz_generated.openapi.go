@@ -280,7 +280,7 @@ func schema_hoststatusdev_hoststatus_api_v1alpha1_AnnouncedWindow(ref common.Ref
 				Properties: map[string]spec.Schema{
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the host goes into maintenance.",
+							Description: "startTime is when the host goes into maintenance. Absent means that the time is not known yet.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -291,7 +291,6 @@ func schema_hoststatusdev_hoststatus_api_v1alpha1_AnnouncedWindow(ref common.Ref
 						},
 					},
 				},
-				Required: []string{"startTime"},
 			},
 		},
 		Dependencies: []string{

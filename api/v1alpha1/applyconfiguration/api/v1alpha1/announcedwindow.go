@@ -14,7 +14,8 @@ import (
 // AnnouncedWindow is a maintenance window as the owner of a server sees it. It
 // carries no reason: that text is the operator's, and may name hosts.
 type AnnouncedWindowApplyConfiguration struct {
-	// startTime is when the host goes into maintenance.
+	// startTime is when the host goes into maintenance. Absent means that the
+	// time is not known yet.
 	StartTime *v1.Time `json:"startTime,omitempty"`
 	// endTime is when the maintenance is over. Absent means that no end is planned.
 	EndTime *v1.Time `json:"endTime,omitempty"`

@@ -20,7 +20,8 @@ import (
 // UTC, too.
 type MaintenanceWindowApplyConfiguration struct {
 	// startTime is when the host goes into maintenance. The manager opens the
-	// window by its own wall clock.
+	// window by its own wall clock. Absent means that maintenance is planned and
+	// its time is not known yet: the host NEEDS_MAINTENANCE until one is given.
 	StartTime *v1.Time `json:"startTime,omitempty"`
 	// endTime is when the maintenance is over. Absent means that the window
 	// stays open until it is removed.
