@@ -96,6 +96,13 @@ func TestEachReasonIsAnsweredByASentence(t *testing.T) {
 			"The host reports, and its maintenance window opens at 2026-10-01T13:00:00Z (in 60m).",
 		},
 		{
+			"window without a time", service("NEEDS_MAINTENANCE", v1alpha1.ReasonWindowAnnounced, "True"),
+			func(s *v1alpha1.ComputeService) {
+				s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{Reason: ptr.To("new disks")}
+			},
+			`The host reports, and maintenance is planned for it ("new disks"), at a time that is not known yet.`,
+		},
+		{
 			"window removed since", service("NEEDS_MAINTENANCE", v1alpha1.ReasonWindowAnnounced, "True"), nil,
 			"The host reports, and a maintenance window was announced for it.",
 		},
@@ -254,6 +261,30 @@ func TestAPlanKeepsAWindowOpenThatItDoesNotTouch(t *testing.T) {
 	}
 	if want := "MAINTENANCE stays (WindowOpen)"; p.outcome(atWork()) != want {
 		t.Errorf("it expects %q, want %q", p.outcome(atWork()), want)
+	}
+}
+
+func TestAWindowWithoutATimeIsShownAndGetsAnEndOnlyWithAStart(t *testing.T) {
+	s := service("NEEDS_MAINTENANCE", v1alpha1.ReasonWindowAnnounced, "True")
+	s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{Reason: ptr.To("new disks")}
+	if got := showWindow(s.Spec.MaintenanceWindow); got != "planned" {
+		t.Errorf("a list shows %q", got)
+	}
+	if got, want := showWindowReport(windowReport(s, now), now), `announced, at a time that is not known yet, "new disks"`; got != want {
+		t.Errorf("show says %q, want %q", got, want)
+	}
+	for name, c := range map[string]struct {
+		change windowChange
+		want   string
+	}{
+		"a length alone":       {windowChange{length: time.Hour}, "add --start"},
+		"another reason":       {windowChange{reason: ptr.To("new memory")}, ""},
+		"a start and a length": {windowChange{start: &moment{at: now.Add(time.Hour)}, length: time.Hour}, ""},
+	} {
+		err := c.change.apply(s.Spec.DeepCopy(), now)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
 	}
 }
 

@@ -491,9 +491,10 @@ func TestAFleet(t *testing.T) {
 	t.Logf("%v CPU for each of %d writes of KubeVirt's own", ((cpuOf(t, mirror.Pid()) - cpu) / time.Duration(*machines)).Round(time.Microsecond), *machines)
 	restart(t, func() {})
 	settled(t)
-	const least, most = 2 * 2 * settlers, 2 * 5 * settlers
+	// The new ones of settled take 2 to 5 each, and more where several are refused at first.
+	least, most := float64(2*2*settlers), float64(2*5*settlers+*machines/10)
 	if n := written(t) - before; n < least || n > most {
-		t.Errorf("%v writes for writes of KubeVirt's own and a restart; the %d new ones take %d to %d", n, 2*settlers, least, most)
+		t.Errorf("%v writes for writes of KubeVirt's own of %d machines and a restart; want %v to %v for %d new ones", n, *machines, least, most, 2*settlers)
 	}
 
 	// Each event costs one write.
