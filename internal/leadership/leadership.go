@@ -48,8 +48,10 @@ type Tracker struct {
 	clock clock.PassiveClock
 
 	mu sync.Mutex
-	// renewed is when the last successful renewal of the leader's Lease began. A
-	// successor counts from no earlier moment.
+	// renewed is the second in the last record that was written. A successor counts from no
+	// earlier moment. It may be that long before the write began: client-go writes a record
+	// again after a write of which the answer was lost, and its own lock, which 0.1 has, takes
+	// two records for the same if their times are of the same second.
 	renewed time.Time
 	holds   bool
 }
@@ -78,7 +80,8 @@ func (t *Tracker) note(record resourcelock.LeaderElectionRecord, write func() er
 	}
 	err := write()
 	if err == nil && mine {
-		t.set(begun, true)
+		at := record.RenewTime.Time
+		t.set(at.Add(-time.Duration(at.Nanosecond())), true)
 	}
 	return err
 }

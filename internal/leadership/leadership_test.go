@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,7 +36,6 @@ func (l *fakeLock) Update(context.Context, resourcelock.LeaderElectionRecord) er
 }
 
 func TestAProcessLeadsFromItsFirstRenewalUntilAnotherCanLead(t *testing.T) {
-	held := resourcelock.LeaderElectionRecord{HolderIdentity: "me"}
 	released := resourcelock.LeaderElectionRecord{}
 	clk := clocktesting.NewFakeClock(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	lock := &fakeLock{clock: clk}
@@ -50,24 +50,36 @@ func TestAProcessLeadsFromItsFirstRenewalUntilAnotherCanLead(t *testing.T) {
 		}
 	}
 	ctx := t.Context()
+	held := func() resourcelock.LeaderElectionRecord {
+		return resourcelock.LeaderElectionRecord{HolderIdentity: "me", RenewTime: metav1.NewTime(clk.Now())}
+	}
 	pass := func(d time.Duration) func() error { return func() error { clk.Step(d); return nil } }
 
 	step("at first", nil, false)
 	lock.err = errors.New("taken")
-	step("a lock that somebody else has", func() error { return f.Create(ctx, held) }, false)
+	step("a lock that somebody else has", func() error { return f.Create(ctx, held()) }, false)
 	lock.err = nil
-	step("a lock that was taken", func() error { return f.Create(ctx, held) }, true)
+	step("a lock that was taken", func() error { return f.Create(ctx, held()) }, true)
 	step("almost the whole lease later", pass(LeaseDuration-1), true)
 	step("the whole lease later", pass(1), false)
-	step("a renewal", func() error { return f.Update(ctx, held) }, true)
+	step("a renewal", func() error { return f.Update(ctx, held()) }, true)
 	lock.takes = LeaseDuration - time.Second
-	step("a renewal that took long counts from when it began", func() error { return f.Update(ctx, held) }, true)
+	step("a renewal that took long counts from when it began", func() error { return f.Update(ctx, held()) }, true)
 	step("a second later", pass(time.Second), false)
 	lock.takes = 0
-	step("a renewal", func() error { return f.Update(ctx, held) }, true)
+	step("a renewal", func() error { return f.Update(ctx, held()) }, true)
 	lock.err = errors.New("the API server is down")
-	step("a renewal that fails leaves what is left of the lease", func() error { return f.Update(ctx, held) }, true)
+	step("a renewal that fails leaves what is left of the lease", func() error { return f.Update(ctx, held()) }, true)
 	step("a release, even if it fails", func() error { return f.Update(ctx, released) }, false)
+
+	lock.err = nil
+	record := held()
+	clk.Step(3 * time.Second)
+	step("a record that is written again counts from when it was made", func() error { return f.Update(ctx, record) }, true)
+	step("until the lease is over that it gave", pass(LeaseDuration-3*time.Second), false)
+	clk.Step(900 * time.Millisecond)
+	step("others see whole seconds", func() error { return f.Update(ctx, held()) }, true)
+	step("and count from there", pass(LeaseDuration-900*time.Millisecond), false)
 }
 
 // statuses is a client that only writes statuses.
