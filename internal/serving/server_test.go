@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -225,16 +226,19 @@ func TestACallerIsAnsweredWhileOthersHoldWhatTheyCan(t *testing.T) {
 	}
 	reached.Wait()
 	victim.CloseIdleConnections() // It has to connect, like the others.
-	var duringSmall, duringLarge time.Duration
+	var duringSmall []time.Duration
+	var duringLarge time.Duration
 	for range 10 {
-		duringSmall = max(duringSmall, ask(small))
+		duringSmall = append(duringSmall, ask(small))
 		if !racedetector.On { // With it the attackers take all the CPU that 2 MiB need.
 			duringLarge = max(duringLarge, ask(large))
 		}
 	}
-	t.Logf("small: %v alone, %v at most beside the attack; large: %v and %v", aloneSmall, duringSmall, aloneLarge, duringLarge)
-	if duringSmall > 2*time.Second && !racedetector.On {
-		t.Errorf("an answer took %v", duringSmall)
+	slices.Sort(duringSmall)
+	t.Logf("small: %v alone, %v beside the attack; large: %v and %v at most", aloneSmall, duringSmall, aloneLarge, duringLarge)
+	// What else runs on the machine may hold up one of them.
+	if second := duringSmall[len(duringSmall)-2]; second > 2*time.Second && !racedetector.On {
+		t.Errorf("two answers took %v and more", second)
 	}
 }
 
