@@ -9,12 +9,10 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	corev1apply "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -30,6 +28,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
+	"hoststatus.dev/hoststatus/internal/logonce"
 	"hoststatus.dev/hoststatus/internal/retry"
 )
 
@@ -48,17 +47,14 @@ type Reconciler struct {
 	client client.Client
 	nodes  cache.Cache
 	leads  func() bool
-
-	mu sync.Mutex
-	// logged is the current message on each Node.
-	logged map[string]string
+	logged logonce.Log[string]
 }
 
 // NewReconciler returns a Reconciler. The client reads ComputeServices, and nodes Nodes,
 // from caches with the transforms of nodemirror. leads returns whether no other process can
 // lead yet.
 func NewReconciler(c client.Client, nodes cache.Cache, leads func() bool) *Reconciler {
-	return &Reconciler{client: c, nodes: nodes, leads: leads, logged: map[string]string{}}
+	return &Reconciler{client: c, nodes: nodes, leads: leads}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -112,29 +108,26 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !r.leads() {
 		return reconcile.Result{RequeueAfter: retry.ConflictDelay}, nil
 	}
-	want, has := of(service, node), nodemirror.OwnCondition(node)
+	want, has, message := of(service, node), nodemirror.OwnCondition(node), ""
 	if want != nil && nodemirror.Foreign(node, want.Type) {
-		r.logOnce(ctx, node.Name, "Somebody else has set the condition "+string(want.Type)+" of the Node, so it is left alone")
+		message = "Somebody else has set the condition " + string(want.Type) + " of the Node, so it is left alone"
 		want = nil
 	}
+	r.logged.Info(ctx, node.Name, message)
 	if same(want, has) {
 		return reconcile.Result{}, nil
 	}
-	if err := r.apply(ctx, node, want); err != nil {
-		if apierrors.HasStatusCause(err, metav1.CauseTypeFieldManagerConflict) {
-			// By an edit of what was applied. It wakes us when that changes again.
-			r.logOnce(ctx, node.Name, "Somebody else has edited a condition of the Node that this manager keeps, so it is left alone: "+err.Error())
-			return reconcile.Result{}, nil
-		}
-		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			return reconcile.Result{}, nil // The Node was replaced, or is gone, which wakes us.
-		}
+	err := r.apply(ctx, node, want)
+	switch {
+	case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+		// The cache is behind: the Node was replaced or is gone, or somebody else has just
+		// set the condition. Each wakes us.
+		return reconcile.Result{}, nil
+	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("writing the conditions of the Node: %w", err)
-	}
-	r.logOnce(ctx, node.Name, "")
-	if want == nil {
+	case want == nil:
 		log.FromContext(ctx).Info("Removed the maintenance condition of a Node")
-	} else {
+	default:
 		log.FromContext(ctx).Info("Set the maintenance condition of a Node", "condition", want.Type, "message", want.Message)
 	}
 	return reconcile.Result{}, nil
@@ -155,20 +148,5 @@ func declared(node *corev1.Node) (types [2]bool) {
 	return [2]bool{
 		nodemirror.Foreign(node, corev1.NodeMaintenancePlanned),
 		nodemirror.Foreign(node, corev1.NodeMaintenanceInProgress),
-	}
-}
-
-// logOnce logs a message about a Node, once for as long as it holds; "" clears it.
-func (r *Reconciler) logOnce(ctx context.Context, name, message string) {
-	r.mu.Lock()
-	before := r.logged[name]
-	if message == "" {
-		delete(r.logged, name)
-	} else {
-		r.logged[name] = message
-	}
-	r.mu.Unlock()
-	if message != "" && message != before {
-		log.FromContext(ctx).Info(message)
 	}
 }

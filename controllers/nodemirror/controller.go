@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/logonce"
 	"hoststatus.dev/hoststatus/internal/retry"
 )
 
@@ -63,10 +63,7 @@ type Reconciler struct {
 	selector  labels.Selector
 	serversOn func(host string) (int, error)
 	leads     func() bool
-
-	mu sync.Mutex
-	// logged is the current message on each name.
-	logged map[string]string
+	logged    logonce.Log[string]
 }
 
 // NewReconciler returns a Reconciler for the Nodes that selector matches. The client
@@ -76,7 +73,7 @@ type Reconciler struct {
 // serversOn returns how many Servers name a host, and leads whether no other process
 // can lead yet.
 func NewReconciler(c client.Client, nodes cache.Cache, selector labels.Selector, serversOn func(host string) (int, error), leads func() bool) *Reconciler {
-	return &Reconciler{client: c, nodes: nodes, selector: selector, serversOn: serversOn, leads: leads, logged: map[string]string{}}
+	return &Reconciler{client: c, nodes: nodes, selector: selector, serversOn: serversOn, leads: leads}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -168,7 +165,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return r.remove(ctx, service, d)
 	}
 	if err == nil {
-		r.logOnce(ctx, request.Name, d.message)
+		r.logged.Info(ctx, request.Name, d.message)
 	}
 	return r.outcome(ctx, request.Name, err)
 }
@@ -180,7 +177,7 @@ func (r *Reconciler) outcome(ctx context.Context, name string, err error) (recon
 		return reconcile.Result{RequeueAfter: retry.ConflictDelay}, nil
 	case apierrors.IsInvalid(err):
 		// The API server refuses it until something changes, and that wakes us.
-		r.logOnce(ctx, name, "The Node cannot have a ComputeService: "+err.Error())
+		r.logged.Info(ctx, name, "The Node cannot have a ComputeService: "+err.Error())
 		return reconcile.Result{}, nil
 	default:
 		return reconcile.Result{}, err
@@ -272,7 +269,7 @@ func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeServic
 	case apierrors.IsConflict(err):
 		return r.outcome(ctx, service.Name, err)
 	case (apierrors.IsForbidden(err) || apierrors.IsInternalError(err)) && service.Annotations[v1alpha1.AnnotationDeletionProtection] == "true":
-		r.logOnce(ctx, service.Name, d.message+", but its ComputeService is protected; retrying until the protection is lifted: "+err.Error())
+		r.logged.Info(ctx, service.Name, d.message+", but its ComputeService is protected; retrying until the protection is lifted: "+err.Error())
 		if d.fields != nil {
 			// Meanwhile the old machine's state must not apply to the new one.
 			if err := r.apply(ctx, service, d.fields); err != nil {
@@ -284,21 +281,6 @@ func (r *Reconciler) remove(ctx context.Context, service *v1alpha1.ComputeServic
 		return reconcile.Result{}, fmt.Errorf("deleting the ComputeService: %w", err)
 	}
 	log.FromContext(ctx).Info("Deleted the ComputeService of a Node", "because", d.message, "serversThatNameIt", servers)
-	r.logOnce(ctx, service.Name, "")
+	r.logged.Info(ctx, service.Name, "")
 	return reconcile.Result{}, nil
-}
-
-// logOnce logs a message about a name, once for as long as it holds; "" clears it.
-func (r *Reconciler) logOnce(ctx context.Context, name, message string) {
-	r.mu.Lock()
-	before := r.logged[name]
-	if message == "" {
-		delete(r.logged, name)
-	} else {
-		r.logged[name] = message
-	}
-	r.mu.Unlock()
-	if message != "" && message != before {
-		log.FromContext(ctx).Info(message)
-	}
 }

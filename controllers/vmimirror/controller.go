@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -33,6 +32,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/logonce"
 	"hoststatus.dev/hoststatus/internal/reported"
 	"hoststatus.dev/hoststatus/internal/retry"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
@@ -68,10 +68,7 @@ type Reconciler struct {
 	vmis     cache.Cache
 	selector labels.Selector
 	leads    func() bool
-
-	mu sync.Mutex
-	// logged is the current message on each VirtualMachineInstance.
-	logged map[types.NamespacedName]string
+	logged   logonce.Log[types.NamespacedName]
 }
 
 // NewReconciler returns a Reconciler for the VirtualMachineInstances that selector
@@ -80,7 +77,7 @@ type Reconciler struct {
 // transform StripVMI: where KubeVirt or the right to list them is missing, only the mirror
 // should wait. leads returns whether no other process can lead yet.
 func NewReconciler(c client.Client, live client.Reader, vmis cache.Cache, selector labels.Selector, leads func() bool) *Reconciler {
-	return &Reconciler{client: c, live: live, vmis: vmis, selector: selector, leads: leads, logged: map[types.NamespacedName]string{}}
+	return &Reconciler{client: c, live: live, vmis: vmis, selector: selector, leads: leads}
 }
 
 // SetupWithManager registers the controller. What wakes it:
@@ -164,7 +161,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		err = r.remove(ctx, server, d.message)
 	}
 	if err == nil && d.action != remove {
-		r.logOnce(ctx, request.NamespacedName, d.message)
+		r.logged.Info(ctx, request.NamespacedName, d.message)
 	}
 	return r.outcome(ctx, request.NamespacedName, err)
 }
@@ -178,11 +175,11 @@ func (r *Reconciler) outcome(ctx context.Context, name types.NamespacedName, err
 		// The Server, or the namespace with everything in it, is going: its end wakes us.
 		return reconcile.Result{}, nil
 	case apierrors.IsForbidden(err):
-		r.logOnce(ctx, name, "The Server of a VirtualMachineInstance may not be written; retrying every "+refusedRetry.String()+". Unless it is a quota, apply config/vmi-mirror: "+err.Error())
+		r.logged.Info(ctx, name, "The Server of a VirtualMachineInstance may not be written; retrying every "+refusedRetry.String()+". Unless it is a quota, apply config/vmi-mirror: "+err.Error())
 		return reconcile.Result{RequeueAfter: refusedRetry}, nil
 	case apierrors.IsInvalid(err):
 		// The API server refuses it until something changes, and that wakes us.
-		r.logOnce(ctx, name, "The VirtualMachineInstance cannot have a Server: "+err.Error())
+		r.logged.Info(ctx, name, "The VirtualMachineInstance cannot have a Server: "+err.Error())
 		return reconcile.Result{}, nil
 	default:
 		return reconcile.Result{}, err
@@ -319,20 +316,4 @@ func (r *Reconciler) remove(ctx context.Context, server *v1alpha1.Server, becaus
 	}
 	log.FromContext(ctx).Info("Deleted the Server of a VirtualMachineInstance", "because", because)
 	return nil
-}
-
-// logOnce logs a message about a VirtualMachineInstance, once for as long as it holds; ""
-// clears it.
-func (r *Reconciler) logOnce(ctx context.Context, name types.NamespacedName, message string) {
-	r.mu.Lock()
-	before := r.logged[name]
-	if message == "" {
-		delete(r.logged, name)
-	} else {
-		r.logged[name] = message
-	}
-	r.mu.Unlock()
-	if message != "" && message != before {
-		log.FromContext(ctx).Info(message)
-	}
 }
