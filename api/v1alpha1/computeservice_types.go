@@ -107,13 +107,14 @@ type LeaseReference struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.endTime) || !has(self.startTime) || self.endTime > self.startTime",fieldPath=".endTime",message="must be after startTime; remove it if no end is planned"
 // +kubebuilder:validation:XValidation:rule="!has(self.endTime) || has(self.startTime)",fieldPath=".startTime",message="must be given where endTime is; remove endTime if no time is known yet"
+// +kubebuilder:validation:MinProperties=1
 type MaintenanceWindow struct {
 	// startTime is when the host goes into maintenance. The manager opens the
 	// window by its own wall clock. Absent means that maintenance is planned and
 	// its time is not known yet: the host NEEDS_MAINTENANCE until one is given.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
-	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
+	StartTime *metav1.Time `json:"startTime,omitempty"`
 
 	// endTime is when the maintenance is over. Absent means that the window
 	// stays open until it is removed.

@@ -189,12 +189,13 @@ type HostFields struct {
 // carries no reason: that text is the operator's, and may name hosts.
 //
 // +k8s:openapi-gen=true
+// +kubebuilder:validation:MinProperties=0
 type AnnouncedWindow struct {
 	// startTime is when the host goes into maintenance. Absent means that the
 	// time is not known yet.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
-	StartTime metav1.Time `json:"startTime,omitempty,omitzero"`
+	StartTime *metav1.Time `json:"startTime,omitempty"`
 
 	// endTime is when the maintenance is over. Absent means that no end is planned.
 	// +optional

@@ -142,7 +142,7 @@ func windowCondition(w *v1alpha1.MaintenanceWindow, phase hoststatus.WindowPhase
 	case hoststatus.WindowAnnounced:
 		c.Reason = string(v1alpha1.ReasonWindowAnnounced)
 		c.Message = "Planned, at a time that is not known yet"
-		if !w.StartTime.IsZero() {
+		if w.StartTime != nil {
 			c.Message = "Opens at " + w.StartTime.UTC().Format(time.RFC3339)
 		}
 	case hoststatus.WindowOpen:

@@ -53,7 +53,7 @@ func leaseRef(namespace, name string) modifier {
 // window is announced from and until so long after now; an until of zero is no end.
 func window(from, until time.Duration) modifier {
 	return func(s *v1alpha1.ComputeService) {
-		s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: *on(from)}
+		s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: on(from)}
 		if until != 0 {
 			s.Spec.MaintenanceWindow.EndTime = on(until)
 		}

@@ -29,7 +29,7 @@ func host(phase string, change ...func(*v1alpha1.ComputeService)) *v1alpha1.Comp
 		},
 		Spec: v1alpha1.ComputeServiceSpec{
 			LeaseRef:          &v1alpha1.LeaseReference{Namespace: corev1.NamespaceNodeLease, Name: "n"},
-			MaintenanceWindow: &v1alpha1.MaintenanceWindow{StartTime: start, Reason: ptr.To("new disks")},
+			MaintenanceWindow: &v1alpha1.MaintenanceWindow{StartTime: &start, Reason: ptr.To("new disks")},
 		},
 	}
 	open := metav1.Condition{Type: v1alpha1.ConditionWindowOpen, Status: metav1.ConditionFalse, Reason: phase, Message: "message", LastTransitionTime: changed}
@@ -49,7 +49,7 @@ func TestTheConditionOfANodeFollowsTheWindowOfItsHost(t *testing.T) {
 	inProgress := &corev1.NodeCondition{Type: corev1.NodeMaintenanceInProgress, Status: corev1.ConditionTrue, Reason: open, Message: "new disks. message", LastTransitionTime: changed}
 	// What the mirror has written of the Node's own condition.
 	fromNode := func(s *v1alpha1.ComputeService) {
-		s.Spec.MaintenanceWindow.StartTime = metav1.Time{}
+		s.Spec.MaintenanceWindow.StartTime = nil
 		s.ManagedFields = []metav1.ManagedFieldsEntry{{Manager: nodemirror.FieldOwner, FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:maintenanceWindow":{"f:reason":{}}}}`)}}
 	}
 	for name, test := range map[string]struct {
@@ -66,7 +66,7 @@ func TestTheConditionOfANodeFollowsTheWindowOfItsHost(t *testing.T) {
 		"a host of another Node":           {host(open, func(s *v1alpha1.ComputeService) { s.Annotations[nodemirror.AnnotationNodeUID] = "v" }), nil},
 		"a host that is no Node":           {host(open, func(s *v1alpha1.ComputeService) { s.Labels = nil }), nil},
 		"a window that repeats the Node's": {host(announced, fromNode), nil},
-		"the same, with a time that somebody has added": {host(announced, fromNode, func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow.StartTime = start }), planned},
+		"the same, with a time that somebody has added": {host(announced, fromNode, func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow.StartTime = &start }), planned},
 	} {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n", UID: "u"}}
 		if diff := cmp.Diff(test.want, of(test.service, node)); diff != "" {

@@ -149,5 +149,5 @@ func stripConditions(node *corev1.Node) (conditions []corev1.NodeCondition, mana
 // condition of its Node says.
 func WindowFromNode(service *v1alpha1.ComputeService) bool {
 	w := service.Spec.MaintenanceWindow
-	return w != nil && w.StartTime.IsZero() && ownedBy(FieldOwner, service.ManagedFields)[windowReason]
+	return w != nil && w.StartTime == nil && ownedBy(service.ManagedFields)[windowReason]
 }

@@ -51,7 +51,7 @@ func decide(node *corev1.Node, selected bool, service *v1alpha1.ComputeService) 
 	if service.DeletionTimestamp != nil {
 		return decision{action: leave} // Its end wakes us.
 	}
-	have, owned := read(service), ownedBy(FieldOwner, service.ManagedFields)
+	have, owned := read(service), ownedBy(service.ManagedFields)
 	switch kept := have[managedBy] == FieldOwner; {
 	case !kept && selected && node != nil:
 		return decision{action: leave, message: messageForeign}

@@ -116,8 +116,8 @@ func TestAWindowThatSomebodyElseHasMadeIsTheirs(t *testing.T) {
 	planned := nodeWith(with(corev1.NodeMaintenancePlanned, ""))
 	reason := "the Node has the condition MaintenancePlanned: Disks"
 	mine := v1alpha1.MaintenanceWindow{Reason: &reason}
-	timed := v1alpha1.MaintenanceWindow{Reason: &reason, StartTime: metav1.Now()}
-	theirs := v1alpha1.MaintenanceWindow{StartTime: metav1.Now()}
+	timed := v1alpha1.MaintenanceWindow{Reason: &reason, StartTime: ptr.To(metav1.Now())}
+	theirs := v1alpha1.MaintenanceWindow{StartTime: ptr.To(metav1.Now())}
 	for name, c := range map[string]struct {
 		node    *corev1.Node
 		service *v1alpha1.ComputeService
@@ -440,11 +440,11 @@ func TestTheCachesKeepWhatDecides(t *testing.T) {
 		t.Errorf("Node (-want +got):\n%s", diff)
 	}
 	service := serviceWith(disabledBy(true, true, "x"))
-	before := ownedBy(FieldOwner, service.ManagedFields)
+	before := ownedBy(service.ManagedFields)
 	if _, err := KeepOwnEntries(service); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(before, ownedBy(FieldOwner, service.ManagedFields)); diff != "" || len(service.ManagedFields) != 1 {
+	if diff := cmp.Diff(before, ownedBy(service.ManagedFields)); diff != "" || len(service.ManagedFields) != 1 {
 		t.Errorf("%d entries are kept; owned (-want +got):\n%s", len(service.ManagedFields), diff)
 	}
 }

@@ -149,11 +149,11 @@ func (v values) flag(field string) *bool {
 	return nil
 }
 
-// ownedBy returns which of the fields a field manager owns.
-func ownedBy(manager string, managed []metav1.ManagedFieldsEntry) map[string]bool {
+// ownedBy returns which of the fields the mirror owns.
+func ownedBy(managed []metav1.ManagedFieldsEntry) map[string]bool {
 	owned := map[string]bool{}
 	for _, entry := range managed {
-		if entry.Manager != manager || entry.Subresource != "" || entry.FieldsV1 == nil {
+		if entry.Manager != FieldOwner || entry.Subresource != "" || entry.FieldsV1 == nil {
 			continue
 		}
 		set := &fieldpath.Set{}

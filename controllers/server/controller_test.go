@@ -105,7 +105,7 @@ func reporting(status metav1.ConditionStatus) serviceModifier {
 func stale(s *v1alpha1.ComputeService) { s.Generation++ }
 
 func announced(s *v1alpha1.ComputeService) {
-	s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: *at(time.Hour), EndTime: at(2 * time.Hour), Reason: ptr.To("of host-a")}
+	s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: at(time.Hour), EndTime: at(2 * time.Hour), Reason: ptr.To("of host-a")}
 	s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{
 		Type: v1alpha1.ConditionWindowOpen, Status: "False", Reason: string(v1alpha1.ReasonWindowAnnounced),
 	})
@@ -178,7 +178,7 @@ func (w *world) reconcile() reconcile.Result {
 }
 
 func TestReconcileWritesTheHostFieldsWhenTheyDiffer(t *testing.T) {
-	window := &v1alpha1.AnnouncedWindow{StartTime: *at(time.Hour), EndTime: at(2 * time.Hour)}
+	window := &v1alpha1.AnnouncedWindow{StartTime: at(time.Hour), EndTime: at(2 * time.Hour)}
 	withWindow := func(s *v1alpha1.Server) { s.Status.MaintenanceWindow = window }
 	sinceNow, sinceBefore := at(0), at(-time.Hour)
 	for name, c := range map[string]struct {

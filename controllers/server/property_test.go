@@ -165,7 +165,7 @@ func (h *history) changeServer(name string) {
 		s.Status = v1alpha1.ServerStatus{}
 		h.note("the status of %s is wiped", name)
 	case 4:
-		s.Status.HostStatus, s.Status.MaintenanceWindow = down, &v1alpha1.AnnouncedWindow{StartTime: *at(0)}
+		s.Status.HostStatus, s.Status.MaintenanceWindow = down, &v1alpha1.AnnouncedWindow{StartTime: at(0)}
 		h.note("somebody writes DOWN to %s", name)
 	default:
 		s.Status.TaskState = strconv.Itoa(h.version)

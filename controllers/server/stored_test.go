@@ -69,11 +69,11 @@ func TestAWindowThatHasLostItsEndLosesItOnServersToo(t *testing.T) {
 	endless := service("host-a", up, announced)
 	endless.Spec.MaintenanceWindow.EndTime = nil
 	w := newWorld(t, serverOn("host-a", settled(up), func(s *v1alpha1.Server) {
-		s.Status.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: *at(time.Hour), EndTime: at(2 * time.Hour)}
+		s.Status.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: at(time.Hour), EndTime: at(2 * time.Hour)}
 	}), endless)
 	for range 2 {
 		w.reconcile()
-		if diff := cmp.Diff(&v1alpha1.AnnouncedWindow{StartTime: *at(time.Hour)}, w.read().Status.MaintenanceWindow); diff != "" {
+		if diff := cmp.Diff(&v1alpha1.AnnouncedWindow{StartTime: at(time.Hour)}, w.read().Status.MaintenanceWindow); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 		if w.writes != 1 {
@@ -87,10 +87,10 @@ func TestEveryStepOfAWindowArrives(t *testing.T) {
 	end, later := at(2*time.Hour), at(3*time.Hour)
 	windows := map[string]*v1alpha1.MaintenanceWindow{
 		"none":            nil,
-		"endless":         {StartTime: *at(time.Hour)},
-		"with an end":     {StartTime: *at(time.Hour), EndTime: end},
-		"a later end":     {StartTime: *at(time.Hour), EndTime: later, Reason: ptr.To("more memory")},
-		"a later endless": {StartTime: *at(90 * time.Minute)},
+		"endless":         {StartTime: at(time.Hour)},
+		"with an end":     {StartTime: at(time.Hour), EndTime: end},
+		"a later end":     {StartTime: at(time.Hour), EndTime: later, Reason: ptr.To("more memory")},
+		"a later endless": {StartTime: at(90 * time.Minute)},
 	}
 	for from, before := range windows {
 		for to, after := range windows {

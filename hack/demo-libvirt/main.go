@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -61,7 +60,7 @@ func inside(ctx context.Context) (err error) {
 	ctrl.SetLogger(logr.Discard())
 	begin := time.Now()
 	fmt.Fprintln(os.Stderr, "- Starting four libvirt daemons and, when hoststatus runs, ten domains")
-	f, err := hypervisor.StartFleet(ctx, filepath.Join(sandbox.Folder()), fleet.Options{LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stderr})
+	f, err := hypervisor.StartFleet(ctx, sandbox.Folder(), fleet.Options{LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stderr})
 	if err != nil {
 		return err
 	}

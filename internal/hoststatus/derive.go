@@ -79,7 +79,7 @@ func window(w *v1alpha1.MaintenanceWindow, opened bool, now time.Time) (WindowPh
 		return WindowNone, time.Time{}
 	case w.EndTime != nil && !now.Before(w.EndTime.Time):
 		return WindowClosed, time.Time{}
-	case w.StartTime.IsZero():
+	case w.StartTime == nil:
 		return WindowAnnounced, time.Time{}
 	case !opened && now.Before(w.StartTime.Time):
 		return WindowAnnounced, w.StartTime.Time

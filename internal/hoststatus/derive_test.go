@@ -49,7 +49,7 @@ func announced(from, until time.Duration) func(*host) {
 func openedBefore(h *host) { h.seen.WindowOpened = true }
 
 func windowOf(from, until time.Duration) *v1alpha1.MaintenanceWindow {
-	w := &v1alpha1.MaintenanceWindow{StartTime: metav1.NewTime(now.Add(from))}
+	w := &v1alpha1.MaintenanceWindow{StartTime: ptr.To(metav1.NewTime(now.Add(from)))}
 	if until != 0 {
 		w.EndTime = ptr.To(metav1.NewTime(now.Add(until)))
 	}

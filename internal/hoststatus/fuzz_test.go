@@ -20,7 +20,7 @@ func FuzzDerive(f *testing.F) {
 	f.Fuzz(func(t *testing.T, forced, disabled, hasWindow bool, start, end int64, hasEnd bool, at int64, heartbeat uint8) {
 		spec := &v1alpha1.ComputeServiceSpec{ForcedDown: &forced, Disabled: &disabled}
 		if hasWindow {
-			spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: metav1.Unix(start, 0)}
+			spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: &metav1.Time{Time: time.Unix(start, 0)}}
 			if hasEnd {
 				end := metav1.Unix(end, 0)
 				spec.MaintenanceWindow.EndTime = &end

@@ -85,5 +85,5 @@ func sameWindow(a, b *v1alpha1.AnnouncedWindow) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.StartTime.Equal(&b.StartTime) && a.EndTime.Equal(b.EndTime)
+	return a.StartTime.Equal(b.StartTime) && a.EndTime.Equal(b.EndTime)
 }

@@ -77,7 +77,7 @@ func TestForServer(t *testing.T) {
 		return v1alpha1.HostFields{HostStatus: up, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReportingTrue, MaintenanceWindow: window}
 	}
 	start, end := metav1.NewTime(now.Add(time.Hour)), metav1.NewTime(now.Add(2*time.Hour))
-	window := &v1alpha1.AnnouncedWindow{StartTime: start, EndTime: &end}
+	window := &v1alpha1.AnnouncedWindow{StartTime: &start, EndTime: &end}
 	for name, c := range map[string]struct {
 		host    string
 		service *v1alpha1.ComputeService
@@ -91,7 +91,7 @@ func TestForServer(t *testing.T) {
 		"a service without any status is not passed on":            {"host-a", &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "host-a", Generation: 1}}, v1alpha1.HostFields{}, true},
 		"an announced window is shown without its reason":          {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), upFields(window), false},
 		"an open window is shown":                                  {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowOpen")), upFields(window), false},
-		"a window without an end is shown without one":             {"host-a", serviceWith(hasWindow(0, "WindowOpen")), upFields(&v1alpha1.AnnouncedWindow{StartTime: start}), false},
+		"a window without an end is shown without one":             {"host-a", serviceWith(hasWindow(0, "WindowOpen")), upFields(&v1alpha1.AnnouncedWindow{StartTime: &start}), false},
 		"a closed window is not shown":                             {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowClosed")), upFields(nil), false},
 		"a window that nobody has looked at is not shown":          {"host-a", serviceWith(hasWindow(2*time.Hour, "")), upFields(nil), false},
 		"whether the host reports is unknown without condition":    {"host-a", serviceWith(func(s *v1alpha1.ComputeService) { s.Status.Conditions = nil }), v1alpha1.HostFields{HostStatus: up, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReportingUnknown}, false},
@@ -198,7 +198,7 @@ func TestSameFields(t *testing.T) {
 		HostStatusReason:         v1alpha1.ReasonReporting,
 		HostStatusTransitionTime: ptr.To(metav1.NewTime(now)),
 		HostReporting:            v1alpha1.HostReportingTrue,
-		MaintenanceWindow:        &v1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(now), EndTime: ptr.To(metav1.NewTime(now.Add(time.Hour)))},
+		MaintenanceWindow:        &v1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(now)), EndTime: ptr.To(metav1.NewTime(now.Add(time.Hour)))},
 	}
 	t.Run("by value, and times as instants", func(t *testing.T) {
 		elsewhere := time.FixedZone("elsewhere", 3600)
@@ -208,7 +208,7 @@ func TestSameFields(t *testing.T) {
 			HostStatusTransitionTime: ptr.To(metav1.NewTime(now.In(elsewhere))),
 			HostReporting:            full.HostReporting,
 			MaintenanceWindow: &v1alpha1.AnnouncedWindow{
-				StartTime: metav1.NewTime(now.In(elsewhere)),
+				StartTime: ptr.To(metav1.NewTime(now.In(elsewhere))),
 				EndTime:   ptr.To(metav1.NewTime(now.Add(time.Hour).In(elsewhere))),
 			},
 		}

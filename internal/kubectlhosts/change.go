@@ -190,12 +190,12 @@ func (w *windowChange) apply(spec *v1alpha1.ComputeServiceSpec, now time.Time) e
 	}
 	window := spec.MaintenanceWindow.DeepCopy()
 	if window == nil || window.EndTime != nil && !now.Before(window.EndTime.Time) {
-		window = &v1alpha1.MaintenanceWindow{StartTime: metav1.NewTime(w.now.Truncate(time.Second))}
+		window = &v1alpha1.MaintenanceWindow{StartTime: &metav1.Time{Time: w.now.Truncate(time.Second)}}
 	}
 	if w.start != nil {
-		window.StartTime = metav1.NewTime(w.start.time(w.now))
+		window.StartTime = &metav1.Time{Time: w.start.time(w.now)}
 	}
-	if window.StartTime.IsZero() && (w.end != nil || w.length > 0) {
+	if window.StartTime == nil && (w.end != nil || w.length > 0) {
 		return usageError("the window has no start yet, so it can have no end; add --start")
 	}
 	switch {
@@ -238,7 +238,7 @@ func (*windowChange) detail(spec *v1alpha1.ComputeServiceSpec) string {
 		return ""
 	}
 	detail := ", " + showWindow(spec.MaintenanceWindow)
-	if spec.MaintenanceWindow.EndTime == nil && !spec.MaintenanceWindow.StartTime.IsZero() {
+	if spec.MaintenanceWindow.EndTime == nil && spec.MaintenanceWindow.StartTime != nil {
 		detail += " (no end: it stays open until --end or --for sets one, or --clear removes it)"
 	}
 	return detail

@@ -45,8 +45,8 @@ func lease(renewed time.Duration, holds int32) *coordinationv1.Lease {
 func atWork() managerSign { return managerSign{state: ManagerAtWork} }
 
 func TestEachReasonIsAnsweredByASentence(t *testing.T) {
-	window := &v1alpha1.MaintenanceWindow{StartTime: ago(time.Hour), EndTime: ptr.To(ago(-time.Hour))}
-	announced := &v1alpha1.MaintenanceWindow{StartTime: ago(-time.Hour)}
+	window := &v1alpha1.MaintenanceWindow{StartTime: ptr.To(ago(time.Hour)), EndTime: ptr.To(ago(-time.Hour))}
+	announced := &v1alpha1.MaintenanceWindow{StartTime: ptr.To(ago(-time.Hour))}
 	for _, c := range []struct {
 		name    string
 		service *v1alpha1.ComputeService
@@ -86,7 +86,7 @@ func TestEachReasonIsAnsweredByASentence(t *testing.T) {
 		{
 			"open window without an end", service("MAINTENANCE", v1alpha1.ReasonWindowOpen, "True"),
 			func(s *v1alpha1.ComputeService) {
-				s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ago(time.Hour)}
+				s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ptr.To(ago(time.Hour))}
 			},
 			"Its maintenance window is open until it is removed.",
 		},
@@ -251,7 +251,7 @@ func TestAPlanKeepsAWindowOpenThatItDoesNotTouch(t *testing.T) {
 	s := service("MAINTENANCE", v1alpha1.ReasonDisabled, "True")
 	s.Spec.Disabled = ptr.To(true)
 	// The manager has opened it; by the clock of this machine it is still to come.
-	s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ago(-time.Minute)}
+	s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ptr.To(ago(-time.Minute))}
 	s.Status.Conditions[0].Reason = string(v1alpha1.ReasonReporting)
 	s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionWindowOpen, Status: "True", ObservedGeneration: 1})
 	enable := verbs[slices.IndexFunc(verbs, func(v verb) bool { return strings.HasPrefix(v.use, "enable") })].make("")

@@ -248,7 +248,7 @@ func showWindow(w *v1alpha1.MaintenanceWindow) string {
 	switch {
 	case w == nil:
 		return none
-	case w.StartTime.IsZero():
+	case w.StartTime == nil:
 		return "planned"
 	case w.EndTime == nil:
 		return stamp(w.StartTime.Time) + "/.."

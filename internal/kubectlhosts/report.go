@@ -110,7 +110,7 @@ type WindowReport struct {
 	// Phase is Announced, Open or Closed.
 	Phase string `json:"phase"`
 	// StartTime is absent while it is not known.
-	StartTime metav1.Time  `json:"startTime,omitempty,omitzero"`
+	StartTime *metav1.Time `json:"startTime,omitempty"`
 	EndTime   *metav1.Time `json:"endTime,omitempty"`
 	Reason    string       `json:"reason,omitempty"`
 }
@@ -314,7 +314,7 @@ func why(r *Report, message string, now time.Time) string {
 		if r.Window == nil {
 			return "The host reports, and a maintenance window was announced for it."
 		}
-		if r.Window.StartTime.IsZero() {
+		if r.Window.StartTime == nil {
 			return "The host reports, and maintenance is planned for it" + because(&Flag{Reason: r.Window.Reason}) + ", at a time that is not known yet."
 		}
 		return fmt.Sprintf("The host reports, and its maintenance window opens at %s (in %s).", stamp(r.Window.StartTime.Time), human(r.Window.StartTime.Sub(now)))

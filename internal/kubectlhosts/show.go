@@ -188,7 +188,7 @@ func showWindowReport(w *WindowReport, now time.Time) string {
 		return none
 	}
 	out := strings.ToLower(w.Phase)
-	if w.StartTime.IsZero() {
+	if w.StartTime == nil {
 		out += ", at a time that is not known yet"
 	} else {
 		out += ", from " + stamp(w.StartTime.Time)
@@ -197,7 +197,7 @@ func showWindowReport(w *WindowReport, now time.Time) string {
 		}
 	}
 	switch {
-	case w.StartTime.IsZero():
+	case w.StartTime == nil:
 	case w.EndTime == nil:
 		out += " until it is removed"
 	default:

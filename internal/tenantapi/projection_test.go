@@ -56,7 +56,7 @@ func fullServer() *computev1alpha1.Server {
 				HostStatusReason:         computev1alpha1.ReasonWindowAnnounced,
 				HostStatusTransitionTime: ptr.To(metav1.NewTime(instant)),
 				HostReporting:            computev1alpha1.HostReportingTrue,
-				MaintenanceWindow:        &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(instant)},
+				MaintenanceWindow:        &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(instant))},
 			},
 			ObservedGeneration: 7,
 		},
@@ -91,7 +91,7 @@ func TestTheProjectionShowsWhatTheGrantAllowsAndNothingElse(t *testing.T) {
 	shown.Status.HostStatusReason = computev1alpha1.ReasonWindowAnnounced
 	shown.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(instant))
 	shown.Status.HostReporting = computev1alpha1.HostReportingTrue
-	shown.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(instant)}
+	shown.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(instant))}
 	r := mustRecord(t, fullServer())
 	for g, want := range map[grant]v1alpha1.Server{grantNone: base, grantUnknown: base, grantFull: shown} {
 		if diff := cmp.Diff(want, r.project(g)); diff != "" {

@@ -84,7 +84,7 @@ func window(w *computev1alpha1.AnnouncedWindow) string {
 	switch {
 	case w == nil:
 		return ""
-	case w.StartTime.IsZero():
+	case w.StartTime == nil:
 		return "time not known yet"
 	case w.EndTime == nil:
 		return "from " + w.StartTime.UTC().Format(minutes)

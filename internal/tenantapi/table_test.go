@@ -16,7 +16,7 @@ import (
 
 func TestATableShowsWhatIsGrantedAndNothingElseIsEmpty(t *testing.T) {
 	s := newTestStorage(t)
-	window := &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(instant.Add(time.Hour))}
+	window := &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(instant.Add(time.Hour)))}
 	bounded := window.DeepCopy()
 	bounded.EndTime = ptr.To(metav1.NewTime(instant.Add(3 * time.Hour)))
 	full := func(s *computev1alpha1.Server) {

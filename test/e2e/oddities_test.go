@@ -148,7 +148,7 @@ func TestNonsenseStopsNobodyElse(t *testing.T) {
 		name := fmt.Sprintf("nonsense-%02d", i)
 		newService(t, name, func(s *v1alpha1.ComputeService) {
 			s.Spec.LeaseRef = &v1alpha1.LeaseReference{Namespace: "nowhere", Name: name}
-			s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: metav1.NewTime(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC))}
+			s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ptr.To(metav1.NewTime(time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)))}
 		})
 		newServer(t, "team-a", name, name)
 	}
@@ -178,7 +178,7 @@ func TestAWindowThatLosesItsEndLosesItForTheServersToo(t *testing.T) {
 	start := metav1.NewTime(time.Now().Add(time.Hour).Truncate(time.Second))
 	end := metav1.NewTime(start.Add(time.Hour))
 	service := newService(t, "endless", func(s *v1alpha1.ComputeService) {
-		s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: start, EndTime: &end}
+		s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: &start, EndTime: &end}
 	})
 	server := newServer(t, "team-a", "on-endless", "endless")
 	windowIs := func(want *metav1.Time) func() error {

@@ -270,7 +270,7 @@ func createEveryStatus(t *testing.T, f *fleet.Fleet) {
 		v1alpha1.HostStatusDown:             {ForcedDown: ptr.To(true), ForcedDownReason: ptr.To("fenced")},
 		v1alpha1.HostStatusMaintenance:      {Disabled: ptr.To(true), DisabledReason: ptr.To("new memory")},
 		v1alpha1.HostStatusUnknown:          {LeaseDurationSeconds: 3},
-		v1alpha1.HostStatusNeedsMaintenance: {MaintenanceWindow: &v1alpha1.MaintenanceWindow{StartTime: metav1.NewTime(now.Add(time.Hour)), EndTime: ptr.To(metav1.NewTime(now.Add(2 * time.Hour)))}},
+		v1alpha1.HostStatusNeedsMaintenance: {MaintenanceWindow: &v1alpha1.MaintenanceWindow{StartTime: ptr.To(metav1.NewTime(now.Add(time.Hour))), EndTime: ptr.To(metav1.NewTime(now.Add(2 * time.Hour)))}},
 	} {
 		objectName := strings.ToLower(strings.ReplaceAll(string(name), "_", "-"))
 		meta := metav1.ObjectMeta{Name: objectName}

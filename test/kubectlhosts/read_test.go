@@ -25,7 +25,7 @@ func fleet(t *testing.T) {
 	h = up("compute-10")
 	h.labels, h.status, h.reason = rack, v1alpha1.HostStatusNeedsMaintenance, v1alpha1.ReasonWindowAnnounced
 	h.spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{
-		StartTime: *ago(-2 * time.Hour), EndTime: ago(-3 * time.Hour), Reason: ptr.To("new memory"),
+		StartTime: ago(-2 * time.Hour), EndTime: ago(-3 * time.Hour), Reason: ptr.To("new memory"),
 	}
 	h.make(t)
 	h = silent("compute-2")

@@ -88,7 +88,7 @@ func TestForceDownAndUpTouchTheirFieldsOnly(t *testing.T) {
 func TestDisableAndEnable(t *testing.T) {
 	up("compute-3").make(t)
 	h := up("compute-4")
-	h.spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: *ago(time.Hour)}
+	h.spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ago(time.Hour)}
 	h.spec.Disabled = ptr.To(true)
 	h.status, h.reason = v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled
 	h.make(t)
@@ -107,7 +107,7 @@ func TestDisableAndEnable(t *testing.T) {
 func TestWindow(t *testing.T) {
 	up("compute-3").make(t)
 	over := up("compute-4")
-	over.spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: *ago(2 * time.Hour), EndTime: ago(time.Hour), Reason: ptr.To("the last one")}
+	over.spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ago(2 * time.Hour), EndTime: ago(time.Hour), Reason: ptr.To("the last one")}
 	over.make(t)
 	s := newSession()
 	for _, args := range [][]string{
@@ -128,7 +128,7 @@ func TestWindow(t *testing.T) {
 	} {
 		s.run(t.Context(), append([]string{"window"}, args...)...)
 	}
-	want := &v1alpha1.MaintenanceWindow{StartTime: *ago(-time.Hour), EndTime: ago(-90 * time.Minute), Reason: ptr.To("new kernel")}
+	want := &v1alpha1.MaintenanceWindow{StartTime: ago(-time.Hour), EndTime: ago(-90 * time.Minute), Reason: ptr.To("new kernel")}
 	for _, name := range []string{"compute-3", "compute-4"} {
 		if diff := cmp.Diff(want, read(t, name).Spec.MaintenanceWindow); diff != "" {
 			t.Errorf("the window of %s (-want +got):\n%s", name, diff)

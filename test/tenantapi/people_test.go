@@ -181,7 +181,7 @@ func setHostFields(s *computev1alpha1.Server, status computev1alpha1.HostStatus)
 	}
 	s.Status.MaintenanceWindow = nil
 	if status == computev1alpha1.HostStatusNeedsMaintenance {
-		s.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{StartTime: metav1.NewTime(time.Now().Add(time.Hour))}
+		s.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(time.Now().Add(time.Hour)))}
 	}
 	s.Status.ObservedGeneration = 1
 }

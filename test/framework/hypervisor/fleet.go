@@ -141,7 +141,7 @@ func (f *Fleet) Story(ctx context.Context, out io.Writer) error {
 			Check: is("PAUSED", "web-3"), Limit: soon, Show: owner,
 		}, {
 			Title: "The agent of compute-2 is killed. Nobody knows whether the host runs: web-2 keeps its last state, and its host status tells how far to trust that.",
-			Do: func(ctx context.Context) error {
+			Do: func(context.Context) error {
 				f.Agents["compute-2"].Kill()
 				return nil
 			},
