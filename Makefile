@@ -27,7 +27,7 @@ demo: bin/kubectl ## Walk through every host status, with real output.
 
 .PHONY: demo-libvirt
 demo-libvirt: ## Walk through what happens to real libvirt domains (needs root; installs libvirt and QEMU if missing).
-	@hack/ensure-libvirt.sh
+	@hack/ensure-packages.sh domains
 	@$(GO) build -o bin/demo-libvirt ./hack/demo-libvirt
 	@exec bin/demo-libvirt
 
@@ -72,8 +72,13 @@ test-e2e: ## Run all tests that need the local control plane.
 
 .PHONY: test-cluster
 test-cluster: ## Install, upgrade, break and uninstall on a real cluster of two nodes (needs root; installs containerd if missing).
-	@hack/ensure-nodes.sh
+	@hack/ensure-packages.sh nodes
 	$(GO) test ./test/cluster -count=1 -timeout 45m -v -cluster.all
+
+.PHONY: model
+model: ## Check the protocol by which silence is decided in every order of events (needs Spin, which it installs as root).
+	@hack/ensure-packages.sh model
+	$(GO) test ./test/model -count=1 -timeout 60m -v -faults=2
 
 .PHONY: chaos
 chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and check every reported status.

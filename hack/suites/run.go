@@ -40,16 +40,12 @@ func prepare(ctx context.Context, chosen []suite) error {
 	if err := compile(ctx, chosen); err != nil {
 		return err
 	}
-	if slices.ContainsFunc(chosen, func(s suite) bool { return s.nodes }) {
-		fmt.Println("== what nodes need")
-		if err := command(ctx, "hack/ensure-nodes.sh").Run(); err != nil {
-			return fmt.Errorf("installing what nodes need: %w", err)
-		}
-	}
-	if slices.ContainsFunc(chosen, func(s suite) bool { return s.libvirt }) {
-		fmt.Println("== what domains need")
-		if err := command(ctx, "hack/ensure-libvirt.sh").Run(); err != nil {
-			return fmt.Errorf("installing what domains need: %w", err)
+	for _, what := range []string{"nodes", "domains", "model"} {
+		if slices.ContainsFunc(chosen, func(s suite) bool { return s.debian == what }) {
+			fmt.Println("== Debian's packages for", what)
+			if err := command(ctx, "hack/ensure-packages.sh", what).Run(); err != nil {
+				return fmt.Errorf("installing what %s need: %w", what, err)
+			}
 		}
 	}
 	if slices.ContainsFunc(chosen, func(s suite) bool { return s.prometheus }) {

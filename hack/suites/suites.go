@@ -13,8 +13,10 @@ type suite struct {
 	packages, but []string
 	// race turns the race detector on, in the tests and in the binaries that they build.
 	race bool
-	// controlPlane, prometheus, nodes and libvirt are what has to be there before it begins.
-	controlPlane, prometheus, nodes, libvirt bool
+	// controlPlane and prometheus are what has to be there before it begins, and debian what
+	// hack/ensure-packages.sh installs for it.
+	controlPlane, prometheus bool
+	debian                   string
 	// releases and pods are of the control plane: kube-apiserver of all supported releases,
 	// and what places and runs pods.
 	releases, pods bool
@@ -36,7 +38,7 @@ var suites = []suite{
 	{name: "nodemirror", packages: []string{"./test/nodemirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "vmimirror", packages: []string{"./test/vmimirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	// The short form of `make test-cluster`. It builds images, as install has done.
-	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, nodes: true, pods: true, builds: []build{staticCommands, images, helm}, timeout: 20 * time.Minute},
+	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, debian: "nodes", pods: true, builds: []build{staticCommands, images, helm}, timeout: 20 * time.Minute},
 	{name: "observability", packages: []string{"./test/observability"}, race: true, controlPlane: true, prometheus: true, builds: []build{controllerGen}, timeout: 20 * time.Minute},
 	// The race detector would find a race within k8s.io/apiserver, which starts to follow
 	// its certificates before it has finished its TLS configuration.
@@ -47,6 +49,7 @@ var suites = []suite{
 	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, builds: []build{lua}, timeout: 20 * time.Minute},
 	// The race detector would spoil what it measures of the driver.
-	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, libvirt: true, timeout: 10 * time.Minute},
+	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, debian: "domains", timeout: 10 * time.Minute},
+	{name: "model", packages: []string{"./test/model"}, debian: "model", timeout: 10 * time.Minute},
 	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
 }

@@ -19,7 +19,7 @@ var box sandbox.Sandbox
 // cgroups is where the kernel's control groups are mounted.
 const cgroups = "/sys/fs/cgroup"
 
-// programs are those of Debian's packages that hack/ensure-nodes.sh installs.
+// programs are those of Debian's packages that hack/ensure-packages.sh installs.
 var programs = []string{"containerd", "ctr", "runc", "containerd-shim-runc-v2", "iptables", "ip", "nsenter", "unshare", "/usr/lib/cni/bridge", "/usr/lib/cni/host-local", "/usr/lib/cni/loopback"}
 
 // skipped is why there is no cluster, or empty.
@@ -32,7 +32,7 @@ func forbidden() string {
 	}
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			return "there is no " + program + " on this machine; hack/ensure-nodes.sh installs it"
+			return "there is no " + program + " on this machine; hack/ensure-packages.sh installs it"
 		}
 	}
 	// Whether the kernel allows what a node does is best asked by doing it.

@@ -18,14 +18,14 @@ import (
 // Sandbox is what hosts run in: only its loopback interface is up.
 var Sandbox = sandbox.Sandbox{More: syscall.CLONE_NEWUTS, Setup: setup}
 
-// programs are those of Debian's packages that hack/ensure-libvirt.sh installs.
+// programs are those of Debian's packages that hack/ensure-packages.sh installs.
 var programs = []string{"libvirtd", "virsh", "qemu-system-x86_64", "ip"}
 
 // Possible returns why this machine cannot run a Host; nil if it can.
 func Possible() error {
 	for _, program := range programs {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("there is no %s on this machine; hack/ensure-libvirt.sh installs it", program)
+			return fmt.Errorf("there is no %s on this machine; hack/ensure-packages.sh installs it", program)
 		}
 	}
 	if err := Sandbox.Try("true"); err != nil {
