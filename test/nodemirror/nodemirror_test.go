@@ -443,7 +443,9 @@ func TestSwitchedOffTheMirrorLeavesEveryStatus(t *testing.T) {
 	mirror.Stop()
 	kubectl(t, "delete", "clusterrolebinding", "hoststatus-node-mirror")
 	with := system.ManagerArgs
-	system.ManagerArgs = slices.DeleteFunc(slices.Clone(with), func(arg string) bool { return strings.HasPrefix(arg, "--mirror-nodes") })
+	system.ManagerArgs = slices.DeleteFunc(slices.Clone(with), func(arg string) bool {
+		return strings.HasPrefix(arg, "--mirror-nodes") || arg == "--write-node-conditions"
+	})
 	off, _, err := system.StartManager("manager-without-mirror")
 	expect.NoError(t, err)
 	t.Cleanup(func() {
