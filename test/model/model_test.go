@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// faults is 2 in `make model`, which takes minutes and gigabytes.
+// faults multiplies the states by thirty or more with each.
 var faults = flag.Int("faults", 1, "how many outages, pauses and stalls may begin")
 
 var (
