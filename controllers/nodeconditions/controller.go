@@ -84,15 +84,12 @@ var nodeChange = predicate.TypedFuncs[*corev1.Node]{UpdateFunc: func(e event.Typ
 var windowChange = predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
 	before, ok := e.ObjectOld.(*v1alpha1.ComputeService)
 	after, ok2 := e.ObjectNew.(*v1alpha1.ComputeService)
-	return ok && ok2 && (nodemirror.NodeOf(before) != nodemirror.NodeOf(after) || !same(onItsNode(before), onItsNode(after)))
+	if !ok || !ok2 {
+		return false
+	}
+	was, is := nodemirror.NodeOf(before), nodemirror.NodeOf(after)
+	return was != is || !same(of(before, was), of(after, is))
 }}
-
-// onItsNode is the condition that a ComputeService asks for.
-func onItsNode(service *v1alpha1.ComputeService) *corev1.NodeCondition {
-	node := &corev1.Node{}
-	node.UID = nodemirror.NodeOf(service)
-	return of(service, node)
-}
 
 // Reconcile brings the conditions of one Node in line with the window of its host.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
@@ -108,7 +105,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !r.leads() {
 		return reconcile.Result{RequeueAfter: retry.ConflictDelay}, nil
 	}
-	want, has, message := of(service, node), nodemirror.OwnCondition(node), ""
+	want, has, message := of(service, node.UID), nodemirror.OwnCondition(node), ""
 	if want != nil && nodemirror.Foreign(node, want.Type) {
 		message = "Somebody else has set the condition " + string(want.Type) + " of the Node, so it is left alone"
 		want = nil

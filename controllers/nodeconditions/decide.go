@@ -6,17 +6,18 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
 )
 
-// of returns the condition that the Node of a host should have of the host's window; nil
+// of returns the condition that the Node with this UID should have of the host's window; nil
 // if it should have none: there is no window, it is over, the host is not this Node, or the
 // window only repeats what the Node says itself.
-func of(service *v1alpha1.ComputeService, node *corev1.Node) *corev1.NodeCondition {
+func of(service *v1alpha1.ComputeService, node types.UID) *corev1.NodeCondition {
 	if service == nil || service.DeletionTimestamp != nil || service.Spec.MaintenanceWindow == nil ||
-		nodemirror.NodeOf(service) != node.UID || nodemirror.WindowFromNode(service) {
+		nodemirror.NodeOf(service) != node || nodemirror.WindowFromNode(service) {
 		return nil
 	}
 	open := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionWindowOpen)

@@ -82,7 +82,7 @@ stdio_handler = "file"
 // Path is where a file of the host is.
 func (h *Host) Path(name string) string { return filepath.Join(h.dir, name) }
 
-// Socket is libvirt's read-only socket, and URI how another libvirt finds this one.
+// Socket is libvirt's read-only socket.
 func (h *Host) Socket() string { return h.Path("sock/libvirt-sock-ro") }
 
 // URI is how a client, and another libvirtd, may change what is on the host.
