@@ -379,7 +379,8 @@ func printTable(w io.Writer, results []result) {
 	_ = table.Flush()
 }
 
-// A harness that cannot fail proves nothing: it has to notice each of the mutants.
+// A harness that cannot fail proves nothing: it has to notice each of the mutants, of which
+// the short form has two.
 func TestABrokenManagerIsNoticed(t *testing.T) {
 	w := sharedWorld(t)
 	ctx := t.Context()
@@ -389,6 +390,9 @@ func TestABrokenManagerIsNoticed(t *testing.T) {
 		}
 	}()
 	for _, m := range mutants {
+		if !m.short && *duration == 0 {
+			continue
+		}
 		t.Run(m.name, func(t *testing.T) {
 			binary, err := m.buildManager(ctx, w.fleet.Dir)
 			if err != nil {

@@ -26,6 +26,9 @@ var mutants = []struct {
 	rule  string
 	fault func(context.Context, *world, *rand.Rand) error
 	want  judge.Kind
+	// short says that the observer has to notice it in the short form, too: one for each
+	// kind of finding. The unit tests have to notice all.
+	short bool
 }{
 	{
 		mutant: mutant{
@@ -74,6 +77,7 @@ var mutants = []struct {
 		rule:  "the canary is a barrier",
 		fault: holdHeartbeatsBack,
 		want:  judge.FalseUnknown,
+		short: true,
 	},
 	{
 		mutant: mutant{
@@ -85,6 +89,7 @@ var mutants = []struct {
 		rule:  "a restart forgets nothing",
 		fault: killBothTwice,
 		want:  judge.FalseState,
+		short: true,
 	},
 }
 
@@ -130,6 +135,22 @@ func (m mutant) buildManager(ctx context.Context, dir string) (string, error) {
 
 // build builds a command of the module in root into the folder dir.
 func (m mutant) build(ctx context.Context, root, command, dir string) (string, error) {
+	list, err := m.write(root, dir)
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, m.name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", list, "-o", binary, command)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("building mutant %q of %s: %w\n%s", m.name, m.file, err, out)
+	}
+	return binary, nil
+}
+
+// write writes the edited file into the folder dir, and returns the path of what go's
+// -overlay reads.
+func (m mutant) write(root, dir string) (string, error) {
 	file := filepath.Join(root, filepath.FromSlash(m.file))
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -139,7 +160,7 @@ func (m mutant) build(ctx context.Context, root, command, dir string) (string, e
 	if err != nil {
 		return "", err
 	}
-	replacement, list, binary := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json"), filepath.Join(dir, m.name)
+	replacement, list := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json")
 	encoded, err := overlay(file, replacement)
 	if err != nil {
 		return "", err
@@ -147,12 +168,7 @@ func (m mutant) build(ctx context.Context, root, command, dir string) (string, e
 	if err := errors.Join(os.MkdirAll(dir, 0o755), os.WriteFile(replacement, []byte(edited), 0o644), os.WriteFile(list, encoded, 0o644)); err != nil {
 		return "", fmt.Errorf("writing mutant %q: %w", m.name, err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-overlay", list, "-o", binary, command)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building mutant %q of %s: %w\n%s", m.name, m.file, err, out)
-	}
-	return binary, nil
+	return list, nil
 }
 
 func TestEveryMutantFitsTheProduct(t *testing.T) {
@@ -167,6 +183,26 @@ func TestEveryMutantFitsTheProduct(t *testing.T) {
 		}
 		if _, err := m.apply(string(content)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestTheUnitTestsOfTheRulesFindEveryMutant(t *testing.T) {
+	root, err := controlplane.RepositoryRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mutants {
+		list, err := m.write(root, filepath.Join(t.TempDir(), m.name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "go", "test", "-overlay", list, "./"+filepath.Dir(m.file))
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "GOFLAGS=") // Its tests of rules have one goroutine.
+		out, err := cmd.CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "--- FAIL") {
+			t.Errorf("no test of %s fails (%v) without the rule %q:\n%s", filepath.Dir(m.file), err, m.rule, out)
 		}
 	}
 }
