@@ -168,8 +168,9 @@ type HostFields struct {
 	// +optional
 	HostStatusReason HostStatusReason `json:"hostStatusReason,omitempty"`
 
-	// hostStatusTransitionTime is when this server's hostStatus last changed. A
-	// move from an UP host to another UP host keeps it.
+	// hostStatusTransitionTime is when this server's hostStatus last changed: the
+	// host's own time, or that of the server's arrival on it. A move from an UP host
+	// to one that has been UP for longer keeps it.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	HostStatusTransitionTime *metav1.Time `json:"hostStatusTransitionTime,omitempty"`

@@ -97,6 +97,14 @@ type ServerStatus struct {
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// hostVersion is the metadata.resourceVersion of the ComputeService that the host
+	// fields were derived from. The owners' view tells by it whether the
+	// ComputeService is newer. Absent if the server is on no known host.
+	// +optional
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[1-9][0-9]*$')",message="must be the resourceVersion of a ComputeService, for example 4711"
+	HostVersion string `json:"hostVersion,omitempty"`
 }
 
 // +kubebuilder:object:root=true

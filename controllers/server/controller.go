@@ -9,7 +9,6 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -77,7 +76,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 		return reconcile.Result{}, nil
 	}
 	before := server.Status
-	fields, changed := decide(server, want, r.clock.Now())
+	fields, changed := decide(server, want, versionOf(service), r.clock.Now())
 	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(server)}
 	if !changed {
 		r.conflicts.Forget(request)
@@ -118,23 +117,30 @@ func (r *Reconciler) serviceOf(ctx context.Context, server *v1alpha1.Server) (*v
 // owned are the fields of a Server's status that this controller owns.
 type owned struct {
 	v1alpha1.HostFields `json:",inline"`
-	ObservedGeneration  int64 `json:"observedGeneration"`
+	ObservedGeneration  int64  `json:"observedGeneration"`
+	HostVersion         string `json:"hostVersion,omitempty"`
 }
 
 // storedFields returns the current values of the fields that this controller owns.
 func storedFields(s *v1alpha1.ServerStatus) owned {
-	return owned{s.HostFields, s.ObservedGeneration}
+	return owned{s.HostFields, s.ObservedGeneration, s.HostVersion}
 }
 
-// decide returns the host fields that server should have, which are want except the
-// time of the last change, and whether they differ from those it has.
-func decide(server *v1alpha1.Server, want v1alpha1.HostFields, now time.Time) (fields owned, changed bool) {
-	have := server.Status.HostFields
-	want.HostStatusTransitionTime = have.HostStatusTransitionTime
-	if !hoststatus.SameStatus(have.HostStatus, want.HostStatus) || have.HostStatusTransitionTime == nil {
-		want.HostStatusTransitionTime = ptr.To(metav1.NewTime(now.Truncate(time.Second)))
-		changed = true
+// versionOf returns the resourceVersion of service, "" if there is none.
+func versionOf(service *v1alpha1.ComputeService) string {
+	if service == nil {
+		return ""
 	}
-	changed = changed || !hoststatus.SameFields(have, want) || server.Status.ObservedGeneration != server.Generation
-	return owned{want, server.Generation}, changed
+	return service.ResourceVersion
+}
+
+// decide returns the fields that server should have, given what ForServer made of version
+// of its host's ComputeService, and whether they differ from those it has. A new version
+// that brings nothing else is no reason to write.
+func decide(server *v1alpha1.Server, want v1alpha1.HostFields, version string, now time.Time) (fields owned, changed bool) {
+	have := storedFields(&server.Status)
+	moved := have.ObservedGeneration != server.Generation
+	fields = owned{hoststatus.Take(have.HostFields, want, moved, now), server.Generation, version}
+	changed = moved || !hoststatus.SameFields(have.HostFields, fields.HostFields) || (have.HostVersion == "") != (version == "")
+	return fields, changed
 }

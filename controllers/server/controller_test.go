@@ -67,8 +67,15 @@ func settled(status *v1alpha1.HostStatus) serverModifier {
 		s.Status.HostStatus, s.Status.HostStatusReason = status, v1alpha1.ReasonReporting
 		s.Status.HostReporting = v1alpha1.HostReportingTrue
 		s.Status.HostStatusTransitionTime = at(-time.Hour)
-		s.Status.ObservedGeneration = s.Generation
+		s.Status.ObservedGeneration, s.Status.HostVersion = s.Generation, firstVersion
 	}
+}
+
+// firstVersion is what the fake client gives to objects that it begins with.
+const firstVersion = "999"
+
+func since(t *metav1.Time) serviceModifier {
+	return func(s *v1alpha1.ComputeService) { s.Status.HostStatusTransitionTime = t }
 }
 
 func moved(host string) serverModifier {
@@ -199,6 +206,26 @@ func TestReconcileWritesTheHostFieldsWhenTheyDiffer(t *testing.T) {
 			serverOn("host-a", settled(up)), service("host-a", down, because("ForcedDown"), reporting("False")),
 			v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: down, HostStatusReason: "ForcedDown", HostReporting: "False", HostStatusTransitionTime: sinceNow}, ObservedGeneration: 1}, 1,
 		},
+		"a change has the host's time, if that is known": {
+			serverOn("host-a", settled(up)), service("host-a", down, since(at(-time.Minute))),
+			v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: down, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: at(-time.Minute)}, ObservedGeneration: 1}, 1,
+		},
+		"a change and its end between two looks have it, too": {
+			serverOn("host-a", settled(up)), service("host-a", up, since(at(-time.Minute))),
+			v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: up, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: at(-time.Minute)}, ObservedGeneration: 1}, 1,
+		},
+		"a server that moved has its own": {
+			serverOn("host-b", settled(up), moved("host-a")), service("host-a", unknown, since(at(-time.Minute))),
+			v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: unknown, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: sinceNow}, ObservedGeneration: 2}, 1,
+		},
+		"a server that was written before there were versions is completed": {
+			serverOn("host-a", settled(up), func(s *v1alpha1.Server) { s.Status.HostVersion = "" }), service("host-a", up),
+			v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: up, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: sinceBefore}, ObservedGeneration: 1}, 1,
+		},
+		"a version alone is no reason to write": {
+			serverOn("host-a", settled(up), func(s *v1alpha1.Server) { s.Status.HostVersion = "998" }), service("host-a", up),
+			v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: up, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: sinceBefore}, ObservedGeneration: 1, HostVersion: "998"}, 0,
+		},
 		"another reason for the same status does not": {
 			serverOn("host-a", settled(unknown)), service("host-a", unknown, because("LeaseExpired"), reporting("False")),
 			v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: unknown, HostStatusReason: "LeaseExpired", HostReporting: "False", HostStatusTransitionTime: sinceBefore}, ObservedGeneration: 1}, 1,
@@ -247,6 +274,9 @@ func TestReconcileWritesTheHostFieldsWhenTheyDiffer(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c.server, c.service)
 			agents := reported()
+			if c.want.HostReporting != "" && c.want.HostVersion == "" {
+				c.want.HostVersion = firstVersion
+			}
 			c.want.State, c.want.TaskState, c.want.PowerState, c.want.Networks = agents.State, agents.TaskState, agents.PowerState, agents.Networks
 			for range 2 { // The second time there is nothing to do.
 				if result := w.reconcile(); result != (reconcile.Result{}) {
@@ -266,7 +296,7 @@ func TestReconcileWritesTheHostFieldsWhenTheyDiffer(t *testing.T) {
 func TestReconcileRepairsAStatusThatWasWipedAsAWhole(t *testing.T) {
 	w := newWorld(t, serverOn("host-a", func(s *v1alpha1.Server) { s.Status = v1alpha1.ServerStatus{} }), service("host-a", up))
 	w.reconcile()
-	want := v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: up, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: at(0)}, ObservedGeneration: 1}
+	want := v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: up, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: at(0)}, ObservedGeneration: 1, HostVersion: firstVersion}
 	if diff := cmp.Diff(want, w.read().Status); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

@@ -216,6 +216,10 @@ func (h *history) derive(s *v1alpha1.ComputeService) {
 	if s.Spec.MaintenanceWindow != nil {
 		announced(present)
 	}
+	present.Status.HostStatusTransitionTime = s.Status.HostStatusTransitionTime
+	if !hoststatus.SameStatus(s.Status.HostStatus, present.Status.HostStatus) || s.Status.HostStatusTransitionTime == nil {
+		present.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(h.clock.Now()))
+	}
 	s.Status = present.Status
 	s.Status.ObservedGeneration = s.Generation
 	h.note("the status of %s is derived: %v", s.Name, ptr.Deref(s.Status.HostStatus, "absent"))
@@ -384,7 +388,13 @@ func (h *history) check() {
 			h.complain("the status of %s does not stand for its spec", s.Spec.Host)
 		}
 		got := s.Status.HostFields
-		got.HostStatusTransitionTime = nil // The server's own.
+		if want.HostStatusTransitionTime != nil && got.HostStatusTransitionTime.Before(want.HostStatusTransitionTime) {
+			h.complain("%s changed at %v, before its host, which did at %v", name, got.HostStatusTransitionTime, want.HostStatusTransitionTime)
+		}
+		if (s.Status.HostVersion == "") != (h.services[s.Spec.Host] == nil) {
+			h.complain("%s on %q has the host version %q", name, s.Spec.Host, s.Status.HostVersion)
+		}
+		got.HostStatusTransitionTime, want.HostStatusTransitionTime = nil, nil // Compared when they are written.
 		if diff := cmp.Diff(want, got); diff != "" {
 			h.complain("%s on %q (-want +got):\n%s", name, s.Spec.Host, diff)
 		}
@@ -486,8 +496,15 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 	h.note("%s is written: %v", name, ptr.Deref(after.Status.HostStatus, "absent"))
 	since, then := after.Status.HostStatusTransitionTime, before.Status.HostStatusTransitionTime
 	want := ptr.To(metav1.NewTime(h.clock.Now()))
-	if then != nil && hoststatus.SameStatus(before.Status.HostStatus, after.Status.HostStatus) {
+	var hosts *metav1.Time
+	if host := h.seenServices[after.Spec.Host]; host != nil {
+		hosts = host.Status.HostStatusTransitionTime
+	}
+	switch same := hoststatus.SameStatus(before.Status.HostStatus, after.Status.HostStatus); {
+	case same && then != nil && (hosts == nil || hosts.Before(then)):
 		want = then
+	case hosts != nil && (same || before.Status.ObservedGeneration == before.Generation):
+		want = hosts
 	}
 	if !since.Equal(want) {
 		h.complain("%s was %s since %v, and is %s since %v", name,

@@ -11,8 +11,8 @@ import (
 
 // ForServer returns the host fields of a server whose spec.host is host. service
 // is the ComputeService of that name, or nil if there is none. They depend on the
-// service alone and not on history: the time of the last change, which is the
-// server's own, is left out.
+// service alone and not on history: the time of the last change is the host's, of which
+// Take makes the server's.
 //
 // ok is false while the service's status does not reflect its spec yet: its
 // controller is about to write it, and the earlier fields hold until then.
@@ -30,6 +30,8 @@ func ForServer(host string, service *v1alpha1.ComputeService) (fields v1alpha1.H
 		HostStatus:       service.Status.HostStatus,
 		HostStatusReason: service.Status.HostStatusReason,
 		HostReporting:    v1alpha1.HostReportingUnknown,
+
+		HostStatusTransitionTime: service.Status.HostStatusTransitionTime,
 	}
 	if c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
 		fields.HostReporting = v1alpha1.HostReporting(c.Status)

@@ -137,8 +137,7 @@ func TestHostFieldsAreAFunctionOfTheServicesStatusAlone(t *testing.T) {
 		"metadata": func(s *v1alpha1.ComputeService) {
 			s.UID, s.ResourceVersion, s.Labels, s.Annotations = "u", "9", map[string]string{"a": "b"}, map[string]string{"c": "d"}
 		},
-		"lastSeenUpTime":           func(s *v1alpha1.ComputeService) { s.Status.LastSeenUpTime = ptr.To(metav1.NewTime(now)) },
-		"hostStatusTransitionTime": func(s *v1alpha1.ComputeService) { s.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(now)) },
+		"lastSeenUpTime": func(s *v1alpha1.ComputeService) { s.Status.LastSeenUpTime = ptr.To(metav1.NewTime(now)) },
 		"texts and times of conditions": func(s *v1alpha1.ComputeService) {
 			for i := range s.Status.Conditions {
 				s.Status.Conditions[i].Message, s.Status.Conditions[i].LastTransitionTime = "host-a", metav1.NewTime(now)
@@ -180,6 +179,7 @@ func TestNewsForServers(t *testing.T) {
 		"a window that appears is":                                  {serviceWith(), serviceWith(open), true},
 		"a window that opens is not, since servers show both alike": {serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), serviceWith(open), false},
 		"a window that closes is":                                   {serviceWith(open), serviceWith(hasWindow(2*time.Hour, "WindowClosed")), true},
+		"a change and its end in between are":                       {serviceWith(), serviceWith(func(s *v1alpha1.ComputeService) { s.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(now)) }), true},
 		"a window with another end is":                              {serviceWith(open), serviceWith(hasWindow(3*time.Hour, "WindowOpen")), true},
 		"a status that has become stale is not":                     {serviceWith(), serviceWith(stale, derived(nil)), false},
 		"a status after a stale one is, whatever it is":             {serviceWith(stale), serviceWith(), true},

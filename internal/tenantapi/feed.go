@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// historyLength is how many changes a watcher may be behind. Twice 5,000 servers
-	// can change at once, and each watcher still gets every change; 16,384 changes of
-	// servers of 1 KiB are 16 MiB.
-	historyLength = 1 << 14
+	// historyLength is how many changes a watcher may be behind. 15,000 servers can change
+	// at once twice, by their hosts and then by their copies, and each watcher still gets
+	// every change.
+	historyLength = 1 << 16
 	// historySize bounds the bytes of the old versions in it, about: a server can have
 	// a thousand addresses.
 	historySize = 64 << 20
@@ -39,8 +39,20 @@ const feedPatience = 150 * time.Second
 type change struct {
 	rv       uint64
 	old, new *record
-	// base and host report which of the two parts of the server changed.
-	base, host bool
+	// base and host report which of the two parts of the server changed, and joined that its
+	// ComputeService did, not itself.
+	base, host, joined bool
+	// settles is set if another replica may have shown something else of the host until then,
+	// whatever this one has, so that it is sent to whoever may see any of it.
+	settles bool
+}
+
+// size is about how many bytes the history takes for it: what is only in old.
+func (c *change) size() int {
+	if c.old == nil || c.base {
+		return c.old.size()
+	}
+	return recordSize
 }
 
 // known returns the key of the server.
@@ -63,13 +75,21 @@ type feed struct {
 
 	mu     sync.Mutex
 	synced bool
-	// heard is when the watch last brought something.
-	heard time.Time
+	// heard is when the watch last brought something, and hostsHeard that of the hosts.
+	heard, hostsHeard time.Time
 	// current has the servers of each namespace that has any, by name.
 	current map[string]map[string]*record
 	// versions are the current versions and those in the history, by their
 	// resourceVersion: no two writes have the same one.
 	versions map[uint64]*record
+	// onHost has the keys of the servers that name a host. taken has the hosts as they were
+	// taken in, and waiting what is to be, in the order in which it came.
+	onHost  map[string]map[key]struct{}
+	taken   map[string]*takenHost
+	waiting []hostNews
+	// settled is a version, 10 to 20 minutes old: what was taken in by then every replica
+	// has told. latestAtStrike becomes the next one.
+	settled, latestAtStrike uint64
 	// history holds every change after the resourceVersion start, in order.
 	history []change
 	start   uint64
@@ -98,8 +118,12 @@ func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
 		heard:     c.Now(),
 		current:   map[string]map[string]*record{},
 		versions:  map[uint64]*record{},
+		onHost:    map[string]map[key]struct{}{},
+		taken:     map[string]*takenHost{},
 		newest:    map[string]versions{},
 		wake:      make(chan struct{}),
+
+		hostsHeard: c.Now(),
 	}
 }
 
@@ -143,8 +167,15 @@ func (f *feed) Bookmark(resourceVersion string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heard = f.clock.Now()
-	// Watchers are not woken: nothing has happened that they could send.
-	f.latest = max(f.latest, rv)
+	if rv <= f.latest {
+		return nil
+	}
+	before := f.sequence + uint64(len(f.history))
+	f.takeIn(rv)
+	f.latest = rv
+	if f.sequence+uint64(len(f.history)) != before {
+		f.broadcast() // Else nothing has happened that watchers could send.
+	}
 	return nil
 }
 
@@ -172,12 +203,18 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 	f.sequence += uint64(len(f.history))
 	f.history, f.size = nil, 0
 	f.epoch++
-	clear(f.current)
+	before := f.current
+	f.current = make(map[string]map[string]*record, len(before))
 	clear(f.versions)
 	clear(f.newest)
+	clear(f.onHost)
 	f.quiet, f.struck = rv, 0
+	maps.DeleteFunc(f.taken, func(_ string, t *takenHost) bool { return t.Version > rv }) // etcd was restored.
+	f.takeIn(rv)
 	for _, r := range records {
-		r.shownAt = versions{rv, rv, rv}
+		r.shownAt, r.copiedAt = versions{rv, rv, rv}, r.rv
+		r.moved = !r.stored.Current
+		f.join(r, before[r.known.namespace][r.known.name])
 		f.set(r)
 	}
 	f.start, f.latest, f.synced = rv, rv, true
@@ -199,29 +236,55 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 	if rv <= f.start || (old == nil && r == nil) || (old != nil && rv <= old.rv) {
 		return // It was sent again after the connection broke.
 	}
-	c := change{rv: rv, old: old, new: r, base: true, host: true}
-	if old != nil && r != nil {
-		c.base, c.host = !sameBase(old, r), !hoststatus.SameFields(old.host, r.host)
+	if rv > f.latest {
+		f.takeIn(rv)
+		old = f.current[k.namespace][k.name]
 	}
+	c := change{rv: rv, old: old, new: r, base: true, host: true}
+	if r != nil {
+		f.join(r, old)
+		r.since, r.copiedAt = rv, rv
+	}
+	if old != nil && r != nil {
+		if old.is(r) && old.stored.Version == r.stored.Version {
+			r.copiedAt = old.copiedAt
+		}
+		r.moved = !r.stored.Current && (old.moved || old.on != r.on)
+		c.settles = old.moved && r.stored.Current || old.stored.Version != 0 && r.stored.Version == 0
+		c.base, c.host = !sameBase(old, r), !hoststatus.SameFields(old.host, r.host)
+		if !c.base {
+			r.base = old.base // Shared, so that a change of the host costs no copy of the server.
+		}
+	}
+	f.record(c)
+	f.latest = max(f.latest, rv)
+	f.broadcast()
+}
+
+// record makes a change the newest of the history.
+func (f *feed) record(c change) {
 	f.show(&c)
-	if r == nil {
+	if k := c.known(); c.new == nil {
+		f.leaveHost(c.old)
 		delete(f.current[k.namespace], k.name)
 		if len(f.current[k.namespace]) == 0 {
 			delete(f.current, k.namespace)
 		}
 	} else {
-		f.set(r)
+		f.set(c.new)
 	}
 	f.history = append(f.history, c)
-	f.size += old.size()
-	f.latest = max(f.latest, rv)
+	f.size += c.size()
 	if len(f.history) > historyLength || f.size > historySize {
 		f.trim()
 	}
-	f.broadcast()
 }
 
 func (f *feed) set(r *record) {
+	if old := f.current[r.known.namespace][r.known.name]; old == nil || old.on != r.on {
+		f.leaveHost(old)
+		f.enterHost(r)
+	}
 	servers := f.current[r.known.namespace]
 	if servers == nil {
 		servers = map[string]*record{}
@@ -230,13 +293,38 @@ func (f *feed) set(r *record) {
 	servers[r.known.name], f.versions[r.rv] = r, r
 }
 
+func (f *feed) enterHost(r *record) {
+	if r.on == "" {
+		return
+	}
+	if f.onHost[r.on] == nil {
+		f.onHost[r.on] = map[key]struct{}{}
+	}
+	f.onHost[r.on][r.known] = struct{}{}
+}
+
+func (f *feed) leaveHost(r *record) {
+	if r == nil || r.on == "" {
+		return
+	}
+	delete(f.onHost[r.on], r.known)
+	if len(f.onHost[r.on]) == 0 {
+		delete(f.onHost, r.on)
+		f.forgetIfGone(r.on)
+	}
+}
+
 // trim forgets the oldest changes, an eighth of what there may be.
 func (f *feed) trim() {
 	n := 0
 	for ; len(f.history)-n > historyLength*7/8 || n < len(f.history) && f.size > historySize*7/8; n++ {
-		if old := f.history[n].old; old != nil {
-			delete(f.versions, old.rv)
-			f.size -= old.size()
+		c := &f.history[n]
+		f.size -= c.size()
+		switch {
+		case c.joined:
+			c.new.before = nil
+		case c.old != nil:
+			delete(f.versions, c.old.rv)
 		}
 	}
 	f.start = f.history[n-1].rv
@@ -310,18 +398,26 @@ func inOrder(records []*record) []*record {
 }
 
 // find looks up versions by their resourceVersion. What it does not find is nil; then
-// there may be more once wake is closed.
-func (f *feed) find(versions []uint64, found []*record) (complete bool, wake <-chan struct{}) {
+// there may be more once wake is closed, and at is 0. If it finds all, they are as of the
+// version at, the newest that is known and not newer than asOf.
+func (f *feed) find(versions []uint64, asOf uint64, found []*record) (at uint64, wake <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	complete = true
+	complete := true
 	for i, rv := range versions {
-		if found[i] == nil {
-			found[i] = f.versions[rv]
+		if r := f.versions[rv]; r != nil {
+			found[i] = r
 		}
 		complete = complete && found[i] != nil
 	}
-	return complete, f.wake
+	if !complete {
+		return 0, f.wake
+	}
+	at = min(asOf, f.latest)
+	for i, r := range found {
+		found[i] = r.asOf(at)
+	}
+	return at, f.wake
 }
 
 // cursor is a place in the history.

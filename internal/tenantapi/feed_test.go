@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -229,14 +230,14 @@ func TestTheHistoryOfLargeServersIsShorter(t *testing.T) {
 	}
 	f := newTestFeed(t)
 	for rv := range 4000 {
-		check(t, f.Update(server(rv+11, "ns", "web", large)))
+		check(t, f.Update(server(rv+11, "ns", "web", large, state(computev1alpha1.ServerState(fmt.Sprint(rv))))))
 		if f.size > historySize {
 			t.Fatalf("%d bytes are kept", f.size)
 		}
 	}
 	kept := 0
 	for _, c := range f.history {
-		kept += c.old.size()
+		kept += c.size()
 	}
 	if len(f.history) < 100 || len(f.versions) > len(f.history)+2 || kept != f.size {
 		t.Errorf("%d changes and %d versions are kept, of %d bytes, not %d", len(f.history), len(f.versions), f.size, kept)
@@ -338,7 +339,7 @@ func TestTheFeedFindsOldVersionsAndListsWaitForNewOnes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &storage{feed: newTestFeed(t)}
 		find := func(ctx context.Context, versions ...uint64) []*record {
-			found, err := s.find(ctx, versions)
+			found, _, err := s.find(ctx, versions, math.MaxUint64)
 			check(t, err)
 			return found
 		}

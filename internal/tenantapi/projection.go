@@ -15,6 +15,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
 // recommendedLabelPrefix is that of the labels that Kubernetes recommends to application
@@ -39,15 +40,39 @@ type projector struct {
 
 // record is one version of a Server in two parts: what anyone who may read the server
 // sees, and the host fields, which are shown as granted. A record is shared by all
-// callers and never changed.
+// callers and, but for before, never changed.
 type record struct {
-	base  v1alpha1.Server
-	host  computev1alpha1.HostFields
+	base *v1alpha1.Server
+	// host is shown: what is stored, or newer, as of the version since.
+	host   computev1alpha1.HostFields
+	stored hoststatus.Copy
+	// on is the host that the server names.
+	on    string
 	rv    uint64
+	since uint64
 	known key
 	// shownAt is the resourceVersion that callers with each grant are shown: its own only
 	// if it brought something that they see.
 	shownAt versions
+	// copiedAt is the version at which the copy in it was stored.
+	copiedAt uint64
+	// moved is set from when the server names another host until its controller has copied
+	// that.
+	moved bool
+	// before is the same version of the server with what it showed of its host before, for
+	// as long as the feed's history has that. The feed's lock protects it.
+	before *record
+}
+
+// recordSize is about how many bytes a record takes without its base.
+const recordSize = 384
+
+// asOf returns r as it was at a version.
+func (r *record) asOf(rv uint64) *record {
+	for r.since > rv && r.before != nil {
+		r = r.before
+	}
+	return r
 }
 
 // size is about how many bytes a version takes, none if there is none.
@@ -56,7 +81,7 @@ func (r *record) size() int {
 		return 0
 	}
 	const (
-		fixed = 1 << 10
+		fixed = 1<<10 + recordSize
 		each  = 96 // A text of usual length, with its header.
 	)
 	texts := 2 * len(r.base.Labels)
@@ -75,7 +100,7 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a server: %w", err)
 	}
-	r := &record{rv: rv, known: key{in.Namespace, in.Name}, shownAt: versions{rv, rv, rv}}
+	r := &record{base: &v1alpha1.Server{}, rv: rv, known: key{in.Namespace, in.Name}, on: in.Spec.Host, shownAt: versions{rv, rv, rv}}
 	r.base.ObjectMeta = metav1.ObjectMeta{
 		Name:              in.Name,
 		Namespace:         in.Namespace,
@@ -99,12 +124,18 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 		HostID:     hostID(p.hostIDKey, in.Namespace, in.Spec.Host),
 	}
 	r.host = in.Status.HostFields
+	r.stored = hoststatus.Copy{Current: in.Status.ObservedGeneration == in.Generation, Fields: in.Status.HostFields}
+	if version := in.Status.HostVersion; version != "" {
+		if r.stored.Version, err = parseResourceVersion(version); err != nil {
+			return nil, fmt.Errorf("reading status.hostVersion of a server: %w", err)
+		}
+	}
 	return r, nil
 }
 
 // project returns the server as a caller with grant g sees it.
 func (r *record) project(g grant) v1alpha1.Server {
-	out := r.base
+	out := *r.base
 	out.ResourceVersion = strconv.FormatUint(r.shownAt[g], 10)
 	if g.shows(r.host.HostStatus) {
 		out.Status.HostFields = r.host

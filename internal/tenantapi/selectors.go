@@ -71,6 +71,17 @@ func (s selectors) matches(r *record, g grant) bool {
 	return s.fields.Matches(visible)
 }
 
+// matchesBase reports whether s selects the server by anything but its host status.
+func (s selectors) matchesBase(r *record) bool {
+	base, err := s.fields.Transform(func(field, value string) (string, string, error) {
+		if field == v1alpha1.HostStatusField {
+			return "", "", nil
+		}
+		return field, value, nil
+	})
+	return err == nil && selectors{labels: s.labels, fields: base}.matches(r, grantNone)
+}
+
 // upstream returns selectors for the custom resource that match everything that s
 // matches, and little else: they have the parts of s that mean the same there. none is
 // true if s can match nothing.

@@ -87,6 +87,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	defer running.Wait()
 	defer stop()
 	running.Go(func() { up.watch(background, s.feed) })
+	running.Go(func() { up.watchHosts(background, s.feed) })
 	running.Go(func() { s.keepQuiet(background) })
 	defer scraped.Provide(s.collect)()
 	running.Go(func() { s.canaries.watch(background, client, log.WithName("canary")) })

@@ -280,6 +280,7 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 			return err
 		}
 		w.initial, w.initialEnd = page.records, explicit && options.AllowWatchBookmarks
+		w.joined, w.owes = page.at, !page.complete
 		w.rv, w.told = page.rv, s.place(ctx, w.namespace, options.ResourceVersion, w.grants, page)
 	case options.ResourceVersion == "":
 		page, err := s.upstream.list(ctx, w.namespace, metav1.ListOptions{Limit: 1})
@@ -289,16 +290,18 @@ func (s *storage) begin(ctx context.Context, u user.Info, w *watcher, options *m
 		if w.rv, err = parseResourceVersion(page.ResourceVersion); err != nil {
 			return apierrors.NewInternalError(err)
 		}
+		w.joined = s.feed.version()
 		w.told = s.feed.place(w.namespace, w.name, w.grants, w.rv)
 	case options.ResourceVersion == "0":
 		w.rv = s.feed.version()
+		w.joined = w.rv
 		w.told = s.feed.place(w.namespace, w.name, w.grants, w.rv)
 	default:
 		rv, err := parseResourceVersion(options.ResourceVersion)
 		if err != nil {
 			return apierrors.NewBadRequest(err.Error())
 		}
-		w.rv, w.told = rv, rv
+		w.rv, w.told, w.joined, w.owes = rv, rv, rv, true
 	}
 	var err error
 	w.cursor, err = s.feed.open(w.rv)
@@ -313,6 +316,10 @@ type page struct {
 	// shown. told is the one that earlier pages reported to the caller, 0 if there were
 	// none.
 	rv, told uint64
+	// at is the version up to which hosts have been taken in. It is rv at most, and if the
+	// page is not complete, because the feed was behind, not known.
+	at       uint64
+	complete bool
 	// cached is set if it comes from the feed, and is as old.
 	cached bool
 }
@@ -321,7 +328,7 @@ type page struct {
 func (s *storage) read(ctx context.Context, namespace string, options *metainternalversion.ListOptions, selected selectors) (page, error) {
 	if fromCache(options) && s.feed.hasSynced() {
 		records, rv := s.feed.list(namespace)
-		return page{records: records, rv: rv, cached: true}, nil
+		return page{records: records, rv: rv, at: rv, complete: true, cached: true}, nil
 	}
 	if options.Continue != "" && options.ResourceVersion != "" && options.ResourceVersion != "0" {
 		return page{}, apierrors.NewBadRequest("resourceVersion: leave it out with continue, which says by itself as of when")
@@ -364,6 +371,7 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 	if p.rv < atLeast {
 		return page{}, tooNew()
 	}
+	p.at, p.complete = min(p.rv, s.feed.version()), true
 	if none {
 		return p, nil
 	}
@@ -372,8 +380,14 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		// How many remain of those that the caller selects is not known.
 		p.meta.RemainingItemCount = nil
 	}
-	if p.records, err = s.bodies(ctx, namespace, list, upstreamOptions); err != nil {
+	at := uint64(0)
+	if p.records, at, err = s.bodies(ctx, namespace, list, p.rv, upstreamOptions); err != nil {
 		return page{}, err
+	}
+	if p.complete = at != 0; p.complete {
+		p.at = at
+	} else {
+		p.at = p.rv
 	}
 	return p, nil
 }
@@ -383,20 +397,21 @@ func fromCache(options *metainternalversion.ListOptions) bool {
 	return options.ResourceVersion == "0" && options.Continue == "" && options.ResourceVersionMatch != metav1.ResourceVersionMatchExact
 }
 
-// bodies returns the servers that list names, in those versions. If the feed does
-// not have one in time, because its watch lags or the page is older than its
-// history, all are read as of the list, which is slower and as exact.
-func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.PartialObjectMetadataList, options metav1.ListOptions) ([]*record, error) {
+// bodies returns the servers that list names, in those versions, and up to which version,
+// not newer than rv, hosts have been taken in. If the feed does not have one in time,
+// because its watch lags or the page is older than its history, all are read as of the
+// list, which is slower and as exact, and that version is 0.
+func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.PartialObjectMetadataList, rv uint64, options metav1.ListOptions) ([]*record, uint64, error) {
 	versions := make([]uint64, len(list.Items))
 	for i := range list.Items {
 		var err error
 		if versions[i], err = parseResourceVersion(list.Items[i].ResourceVersion); err != nil {
-			return nil, apierrors.NewInternalError(err)
+			return nil, 0, apierrors.NewInternalError(err)
 		}
 	}
-	found, err := s.find(ctx, versions)
+	found, at, err := s.find(ctx, versions, rv)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for i, r := range found {
 		// Versions are used again where etcd was restored: never hand out another server.
@@ -405,26 +420,26 @@ func (s *storage) bodies(ctx context.Context, namespace string, list *metav1.Par
 		}
 	}
 	if !slices.Contains(found, nil) {
-		return found, nil
+		return found, at, nil
 	}
 	if options.Continue == "" { // A continue token has the version in it.
 		options.ResourceVersion, options.ResourceVersionMatch = list.ResourceVersion, metav1.ResourceVersionMatchExact
 	}
 	servers, err := s.upstream.listWhole(ctx, namespace, options)
 	if err != nil {
-		return nil, s.tokens.sealError(err)
+		return nil, 0, s.tokens.sealError(err)
 	}
 	records := make([]*record, len(servers.Items))
 	for i := range servers.Items {
 		if err := ended(ctx, i); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if records[i], err = s.feed.projector.record(&servers.Items[i]); err != nil {
-			return nil, apierrors.NewInternalError(err)
+			return nil, 0, apierrors.NewInternalError(err)
 		}
 		records[i], _ = s.feed.recognise(records[i], grantNone)
 	}
-	return records, nil
+	return records, 0, nil
 }
 
 // grantsFor asks what the caller may see. An error of the authorizer hides.
@@ -437,28 +452,28 @@ func (s *storage) grantsFor(ctx context.Context, u user.Info, namespace, verb st
 	return granted
 }
 
-// find waits for the feed to have versions, for a moment, without the seat.
-func (s *storage) find(ctx context.Context, versions []uint64) ([]*record, error) {
-	found := make([]*record, len(versions))
-	complete, wake := s.feed.find(versions, found)
-	if complete {
-		return found, nil
+// find waits for the feed to have versions, for a moment, without the seat. See feed.find.
+func (s *storage) find(ctx context.Context, versions []uint64, asOf uint64) (found []*record, at uint64, err error) {
+	found = make([]*record, len(versions))
+	at, wake := s.feed.find(versions, asOf, found)
+	if at != 0 {
+		return found, at, nil
 	}
 	seat := seatOf(ctx)
 	seat.Yield()
 	patience, cancel := context.WithTimeout(ctx, cachePatience)
 	defer cancel()
-	for !complete && patience.Err() == nil {
+	for at == 0 && patience.Err() == nil {
 		select {
 		case <-wake:
-			complete, wake = s.feed.find(versions, found)
+			at, wake = s.feed.find(versions, asOf, found)
 		case <-patience.Done():
 		}
 	}
 	if err := seat.Resume(ctx); err != nil {
-		return nil, explainSeat(err)
+		return nil, 0, explainSeat(err)
 	}
-	return found, nil
+	return found, at, nil
 }
 
 // askForNew asks for the grants in namespaces whose first server is newer than the

@@ -189,7 +189,7 @@ func TestAListNeverHandsOutAnotherServerOfTheSameVersion(t *testing.T) {
 		{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "off", UID: "ns/off", ResourceVersion: "8"}}, // web's, in the feed.
 	}}
 	ctx, _ := s.request(t)
-	records, err := s.bodies(ctx, "ns", other, metav1.ListOptions{})
+	records, _, err := s.bodies(ctx, "ns", other, 10, metav1.ListOptions{})
 	check(t, err)
 	if len(records) != 1 || records[0].known.name != "off" {
 		t.Errorf("got %v", records)

@@ -25,7 +25,10 @@ import (
 	"hoststatus.dev/hoststatus/internal/watch"
 )
 
-const resourceServers = "servers"
+const (
+	resourceServers         = "servers"
+	resourceComputeServices = "computeservices"
+)
 
 // upstream reads the custom resources.
 type upstream struct {
@@ -99,17 +102,23 @@ func (u *upstream) listWhole(ctx context.Context, namespace string, options meta
 	return list, nil
 }
 
-// watch keeps f up to date until ctx ends.
+// watch keeps f up to date with the servers until ctx ends.
 func (u *upstream) watch(ctx context.Context, f *feed) {
-	source := watch.New(cache.NewListWatchFromClient(u.feed, resourceServers, metav1.NamespaceAll, fields.Everything())).Of("Server")
-	reflector := cache.NewReflectorWithOptions(
-		source.ListWatch(),
-		&computev1alpha1.Server{}, f,
-		cache.ReflectorOptions{
-			Logger:  &u.log,
-			Name:    "servers",
-			Backoff: watch.Backoff(),
-		})
+	u.reflect(ctx, resourceServers, "Server", &computev1alpha1.Server{}, f)
+}
+
+// watchHosts keeps f up to date with the ComputeServices until ctx ends.
+func (u *upstream) watchHosts(ctx context.Context, f *feed) {
+	u.reflect(ctx, resourceComputeServices, "ComputeService", &computev1alpha1.ComputeService{}, hostStore{f})
+}
+
+func (u *upstream) reflect(ctx context.Context, resource, kind string, expected runtime.Object, store cache.ReflectorStore) {
+	source := watch.New(cache.NewListWatchFromClient(u.feed, resource, metav1.NamespaceAll, fields.Everything())).Of(kind)
+	reflector := cache.NewReflectorWithOptions(source.ListWatch(), expected, store, cache.ReflectorOptions{
+		Logger:  &u.log,
+		Name:    resource,
+		Backoff: watch.Backoff(),
+	})
 	reflector.RunWithContext(klog.NewContext(ctx, withoutRepetition(u.log, clock.RealClock{})))
 }
 

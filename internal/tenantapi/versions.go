@@ -5,6 +5,7 @@ package tenantapi
 import (
 	"context"
 	"maps"
+	"math"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -38,7 +39,7 @@ func (c *change) visible(g grant) bool {
 		return true
 	}
 	before, after := g.shows(c.old.host.HostStatus), g.shows(c.new.host.HostStatus)
-	return c.base || before != after || (after && c.host)
+	return c.base || before != after || (after && c.host) || (c.settles && g != grantNone)
 }
 
 // concerns reports whether the change is of a server that a request is for: in namespace,
@@ -55,7 +56,7 @@ func (f *feed) show(c *change) {
 	for g := range newest {
 		if c.visible(grant(g)) {
 			newest[g] = c.rv
-		} else {
+		} else if c.new != c.old {
 			c.new.shownAt[g] = c.old.shownAt[g]
 		}
 	}
@@ -109,6 +110,7 @@ func (f *feed) silence(rv uint64) uint64 {
 func (f *feed) strike(rv uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.settled, f.latestAtStrike = f.latestAtStrike, f.latest
 	if f.struck <= f.latest {
 		f.hush(f.struck)
 	}
@@ -140,11 +142,15 @@ func (f *feed) recognise(r *record, g grant) (known *record, certain bool) {
 	}
 	current := f.current[r.known.namespace][r.known.name]
 	if !current.is(r) {
-		return r, false
+		known = &record{}
+		*known = *r
+		f.join(known, nil)
+		return known, false
 	}
 	known = &record{}
 	*known = *r
-	c := change{old: current, new: known, base: !sameBase(current, r), host: !hoststatus.SameFields(current.host, r.host)}
+	f.join(known, current)
+	c := change{old: current, new: known, base: !sameBase(current, r), host: !hoststatus.SameFields(current.host, known.host)}
 	for level := range known.shownAt {
 		if !c.visible(grant(level)) {
 			known.shownAt[level] = current.shownAt[level]
@@ -166,7 +172,7 @@ func (s *storage) recognise(ctx context.Context, r *record, g grant) *record {
 	if certain {
 		return known
 	}
-	if found, err := s.find(ctx, []uint64{r.rv}); err == nil && found[0].is(r) {
+	if found, _, err := s.find(ctx, []uint64{r.rv}, math.MaxUint64); err == nil && found[0].is(r) {
 		return found[0]
 	}
 	return known
@@ -178,7 +184,7 @@ func (s *storage) place(ctx context.Context, namespace, asked string, granted gr
 	if p.told != 0 {
 		return p.told
 	}
-	v := s.feed.place(namespace, nameOf(ctx), granted, p.rv)
+	v := s.feed.place(namespace, nameOf(ctx), granted, p.at)
 	if rv, err := parseResourceVersion(asked); err == nil {
 		v = max(v, min(rv, p.rv))
 	}

@@ -227,7 +227,7 @@ func TestTheVersionWhereNothingChangesMovesByTheClockAlone(t *testing.T) {
 		check(t, f.Update(server(rv+100, "ns", "web", state(computev1alpha1.ServerState(fmt.Sprint(rv))))))
 	}
 	place := f.place("quiet", "", granted, f.version())
-	for rv := range historyLength / 8 {
+	for rv := range historyLength / 16 {
 		check(t, f.Update(server(rv+1000+historyLength, "ns", "web", state(computev1alpha1.ServerState(fmt.Sprint(rv))))))
 	}
 	if _, err := f.open(place); err != nil || place == 45 {

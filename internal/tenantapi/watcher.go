@@ -54,7 +54,11 @@ type watcher struct {
 	rv uint64
 	// told is the newest resourceVersion that the client knows: that of the newest change
 	// that it could see, or the one that it came with.
-	told   uint64
+	told uint64
+	// joined is the version up to which the client has seen what hosts became; owes is set if
+	// it may have been told so by another replica, which may have known less.
+	joined uint64
+	owes   bool
 	name   string
 	cursor cursor
 	grants grantSet
@@ -98,7 +102,7 @@ func (w *watcher) run(ctx context.Context) {
 	defer bookmark.Stop()
 	for {
 		r, ok := w.catchUp(ctx)
-		if !ok {
+		if !ok || w.owes && !w.tellOwed(ctx) {
 			return
 		}
 		select {
@@ -139,7 +143,7 @@ func (w *watcher) catchUp(ctx context.Context) (read, bool) {
 
 // tell sends the event, if any, that a change makes for this caller.
 func (w *watcher) tell(ctx context.Context, c *change) bool {
-	if c.rv <= w.rv {
+	if c.rv <= w.rv && (!c.joined || c.rv <= w.joined) {
 		return true // The client's list has it already.
 	}
 	namespace := c.known().namespace
@@ -168,6 +172,36 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 		return w.send(ctx, watch.Deleted, c.old, g, c.rv)
 	case before && after && c.visible(g):
 		return w.send(ctx, watch.Modified, c.new, g, c.rv)
+	}
+	return true
+}
+
+// tellOwed sends again what another replica may not have told the client before it came
+// here, once the feed knows everything up to the version with which it came.
+func (w *watcher) tellOwed(ctx context.Context) bool {
+	owed, ok := w.feed.owed(w.cursor, w.namespace, w.joined)
+	if !ok {
+		return true
+	}
+	w.owes = false
+	for i, r := range owed {
+		if ended(ctx, i) != nil {
+			return false
+		}
+		g, known := w.grants.lookup(r.known.namespace)
+		if !known || g == grantNone || g == grantUnknown && !r.unknown {
+			continue
+		}
+		event := watch.Modified
+		if !w.selectors.matches(r.record, g) {
+			if !w.selectors.onHost || !w.selectors.matchesBase(r.record) {
+				continue
+			}
+			event = watch.Deleted
+		}
+		if !w.send(ctx, event, r.record, g, w.told) {
+			return false
+		}
 	}
 	return true
 }
@@ -229,6 +263,7 @@ func (w *watcher) recheck(ctx context.Context) bool {
 	// feed's, so everything that follows in it must be sent too.
 	if latest < w.rv {
 		w.rv, w.told = latest, min(w.told, latest)
+		w.joined = min(w.joined, latest)
 	}
 	w.told = max(w.told, w.feed.place(w.namespace, w.name, w.grants, w.rv))
 	// The events carried the resourceVersions of their servers, which lie in the

@@ -239,7 +239,7 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 					},
 					"hostStatusTransitionTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "hostStatusTransitionTime is when this server's hostStatus last changed. A move from an UP host to another UP host keeps it.",
+							Description: "hostStatusTransitionTime is when this server's hostStatus last changed: the host's own time, or that of the server's arrival on it. A move from an UP host to one that has been UP for longer keeps it.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},

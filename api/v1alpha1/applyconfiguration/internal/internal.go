@@ -202,6 +202,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: hostStatusTransitionTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: hostVersion
+      type:
+        scalar: string
     - name: maintenanceWindow
       type:
         namedType: dev.hoststatus.hoststatus.api.v1alpha1.AnnouncedWindow

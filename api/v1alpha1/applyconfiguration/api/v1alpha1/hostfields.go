@@ -70,8 +70,9 @@ type HostFieldsApplyConfiguration struct {
 	// HostNotFound (""): the server's host has no ComputeService; the platform
 	// team creates one, or corrects spec.host.
 	HostStatusReason *apiv1alpha1.HostStatusReason `json:"hostStatusReason,omitempty"`
-	// hostStatusTransitionTime is when this server's hostStatus last changed. A
-	// move from an UP host to another UP host keeps it.
+	// hostStatusTransitionTime is when this server's hostStatus last changed: the
+	// host's own time, or that of the server's arrival on it. A move from an UP host
+	// to one that has been UP for longer keeps it.
 	HostStatusTransitionTime *v1.Time `json:"hostStatusTransitionTime,omitempty"`
 	// hostReporting shows whether the host reports, whatever hostStatus is: a host
 	// that dies in maintenance still has MAINTENANCE. Absent if the server is on no

@@ -30,6 +30,10 @@ type ServerStatusApplyConfiguration struct {
 	// observedGeneration is the metadata.generation that the host fields were
 	// derived from.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
+	// hostVersion is the metadata.resourceVersion of the ComputeService that the host
+	// fields were derived from. The owners' view tells by it whether the
+	// ComputeService is newer. Absent if the server is on no known host.
+	HostVersion *string `json:"hostVersion,omitempty"`
 }
 
 // ServerStatusApplyConfiguration constructs a declarative configuration of the ServerStatus type for use with
@@ -120,5 +124,13 @@ func (b *ServerStatusApplyConfiguration) WithMaintenanceWindow(value *AnnouncedW
 // If called multiple times, the ObservedGeneration field is set to the value of the last call.
 func (b *ServerStatusApplyConfiguration) WithObservedGeneration(value int64) *ServerStatusApplyConfiguration {
 	b.ObservedGeneration = &value
+	return b
+}
+
+// WithHostVersion sets the HostVersion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the HostVersion field is set to the value of the last call.
+func (b *ServerStatusApplyConfiguration) WithHostVersion(value string) *ServerStatusApplyConfiguration {
+	b.HostVersion = &value
 	return b
 }

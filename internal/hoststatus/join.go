@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package hoststatus
+
+import (
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// Host is what the servers on a host show of it, as of one version of its ComputeService.
+type Host struct {
+	// Version is the resourceVersion of the ComputeService. Those of custom resources can be
+	// compared as numbers.
+	Version uint64
+	// Fields are what ForServer made of it.
+	Fields v1alpha1.HostFields
+}
+
+// Copy is what a Server has stored of its host.
+type Copy struct {
+	// Version is the server's status.hostVersion, 0 if that is absent.
+	Version uint64
+	// Current says that status.observedGeneration is the server's generation. If it is not, the
+	// server may have moved, and its controller is about to write it.
+	Current bool
+	Fields  v1alpha1.HostFields
+}
+
+// Join returns the host fields of a server: those of the newer of what is stored in it and
+// its host, which is nil if it is not known. It makes of a host what the server's controller
+// writes when it copies it, so that nothing changes when the copy arrives.
+func Join(stored Copy, host *Host) v1alpha1.HostFields {
+	if host == nil || !stored.Current || stored.Version == 0 || stored.Version >= host.Version {
+		return stored.Fields
+	}
+	if host.Fields.HostStatusTransitionTime == nil {
+		return stored.Fields // Its time will be that at which the controller writes.
+	}
+	return Take(stored.Fields, host.Fields, false, time.Time{})
+}
+
+// Take returns the host fields of a server that had have, and whose host has want. now is
+// the time of the change where the host does not know it: of a server that moved, and where
+// want has no time.
+//
+// The time is never before the host's, even if hostStatus is what it was: then it was
+// something else in between.
+func Take(have, want v1alpha1.HostFields, moved bool, now time.Time) v1alpha1.HostFields {
+	since := want.HostStatusTransitionTime
+	if SameStatus(have.HostStatus, want.HostStatus) {
+		if before := have.HostStatusTransitionTime; before != nil && (since == nil || before.After(since.Time)) {
+			since = before
+		}
+	} else if moved {
+		since = nil
+	}
+	if since == nil {
+		since = ptr.To(metav1.NewTime(now.Truncate(time.Second)))
+	}
+	want.HostStatusTransitionTime = since
+	return want
+}

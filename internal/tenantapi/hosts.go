@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"fmt"
+
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+)
+
+// A host that changes is one write, which the copies in its servers follow one by one. So
+// the feed joins: what a server shows of its host is the newer of its copy and the
+// ComputeService.
+//
+// The history stays in the order of resourceVersions, by which any replica finds the place
+// of a client. A ComputeService of version r is therefore taken in only when the watch of
+// the servers has brought something of a version x > r, such as the first copy, and at that
+// version: whoever is told x has been told everything before it.
+//
+// Two replicas can take in a ComputeService at different versions, and one of them not at
+// all for a while. So a client that comes back with a version may have been told less, by
+// another replica, than this one knew at that version. It is told again what it may have
+// missed (owed).
+
+// takenHost is a host as it was taken in.
+type takenHost struct {
+	hoststatus.Host
+	// gone is set if its ComputeService has been deleted. Its servers show what they did
+	// until the copies say that.
+	gone bool
+	// at is the version at which it was taken in, and unknown the last one at which it was
+	// UNKNOWN, or may have been.
+	at, unknown uint64
+}
+
+// hostNews is a ComputeService that is to be taken in.
+type hostNews struct {
+	name string
+	hoststatus.Host
+	gone bool
+	// listed is set if it comes from a list: it holds even if it is older than what was
+	// known, because etcd was restored, and what happened in between is not known.
+	listed bool
+}
+
+// maxWaitingHosts is how many news of hosts wait, beside one for each host, before all but the
+// newest of each host are dropped.
+const maxWaitingHosts = 1 << 10
+
+// hostStore takes what the watch of the ComputeServices brings.
+type hostStore struct{ feed *feed }
+
+// Add implements cache.ReflectorStore.
+func (s hostStore) Add(obj any) error { return s.put(obj, false) }
+
+// Update implements cache.ReflectorStore.
+func (s hostStore) Update(obj any) error { return s.put(obj, false) }
+
+// Delete implements cache.ReflectorStore.
+func (s hostStore) Delete(obj any) error { return s.put(obj, true) }
+
+// Resync implements cache.ReflectorStore.
+func (s hostStore) Resync() error { return nil }
+
+func (s hostStore) put(obj any, gone bool) error {
+	news, ok, err := readHost(obj)
+	if err != nil {
+		return err
+	}
+	news.gone = gone
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	s.feed.hostsHeard = s.feed.clock.Now()
+	if ok || gone {
+		s.feed.await(news)
+	}
+	return nil
+}
+
+// Bookmark implements cache.ReflectorBookmarkStore.
+func (s hostStore) Bookmark(string) error {
+	s.feed.mu.Lock()
+	defer s.feed.mu.Unlock()
+	s.feed.hostsHeard = s.feed.clock.Now()
+	return nil
+}
+
+// Replace implements cache.ReflectorStore.
+func (s hostStore) Replace(objects []any, resourceVersion string) error {
+	rv, err := parseResourceVersion(resourceVersion)
+	if err != nil {
+		return fmt.Errorf("reading the list of ComputeServices: %w", err)
+	}
+	listed := make(map[string]bool, len(objects))
+	var waiting []hostNews
+	for _, obj := range objects {
+		news, ok, err := readHost(obj)
+		if err != nil {
+			return err
+		}
+		listed[news.name] = true
+		if news.listed = true; ok {
+			waiting = append(waiting, news)
+		}
+	}
+	f := s.feed
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hostsHeard = f.clock.Now()
+	for name := range f.taken {
+		if !listed[name] {
+			waiting = append(waiting, hostNews{name: name, Host: hoststatus.Host{Version: rv}, gone: true, listed: true})
+		}
+	}
+	f.waiting = waiting
+	return nil
+}
+
+// readHost reads a ComputeService. ok is false while its status does not reflect its spec:
+// then it brings no news.
+func readHost(obj any) (news hostNews, ok bool, err error) {
+	service, isService := obj.(*computev1alpha1.ComputeService)
+	if !isService {
+		return news, false, fmt.Errorf("the watch of ComputeServices brought a %T", obj)
+	}
+	news.name = service.Name
+	if news.Version, err = parseResourceVersion(service.ResourceVersion); err != nil {
+		return news, false, fmt.Errorf("reading a ComputeService: %w", err)
+	}
+	news.Fields, ok = hoststatus.ForServer(service.Name, service)
+	return news, ok, nil
+}
+
+// await keeps news until the servers' watch has passed them.
+func (f *feed) await(news hostNews) {
+	f.waiting = append(f.waiting, news)
+	if len(f.waiting) <= maxWaitingHosts+2*len(f.taken) {
+		return
+	}
+	last := make(map[string]int, len(f.taken))
+	for i, n := range f.waiting {
+		last[n.name] = i
+	}
+	var newest []hostNews
+	for i, n := range f.waiting {
+		if last[n.name] == i {
+			n.listed = true // What is dropped may have been anything.
+			newest = append(newest, n)
+		}
+	}
+	f.waiting = newest
+}
+
+// takeIn takes in what waits and is older than rv, which the servers' watch has brought, at
+// that version.
+func (f *feed) takeIn(rv uint64) {
+	if len(f.taken) > 0 && f.clock.Since(f.hostsHeard) > feedPatience {
+		// Nobody knows what has become of the hosts. The copies say it.
+		f.log.Info("The watch of the ComputeServices brings nothing; servers show what is stored in them", "for", f.clock.Since(f.hostsHeard))
+		for name := range f.taken {
+			delete(f.taken, name)
+			f.joinAgain(name, rv)
+		}
+	}
+	if len(f.waiting) == 0 {
+		return
+	}
+	kept := f.waiting[:0]
+	for _, news := range f.waiting {
+		if news.Version > rv {
+			kept = append(kept, news)
+		} else {
+			f.take(news, rv)
+		}
+	}
+	clear(f.waiting[len(kept):])
+	f.waiting = kept
+}
+
+func (f *feed) take(news hostNews, rv uint64) {
+	before := f.taken[news.name]
+	switch {
+	case before == nil && news.gone:
+		return
+	case before != nil && before.Version >= news.Version && (!news.listed || before.Version == news.Version):
+		return // It was sent again after the connection broke.
+	case news.gone:
+		before.gone = true
+		f.forgetIfGone(news.name)
+		return
+	}
+	now := &takenHost{Host: news.Host, at: rv}
+	unknown := news.listed || grantUnknown.shows(now.Fields.HostStatus)
+	switch {
+	case unknown || before != nil && grantUnknown.shows(before.Fields.HostStatus):
+		now.unknown = rv
+	case before != nil:
+		now.unknown = before.unknown
+	}
+	f.taken[news.name] = now
+	f.joinAgain(news.name, rv)
+	if unknown {
+		f.settleUnknown(news.name, rv)
+	}
+}
+
+// settleUnknown adds to the history that servers on a host that was UNKNOWN, or may have
+// been, are not, or not any more: their copies were faster than the watch of the hosts.
+func (f *feed) settleUnknown(name string, rv uint64) {
+	for k := range f.onHost[name] {
+		if r := f.current[k.namespace][k.name]; !grantUnknown.shows(r.host.HostStatus) {
+			f.record(change{rv: rv, old: r, new: r, joined: true, settles: true})
+		}
+	}
+}
+
+// forgetIfGone forgets a host that is gone, if no servers are on it.
+func (f *feed) forgetIfGone(name string) {
+	if t := f.taken[name]; t != nil && t.gone && len(f.onHost[name]) == 0 {
+		delete(f.taken, name)
+	}
+}
+
+// joinAgain adds to the history, at version rv, what the servers on a host show from now on.
+func (f *feed) joinAgain(name string, rv uint64) {
+	for k := range f.onHost[name] {
+		old := f.current[k.namespace][k.name]
+		r := *old
+		f.join(&r, old)
+		if hoststatus.SameFields(r.host, old.host) {
+			continue
+		}
+		r.since, r.before, r.shownAt = rv, old, versions{rv, rv, rv}
+		f.record(change{rv: rv, old: old, new: &r, host: true, joined: true})
+	}
+}
+
+// join decides what r shows of its host. old is what was known of the server before, nil if
+// nothing was.
+func (f *feed) join(r, old *record) {
+	stored := &r.stored
+	if !stored.Current && old.is(r) && hoststatus.SameFields(stored.Fields, old.stored.Fields) {
+		// It may have moved. What it showed holds until its controller has looked at it, which
+		// may be newer than what is stored.
+		r.host = old.host
+		return
+	}
+	var host *hoststatus.Host
+	if t := f.taken[r.on]; t != nil {
+		host = &t.Host
+	}
+	r.host = hoststatus.Join(*stored, host)
+}
+
+// owed returns the servers of namespace, or of all if it is "", of which a client may have
+// been told something else up to version rv: their host was taken in lately, and the copy
+// came later or not at all. ok is false while the place c is before rv, or there is more to
+// read first.
+func (f *feed) owed(c cursor, namespace string, rv uint64) (owed []owedServer, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c.epoch != f.epoch || c.next != f.sequence+uint64(len(f.history)) || f.latest < rv {
+		return nil, false
+	}
+	for _, r := range f.listLocked(namespace) {
+		t := f.taken[r.on]
+		if t == nil || t.at <= f.settled || r.stored.Version >= t.Version && r.copiedAt <= rv {
+			continue
+		}
+		owed = append(owed, owedServer{r, t.unknown > f.settled})
+	}
+	return owed, true
+}
+
+// owedServer is a server that a client has to be told again.
+type owedServer struct {
+	*record
+	// unknown is set if the client may have been told that it is UNKNOWN.
+	unknown bool
+}
