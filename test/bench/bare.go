@@ -30,6 +30,7 @@ func serverTarget(s *v1alpha1.Server) *target {
 	return &target{resource: "servers", namespace: s.Namespace, name: s.Name, version: s.ResourceVersion, fields: map[string]any{
 		"hostStatus": s.Status.HostStatus, "hostStatusReason": s.Status.HostStatusReason, "hostReporting": s.Status.HostReporting,
 		"maintenanceWindow": s.Status.MaintenanceWindow, "observedGeneration": s.Status.ObservedGeneration,
+		"hostVersion": s.Status.HostVersion,
 	}}
 }
 
@@ -60,8 +61,9 @@ func (w *world) targets(ctx context.Context, hosts []string) (services, servers 
 	return services, servers, nil
 }
 
-// markTime is a time of change that nothing but a bare loop writes.
-func markTime(n int64) metav1.Time { return metav1.Unix(1_000_000_000+n, 0) }
+// markTime is a time of change that nothing but a bare loop writes. It is later than any
+// host's, because a server's is never before its host's.
+func markTime(n int64) metav1.Time { return metav1.Unix(4_000_000_000+n, 0) }
 
 // write writes one status, marked with n.
 func (w *world) write(ctx context.Context, t *target, n int64) error {

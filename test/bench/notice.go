@@ -29,7 +29,7 @@ func runNotice(ctx context.Context, t *trial) error {
 	if err := w.notice(ctx, m); err != nil {
 		return err
 	}
-	t.result.note("From the moment before forcedDown is patched until a watch of the owners' view, through the aggregation layer, has the last of the host's servers DOWN. The bare loop makes as many writes, two of the host and then one of each server, and is seen on the same watch.")
+	t.result.note("From the moment before forcedDown is patched until a watch has the last of the host's servers DOWN: one of the owners' view, through the aggregation layer, and one of servers.compute, whose copies are written one by one. The bare loop makes as many writes as the manager, two of the host and then one of each server, and is seen on the same watches.")
 	return nil
 }
 
@@ -63,9 +63,17 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 	}
 	watched, stop := context.WithCancel(ctx)
 	t.later(stop)
-	seen := newSightings()
+	seen, copies := newSightings(), newSightings()
 	var wanted atomic.Pointer[expectation]
 	wanted.Store(&expectation{})
+	err = follow(ctx, w, &v1alpha1.ServerList{}, func(s *v1alpha1.Server, at time.Time) {
+		if wanted.Load().met(&s.Status) {
+			copies.first(s.Name, at)
+		}
+	})
+	if err != nil {
+		return err
+	}
 	err = owner.watch(watched, tenantPath+"/servers", func(e *seenServer, at time.Time) {
 		if wanted.Load().met(&e.Object.Status) {
 			seen.first(e.Object.Metadata.Name, at)
@@ -78,7 +86,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 	mark := int64(0)
 	next := func() int64 { mark++; return mark }
 	curve := picture{File: "notice", Title: "From forcedDown to the last of the host's servers on an owner's watch", XLabel: "servers on the host", YLabel: "ms, median", LogX: true, LogY: true}
-	ours, bare := series{Name: "hoststatus"}, series{Name: "bare loop"}
+	ours, theirs, bare := series{Name: "owners' view"}, series{Name: "servers.compute"}, series{Name: "bare loop"}
 	for i, n := range t.scenario.sizes {
 		_, servers, err := w.targets(ctx, all[i:i+1])
 		if err != nil {
@@ -88,7 +96,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 		if err != nil {
 			return err
 		}
-		var took, beside samples
+		var took, copied, beside samples
 		for round := range t.scenario.repeats + 1 {
 			// The bare loop: as many writes, on the way from one status of the host to
 			// the other.
@@ -97,6 +105,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 				return err
 			}
 			seen.clear()
+			copies.clear()
 			marked := next()
 			wanted.Store(&expectation{mark: marked})
 			begin := time.Now()
@@ -120,6 +129,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 			for _, down := range []bool{true, false} {
 				wanted.Store(&expectation{status: map[bool]v1alpha1.HostStatus{true: v1alpha1.HostStatusDown, false: v1alpha1.HostStatusUp}[down]})
 				seen.clear()
+				copies.clear()
 				begin := time.Now()
 				if err := w.forceDown(ctx, all[i], down); err != nil {
 					return err
@@ -127,14 +137,19 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 				if err := seen.wait(ctx, n, time.Minute); err != nil {
 					return fmt.Errorf("%d servers: %w", n, err)
 				}
+				if err := copies.wait(ctx, n, time.Minute); err != nil {
+					return fmt.Errorf("%d servers.compute: %w", n, err)
+				}
 				if down {
 					_, last := seen.span()
 					took = append(took, last.Sub(begin))
+					_, last = copies.span()
+					copied = append(copied, last.Sub(begin))
 				}
 			}
 		}
 		// The first round warms up.
-		took, beside = slices.Delete(took, 0, 1), slices.Delete(beside, 0, 1)
+		took, copied, beside = slices.Delete(took, 0, 1), slices.Delete(copied, 0, 1), slices.Delete(beside, 0, 1)
 		size, name := count(n, "servers"), fmt.Sprintf("bare loop, %d at once", best)
 		var bounds []*bound
 		if n == 100 {
@@ -142,11 +157,14 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 		}
 		t.result.addBeside(size, "last server, median", ms(t.typical(took)), "ms", name, ms(t.typical(beside)), bounds...)
 		t.result.addBeside(size, "last server, p99", ms(took.quantile(0.99)), "ms", name, ms(beside.quantile(0.99)))
+		t.result.addBeside(size, "last servers.compute, median", ms(copied.median()), "ms", name, ms(beside.median()))
+		t.result.addBeside(size, "last servers.compute, p99", ms(copied.quantile(0.99)), "ms", name, ms(beside.quantile(0.99)))
 		ours.add(float64(n), ms(took.median()))
+		theirs.add(float64(n), ms(copied.median()))
 		bare.add(float64(n), ms(beside.median()))
-		t.say("%d servers: %.0f ms, bare loop %.0f ms", n, ms(took.median()), ms(beside.median()))
+		t.say("%d servers: %.0f ms, servers.compute %.0f ms, bare loop %.0f ms", n, ms(took.median()), ms(copied.median()), ms(beside.median()))
 	}
-	curve.Series = []series{ours, bare}
+	curve.Series = []series{ours, theirs, bare}
 	t.result.picture(curve)
 	return h.check()
 }
