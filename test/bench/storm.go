@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+)
+
+var storm = scenario{
+	name: "storm", title: "A part of a data centre fails at once, and its owners watch",
+	sizes: []int{300}, sizesAre: "hosts, 50 servers on each, of 200 owners", repeats: 4,
+	run: runStorm,
+}
+
+const (
+	stormNamespaces = 200
+	stormWatchers   = 500
+	// watchersOfOne share connections.
+	watchersOfOne = 50
+)
+
+func runStorm(ctx context.Context, t *trial) error {
+	for _, n := range t.scenario.sizes {
+		err := t.storm(ctx, n)
+		t.close()
+		if err != nil {
+			return fmt.Errorf("%d hosts: %w", n, err)
+		}
+	}
+	t.result.note("The hosts renew together and then no more, or again. Measured is from the first of their ComputeServices, as it arrives on a watch, until the last of %d watches of the owners' view has the last of its servers. The bare loop writes the status of the ComputeServices alone, which nobody copies.", stormWatchers)
+	return nil
+}
+
+func (t *trial) storm(ctx context.Context, n int) error {
+	const duration, interval = 20 * time.Second, 5 * time.Second
+	w, _, err := t.newOwnersWorld(ctx)
+	if err != nil {
+		return err
+	}
+	all, servers := names(n, hostName), n*serversPerHost
+	if err := w.addHosts(ctx, all); err != nil {
+		return err
+	}
+	tenant := func(i int) string { return fmt.Sprintf("owner-%03d", i%stormNamespaces) }
+	for i := range stormNamespaces {
+		namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: tenant(i)}}
+		if _, err := w.leases.CoreV1().Namespaces().Create(ctx, namespace, metav1.CreateOptions{}); err != nil {
+			return fmt.Errorf("creating a namespace: %w", err)
+		}
+	}
+	err = parallel(ctx, creators, servers, func(ctx context.Context, i int) error {
+		s := newServer(i, all[i%n])
+		s.Namespace = tenant(i)
+		return w.admin.Create(ctx, s)
+	})
+	if err != nil {
+		return fmt.Errorf("creating servers: %w", err)
+	}
+	h, err := w.startHosts(ctx, all, duration, interval)
+	if err != nil {
+		return err
+	}
+	if err := w.settled(ctx, all...); err != nil {
+		return err
+	}
+
+	services, told := newSightings(), newSightings()
+	var wanted atomic.Pointer[expectation]
+	wanted.Store(&expectation{status: v1alpha1.HostStatusUp})
+	err = follow(ctx, w, &v1alpha1.ComputeServiceList{}, func(s *v1alpha1.ComputeService, at time.Time) {
+		e := wanted.Load()
+		if e.mark == 0 && ptr.Deref(s.Status.HostStatus, "") == e.status || e.mark != 0 && s.Status.LastSeenUpTime.Equal(ptr.To(markTime(e.mark))) {
+			services.first(s.Name, at)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	watched, stop := context.WithCancel(ctx)
+	t.later(stop)
+	var ended atomic.Int32
+	var owner *person
+	expected := 0
+	for i := range stormWatchers {
+		if i%watchersOfOne == 0 {
+			if owner, err = w.newPerson(ctx, fmt.Sprintf("owner-%d", i), viewer, statusViewer); err != nil {
+				return err
+			}
+		}
+		err := owner.watch(watched, tenantPath+"/namespaces/"+tenant(i)+"/servers", func(e *seenServer, at time.Time) {
+			if e.Type == "ERROR" {
+				ended.Add(1)
+			}
+			if want := wanted.Load(); want.mark == 0 && want.met(&e.Object.Status) {
+				told.first(strconv.Itoa(i)+"/"+e.Object.Metadata.Name, at)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		expected += servers / stormNamespaces
+	}
+
+	mark := int64(0)
+	next := func() int64 { mark++; return mark }
+	targets, err := w.serviceTargets(ctx, all)
+	if err != nil {
+		return err
+	}
+	best, _, err := w.bestConcurrency(ctx, targets, next)
+	if err != nil {
+		return err
+	}
+	var ours, bare samples
+	for round := range t.scenario.repeats {
+		targets, err := w.serviceTargets(ctx, all)
+		if err != nil {
+			return err
+		}
+		services.clear()
+		marked := next()
+		wanted.Store(&expectation{mark: marked})
+		begin := time.Now()
+		if _, err := w.writeAll(ctx, targets, best, marked); err != nil {
+			return err
+		}
+		if err := services.wait(ctx, n, time.Minute); err != nil {
+			return fmt.Errorf("bare loop: %w", err)
+		}
+		_, last := services.span()
+		bare = append(bare, last.Sub(begin))
+
+		status := v1alpha1.HostStatusUp
+		if round%2 == 0 {
+			status = v1alpha1.HostStatusUnknown
+			if err := h.resume(ctx, all); err != nil {
+				return err
+			}
+		}
+		wanted.Store(&expectation{status: status})
+		services.clear()
+		told.clear()
+		if round%2 == 0 {
+			h.stop(all)
+		} else if err := h.resume(ctx, all); err != nil {
+			return err
+		}
+		if err := told.wait(ctx, expected, settleTimeout); err != nil {
+			return fmt.Errorf("to %s: %w", status, err)
+		}
+		first, lastHost := services.span()
+		_, last = told.span()
+		ours = append(ours, last.Sub(first))
+		t.say("round %d: %s in %.2f s (the hosts took %.2f s), bare loop %.2f s", round+1, status, last.Sub(first).Seconds(), lastHost.Sub(first).Seconds(), bare[len(bare)-1].Seconds())
+		if err := w.copied(ctx, status, servers); err != nil {
+			return err
+		}
+	}
+	size, name := fmt.Sprintf("%s, %s", count(n, "hosts"), count(servers, "servers")), fmt.Sprintf("bare loop, %d at once", best)
+	t.result.addBeside(size, "last owner, median", ours.median().Seconds(), "s", name, bare.median().Seconds(), ratioAtMost(1.5))
+	t.result.addBeside(size, "last owner, worst", ours.quantile(1).Seconds(), "s", name, bare.quantile(1).Seconds())
+	t.result.add(size, "watches that had to begin again", float64(ended.Load()), "", atMost(0))
+	return h.check()
+}
+
+// serviceTargets returns the ComputeServices called hosts, as they are now.
+func (w *world) serviceTargets(ctx context.Context, hosts []string) ([]*target, error) {
+	var list v1alpha1.ComputeServiceList
+	if err := w.admin.List(ctx, &list); err != nil {
+		return nil, fmt.Errorf("listing ComputeServices: %w", err)
+	}
+	var targets []*target
+	for i := range list.Items {
+		if slices.Contains(hosts, list.Items[i].Name) {
+			targets = append(targets, serviceTarget(&list.Items[i]))
+		}
+	}
+	return targets, nil
+}
+
+// copied waits until all servers have a status stored, so that the next round begins in
+// peace.
+func (w *world) copied(ctx context.Context, status v1alpha1.HostStatus, servers int) error {
+	return expect.Poll(ctx, settleTimeout, func() error {
+		var list v1alpha1.ServerList
+		options := &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: "0"}}
+		if err := w.admin.List(ctx, &list, options, client.MatchingFields{"status.hostStatus": string(status)}); err != nil {
+			return err
+		}
+		if n := len(list.Items); n != servers {
+			return fmt.Errorf("%d of %d servers are stored as %s", n, servers, status)
+		}
+		return nil
+	})
+}
