@@ -6,6 +6,8 @@ GO ?= go
 GOLANGCI_LINT = bin/golangci-lint
 FOR ?= 35m
 SEED ?= 1
+FAULTS ?= 1
+WRITES ?= 3
 
 .DEFAULT_GOAL := help
 
@@ -74,6 +76,11 @@ test-e2e: ## Run all tests that need the local control plane.
 test-cluster: ## Install, upgrade, break and uninstall on a real cluster of two nodes (needs root; installs containerd if missing).
 	@hack/ensure-packages.sh nodes
 	$(GO) test ./test/cluster -count=1 -timeout 45m -v -cluster.all
+
+.PHONY: model
+model: ## Check the protocols of silence and of the join in every order of events (FAULTS=1 WRITES=3; installs Spin as root).
+	@hack/ensure-packages.sh model
+	$(GO) test ./test/model -count=1 -timeout 0 -v -faults=$(FAULTS) -writes=$(WRITES)
 
 .PHONY: chaos
 chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and check every reported status.

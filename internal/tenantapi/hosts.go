@@ -201,15 +201,16 @@ func (f *feed) take(news hostNews, rv uint64) {
 	f.taken[news.name] = now
 	f.joinAgain(news.name, rv)
 	if unknown {
-		f.settleUnknown(news.name, rv)
+		f.settle(news, rv)
 	}
 }
 
-// settleUnknown adds to the history that servers on a host that was UNKNOWN, or may have
-// been, are not, or not any more: their copies were faster than the watch of the hosts.
-func (f *feed) settleUnknown(name string, rv uint64) {
-	for k := range f.onHost[name] {
-		if r := f.current[k.namespace][k.name]; !grantUnknown.shows(r.host.HostStatus) {
+// settle adds to the history what the servers on a host show, if others may have been
+// shown something else that this replica never had: a list leaves out what was in between,
+// and of a host that was UNKNOWN the copies can be faster than the watch of the hosts.
+func (f *feed) settle(news hostNews, rv uint64) {
+	for k := range f.onHost[news.name] {
+		if r := f.current[k.namespace][k.name]; news.listed || !grantUnknown.shows(r.host.HostStatus) {
 			f.record(change{rv: rv, old: r, new: r, joined: true, settles: true})
 		}
 	}

@@ -58,7 +58,7 @@ func fullServer() *computev1alpha1.Server {
 				HostReporting:            computev1alpha1.HostReportingTrue,
 				MaintenanceWindow:        &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(instant))},
 			},
-			ObservedGeneration: 7,
+			ObservedGeneration: 7, HostVersion: "4711",
 		},
 	}
 }
@@ -126,7 +126,7 @@ func TestTheHostFieldsAreShownOrHiddenTogetherForEachStatus(t *testing.T) {
 func TestEveryFieldOfTheCustomResourceIsDecidedOn(t *testing.T) {
 	always := sets.New("status.state", "status.taskState", "status.powerState", "status.networks")
 	granted := sets.New("status.hostStatus", "status.hostStatusReason", "status.hostStatusTransitionTime", "status.hostReporting", "status.maintenanceWindow")
-	never := sets.New("spec.host", "spec.providerID", "status.observedGeneration")
+	never := sets.New("spec.host", "spec.providerID", "status.hostVersion", "status.observedGeneration")
 
 	content, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "compute.hoststatus.dev_servers.yaml"))
 	if err != nil {
