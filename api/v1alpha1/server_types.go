@@ -102,6 +102,7 @@ type ServerStatus struct {
 	// fields were derived from. The owners' view tells by it whether the
 	// ComputeService is newer. Absent if the server is on no known host.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[1-9][0-9]*$')",message="must be the resourceVersion of a ComputeService, for example 4711"
 	HostVersion string `json:"hostVersion,omitempty"`

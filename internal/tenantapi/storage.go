@@ -380,7 +380,7 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		// How many remain of those that the caller selects is not known.
 		p.meta.RemainingItemCount = nil
 	}
-	at := uint64(0)
+	var at uint64
 	if p.records, at, err = s.bodies(ctx, namespace, list, p.rv, upstreamOptions); err != nil {
 		return page{}, err
 	}
