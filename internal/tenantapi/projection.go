@@ -125,10 +125,10 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 	}
 	r.host = in.Status.HostFields
 	r.stored = hoststatus.Copy{Current: in.Status.ObservedGeneration == in.Generation, Fields: in.Status.HostFields}
-	if version := in.Status.HostVersion; version != "" {
-		if r.stored.Version, err = parseResourceVersion(version); err != nil {
-			return nil, fmt.Errorf("reading status.hostVersion of a server: %w", err)
-		}
+	// What is none is as if it were absent: whoever may write one server must not spoil the
+	// view of all.
+	if version, err := parseResourceVersion(in.Status.HostVersion); err == nil {
+		r.stored.Version = version
 	}
 	return r, nil
 }

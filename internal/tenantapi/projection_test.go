@@ -258,3 +258,13 @@ func TestOnlyVisibleChangesMakeABaseDiffer(t *testing.T) {
 		})
 	}
 }
+
+func TestAHostVersionThatIsNoneIsAsIfItWereAbsent(t *testing.T) {
+	for _, version := range []string{"", "99999999999999999999", "-1", "abc"} {
+		s := fullServer()
+		s.Status.HostVersion = version
+		if got := mustRecord(t, s).stored.Version; got != 0 {
+			t.Errorf("%q is read as %d", version, got)
+		}
+	}
+}

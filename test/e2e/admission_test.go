@@ -396,6 +396,8 @@ func anotherValue(t *testing.T, field string) any {
 		return map[string]string{"startTime": "2001-01-01T00:00:00Z"}
 	case "observedGeneration":
 		return 1_000_000
+	case "hostVersion":
+		return "1000000"
 	default:
 		t.Fatalf("status.%s is new: give it a value here, and a line in config/agents-before-0.2/policy.yaml unless agents report it", field)
 		return nil

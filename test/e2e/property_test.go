@@ -146,7 +146,10 @@ func everyServerIsAsItsHost(ctx context.Context, namespace string) error {
 			return fmt.Errorf("the status of %s does not stand for its spec yet", s.Spec.Host)
 		}
 		got := s.Status.HostFields
-		got.HostStatusTransitionTime = nil // The server's own.
+		if got.HostStatusTransitionTime.Before(want.HostStatusTransitionTime) {
+			return fmt.Errorf("%s changed at %v, before %s, which did at %v", s.Name, got.HostStatusTransitionTime, s.Spec.Host, want.HostStatusTransitionTime)
+		}
+		got.HostStatusTransitionTime, want.HostStatusTransitionTime = nil, nil // The server's can be its own.
 		if diff := cmp.Diff(want, got); diff != "" {
 			return fmt.Errorf("%s on %s (-want +got):\n%s", s.Name, s.Spec.Host, diff)
 		}

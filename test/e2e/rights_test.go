@@ -250,7 +250,6 @@ var identities = map[string]identity{
 		"delete its own report": del(reports + "/compute-1"),
 	}},
 	"tenant-apiserver": {fleet.TenantAPIUser, fleet.TenantAPIGroups, map[string]request{
-		"list ComputeServices":             get(compute + "/computeservices"),
 		"read a ComputeService":            get(compute + "/computeservices/compute-1"),
 		"write the status of a host":       merge(compute+"/computeservices/compute-1/status", `{"status":{"hostStatus":"UP"}}`),
 		"write the status of a Server":     merge(compute+"/namespaces/team-a/servers/web-1/status", `{"status":{"state":"ERROR"}}`),
@@ -277,6 +276,7 @@ var identities = map[string]identity{
 		"create an APIService":             post("/apis/apiregistration.k8s.io/v1/apiservices", `{}`),
 		"read who is bound to which roles": get(rbac + "/clusterrolebindings"),
 	}, map[string]request{
+		"list ComputeServices": get(compute + "/computeservices"),
 		"read Servers":         get(compute + "/servers"),
 		"read the canary":      get(leaseOf + "/hoststatus-canary"),
 		"read its key":         get(ours + "/secrets/hoststatus-tenant-apiserver-hostid"),
