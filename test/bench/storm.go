@@ -21,7 +21,7 @@ import (
 
 var storm = scenario{
 	name: "storm", title: "A part of a data centre fails at once, and its owners watch",
-	sizes: []int{300}, sizesAre: "hosts, 50 servers on each, of 200 owners", repeats: 4,
+	sizes: []int{300}, sizesAre: "hosts, 50 servers on each, of 200 owners", repeats: 2,
 	run: runStorm,
 }
 
