@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -34,25 +36,47 @@ func mustJSON(v any) []byte {
 	return out
 }
 
-// follow calls see with every change of a kind from now on, as it arrives.
+// follow calls see with every change of a kind from now on, as it arrives. kube-apiserver
+// ends a watch whose client is too slow for it; then it begins again, with what there is.
 func follow[T client.Object](ctx context.Context, w *world, list client.ObjectList, see func(T, time.Time)) error {
+	ctx, stop := context.WithCancel(ctx)
+	w.trial.later(stop)
 	// An empty page tells the version to watch from.
-	if err := w.admin.List(ctx, list, client.Limit(1)); err != nil {
-		return fmt.Errorf("listing what to watch: %w", err)
-	}
-	stream, err := w.admin.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
+	stream, err := watchAfter(ctx, w, list, client.Limit(1))
 	if err != nil {
-		return fmt.Errorf("watching: %w", err)
+		return err
 	}
-	w.trial.later(stream.Stop)
 	go func() {
-		for e := range stream.ResultChan() {
-			if obj, ok := e.Object.(T); ok {
-				see(obj, time.Now())
+		for {
+			for e := range stream.ResultChan() {
+				if obj, ok := e.Object.(T); ok {
+					see(obj, time.Now())
+				}
 			}
+			if stream, err = watchAfter(ctx, w, list); err != nil {
+				return // It has ended, or what waits for this says what it lacks.
+			}
+			_ = meta.EachListItem(list, func(obj runtime.Object) error {
+				if obj, ok := obj.(T); ok {
+					see(obj, time.Now())
+				}
+				return nil
+			})
 		}
 	}()
 	return nil
+}
+
+// watchAfter lists, and watches from there.
+func watchAfter(ctx context.Context, w *world, list client.ObjectList, options ...client.ListOption) (watch.Interface, error) {
+	if err := w.admin.List(ctx, list, options...); err != nil {
+		return nil, fmt.Errorf("listing what to watch: %w", err)
+	}
+	stream, err := w.admin.Watch(ctx, list, &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.GetResourceVersion()}})
+	if err != nil {
+		return nil, fmt.Errorf("watching: %w", err)
+	}
+	return stream, nil
 }
 
 // requests returns how many requests of a method a process has sent.
