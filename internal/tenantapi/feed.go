@@ -170,10 +170,10 @@ func (f *feed) Bookmark(resourceVersion string) error {
 	if rv <= f.latest {
 		return nil
 	}
-	before := f.sequence + uint64(len(f.history))
+	before := f.end()
 	f.takeIn(rv)
 	f.latest = rv
-	if f.sequence+uint64(len(f.history)) != before {
+	if f.end() != before {
 		f.broadcast() // Else nothing has happened that watchers could send.
 	}
 	return nil
@@ -423,6 +423,12 @@ func (f *feed) find(versions []uint64, asOf uint64, found []*record) (at uint64,
 // cursor is a place in the history.
 type cursor struct{ epoch, next uint64 }
 
+// end is the number that the next change will have.
+func (f *feed) end() uint64 { return f.sequence + uint64(len(f.history)) }
+
+// endsAt reports whether there is nothing to read at the place c.
+func (f *feed) endsAt(c cursor) bool { return c == cursor{f.epoch, f.end()} }
+
 // open returns the place right after the resourceVersion rv.
 func (f *feed) open(rv uint64) (cursor, error) {
 	f.mu.Lock()
@@ -468,7 +474,7 @@ func (f *feed) next(c *cursor) (read, error) {
 // more to read first.
 func (f *feed) at(c cursor, namespace string) (records []*record, latest uint64, ok bool) {
 	f.mu.Lock()
-	if c.epoch != f.epoch || c.next != f.sequence+uint64(len(f.history)) {
+	if !f.endsAt(c) {
 		f.mu.Unlock()
 		return nil, 0, false
 	}

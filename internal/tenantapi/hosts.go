@@ -261,7 +261,7 @@ func (f *feed) join(r, old *record) {
 func (f *feed) owed(c cursor, namespace string, rv uint64) (owed []owedServer, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c.epoch != f.epoch || c.next != f.sequence+uint64(len(f.history)) || f.latest < rv {
+	if !f.endsAt(c) || f.latest < rv {
 		return nil, false
 	}
 	for _, r := range f.listLocked(namespace) {

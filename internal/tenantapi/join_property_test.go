@@ -232,11 +232,7 @@ func (w *joinWorld) putServer(s *computev1alpha1.Server) {
 	s.ResourceVersion = w.next()
 	w.servers[s.Name] = s
 	w.sources[s.Name] = append(w.sources[s.Name], s.Status.HostFields)
-	for _, r := range w.replicas {
-		if r != nil {
-			r.serverNews = append(r.serverNews, joinEvent{object: s})
-		}
-	}
+	w.happened(joinEvent{object: s})
 }
 
 func (w *joinWorld) putHost(s *computev1alpha1.ComputeService) {
@@ -245,9 +241,18 @@ func (w *joinWorld) putHost(s *computev1alpha1.ComputeService) {
 	if fields, ok := hoststatus.ForServer(s.Name, s); ok {
 		w.sources[s.Name] = append(w.sources[s.Name], fields)
 	}
+	w.happened(joinEvent{object: s})
+}
+
+// happened is what the replicas have yet to hear of.
+func (w *joinWorld) happened(e joinEvent) {
 	for _, r := range w.replicas {
-		if r != nil {
-			r.hostNews = append(r.hostNews, joinEvent{object: s})
+		switch _, ofServers := e.object.(*computev1alpha1.Server); {
+		case r == nil: // It has yet to start.
+		case ofServers:
+			r.serverNews = append(r.serverNews, e)
+		default:
+			r.hostNews = append(r.hostNews, e)
 		}
 	}
 }
@@ -341,9 +346,7 @@ func (w *joinWorld) remake(name string) {
 		old = old.DeepCopy()
 		old.ResourceVersion = w.next()
 		delete(w.servers, name)
-		for _, r := range w.replicas {
-			r.serverNews = append(r.serverNews, joinEvent{object: old, gone: true})
-		}
+		w.happened(joinEvent{object: old, gone: true})
 		w.note("%s is deleted: %s", name, old.ResourceVersion)
 		return
 	}
@@ -357,9 +360,7 @@ func (w *joinWorld) remakeHost(name string) {
 		old = old.DeepCopy()
 		old.ResourceVersion = w.next()
 		delete(w.hosts, name)
-		for _, r := range w.replicas {
-			r.hostNews = append(r.hostNews, joinEvent{object: old, gone: true})
-		}
+		w.happened(joinEvent{object: old, gone: true})
 		w.note("%s is deleted: %s", name, old.ResourceVersion)
 		return
 	}

@@ -371,8 +371,8 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 	if p.rv < atLeast {
 		return page{}, tooNew()
 	}
-	p.at, p.complete = min(p.rv, s.feed.version()), true
 	if none {
+		p.at, p.complete = min(p.rv, s.feed.version()), true
 		return p, nil
 	}
 	p.meta = metav1.ListMeta{Continue: list.Continue, RemainingItemCount: list.RemainingItemCount}
@@ -380,13 +380,10 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		// How many remain of those that the caller selects is not known.
 		p.meta.RemainingItemCount = nil
 	}
-	var at uint64
-	if p.records, at, err = s.bodies(ctx, namespace, list, p.rv, upstreamOptions); err != nil {
+	if p.records, p.at, err = s.bodies(ctx, namespace, list, p.rv, upstreamOptions); err != nil {
 		return page{}, err
 	}
-	if p.complete = at != 0; p.complete {
-		p.at = at
-	} else {
+	if p.complete = p.at != 0; !p.complete {
 		p.at = p.rv
 	}
 	return p, nil

@@ -141,15 +141,12 @@ func (f *feed) recognise(r *record, g grant) (known *record, certain bool) {
 		return known, true
 	}
 	current := f.current[r.known.namespace][r.known.name]
-	if !current.is(r) {
-		known = &record{}
-		*known = *r
-		f.join(known, nil)
-		return known, false
-	}
 	known = &record{}
 	*known = *r
 	f.join(known, current)
+	if !current.is(r) {
+		return known, false
+	}
 	c := change{old: current, new: known, base: !sameBase(current, r), host: !hoststatus.SameFields(current.host, known.host)}
 	for level := range known.shownAt {
 		if !c.visible(grant(level)) {

@@ -24,7 +24,7 @@ typedef Replica {
 	byte servers, hosts;   /* what the two watches have brought, as versions */
 	byte listed, listedHost; /* up to where hosts came by a list, and the version that it had */
 	byte latest;           /* the newest place in the history */
-	byte taken, takenAt;   /* the version of the host that was taken in, and where */
+	byte taken;            /* the version of the host that was taken in */
 	bit copied;
 	byte copyOf, copyAt;
 	bool changed[LAST + 1]; /* where the history has a change, */
@@ -78,7 +78,7 @@ inline takeIn(p_i, p_upTo, p_at) {
 	:: y <= p_upTo && y <= r[p_i].hosts && y <= now ->
 		if
 		:: !isCopy[y] && (y > r[p_i].listed || y == r[p_i].listedHost) ->
-			r[p_i].taken = y; r[p_i].takenAt = p_at;
+			r[p_i].taken = y;
 #ifndef LIST
 			add(p_i, p_at, y <= r[p_i].listed)
 #else
