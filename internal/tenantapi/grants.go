@@ -26,6 +26,10 @@ const (
 	// verdictTTL is for how long an answer of the authorizer holds. Together with
 	// recheckInterval it keeps a revocation's way to a running watch under 10 s.
 	verdictTTL = 2 * time.Second
+	// namedDenialTTL is for how long a no about one server holds. It is longer, because of
+	// callers without a grant each name is asked about, and hides nothing that is granted for
+	// long: together with recheckInterval, a new grant's way to a running watch stays under 10 s.
+	namedDenialTTL = 5 * time.Second
 	// authorizationTimeout is how long the authorizer may take to answer.
 	authorizationTimeout = 5 * time.Second
 	// maxQuestions is how many questions of one request the authorizer is asked at
@@ -85,7 +89,8 @@ type verdict struct {
 	done    chan struct{}
 	allowed bool
 	err     error
-	asked   time.Time
+	// until is when it lapses. Once it is there, only the grants' lock protects that.
+	until time.Time
 }
 
 func newGrants(a authorizer.Authorizer, c clock.PassiveClock) *grants {
@@ -170,8 +175,11 @@ func (g *grants) allowed(ctx context.Context, u user.Info, subresource, namespac
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), authorizationTimeout)
 			defer cancel()
 			v.allowed, v.err = g.ask(ctx, u, q)
-			if v.err != nil {
+			switch {
+			case v.err != nil:
 				g.forget(q, v)
+			case !v.allowed && q.name != "":
+				g.keep(v, namedDenialTTL-verdictTTL)
 			}
 			close(v.done)
 		}()
@@ -189,19 +197,26 @@ func (g *grants) lookup(q question) (v *verdict, mine bool) {
 	now := g.clock.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if v, ok := g.verdicts[q]; ok && now.Sub(v.asked) < verdictTTL {
+	if v, ok := g.verdicts[q]; ok && now.Before(v.until) {
 		return v, false
 	}
 	if full := len(g.verdicts) >= maxVerdicts; full || now.Sub(g.swept) >= sweepInterval {
 		g.swept = now
-		maps.DeleteFunc(g.verdicts, func(_ question, v *verdict) bool { return now.Sub(v.asked) >= verdictTTL })
+		maps.DeleteFunc(g.verdicts, func(_ question, v *verdict) bool { return !now.Before(v.until) })
 		if len(g.verdicts) >= maxVerdicts {
 			clear(g.verdicts)
 		}
 	}
-	v = &verdict{done: make(chan struct{}), asked: now}
+	v = &verdict{done: make(chan struct{}), until: now.Add(verdictTTL)}
 	g.verdicts[q] = v
 	return v, true
+}
+
+// keep lets a verdict hold for longer than others.
+func (g *grants) keep(v *verdict, longer time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	v.until = v.until.Add(longer)
 }
 
 // forget drops a verdict without an answer, so that the next caller asks again.

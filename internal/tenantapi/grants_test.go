@@ -137,6 +137,40 @@ func TestAVerdictHoldsForTwoSeconds(t *testing.T) {
 	check("when it has lapsed", grantNone)
 }
 
+func TestANoAboutOneServerHoldsForFiveSecondsAndAYesForTwo(t *testing.T) {
+	f := &fakeAuthorizer{}
+	c := testingclock.NewFakePassiveClock(instant)
+	g := newGrants(f, c)
+	for _, step := range []struct {
+		at    time.Duration
+		allow string
+		want  grant
+		// asked is how often the authorizer has been asked for the status of this server.
+		asked int
+	}{
+		{0, "", grantNone, 1},
+		{verdictTTL, "status/ns/web-1", grantNone, 1},
+		{namedDenialTTL - 1, "status/ns/web-1", grantNone, 1},
+		{namedDenialTTL, "status/ns/web-1", grantFull, 2},
+		{namedDenialTTL + verdictTTL - 1, "", grantFull, 2},
+		{namedDenialTTL + verdictTTL, "", grantNone, 3},
+		{namedDenialTTL + 2*verdictTTL, "status/ns/", grantFull, 3},
+	} {
+		f.set(step.allow)
+		c.SetTime(instant.Add(step.at))
+		got, err := g.of(t.Context(), ann, "ns", "web-1")
+		asked := 0
+		for _, q := range f.asked {
+			if q == "status/ns/web-1" {
+				asked++
+			}
+		}
+		if got != step.want || err != nil || asked != step.asked {
+			t.Errorf("after %v: grant %d, %v, asked %d times; want %d and %d", step.at, got, err, asked, step.want, step.asked)
+		}
+	}
+}
+
 func TestManyWhoAskTheSameAskOnce(t *testing.T) {
 	f := &fakeAuthorizer{}
 	f.set("status/ns/")
@@ -218,7 +252,7 @@ func TestTheMemoryOfVerdictsIsBounded(t *testing.T) {
 	c := testingclock.NewFakePassiveClock(instant)
 	g := newGrants(f, c)
 	for i := range maxVerdicts {
-		g.verdicts[question{user: sha256.Sum256([]byte{byte(i % 7)}), namespace: fmt.Sprint(i)}] = &verdict{asked: instant}
+		g.verdicts[question{user: sha256.Sum256([]byte{byte(i % 7)}), namespace: fmt.Sprint(i)}] = &verdict{until: instant.Add(verdictTTL)}
 	}
 	c.SetTime(instant.Add(time.Hour))
 	if _, err := g.of(t.Context(), ann, "ns", ""); err != nil {

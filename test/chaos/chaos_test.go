@@ -219,6 +219,7 @@ func (w *world) judge(out *result, begin, over, end time.Time, latency time.Dura
 			}
 		}
 	}
+	out.findings = append(out.findings, w.ownersFindings(begin)...)
 	out.findings = append(out.findings, w.judgeServers(changes, w.sight(w.namespaces()[0], end, latency), out.rate, end)...)
 }
 
@@ -394,7 +395,7 @@ func TestABrokenManagerIsNoticed(t *testing.T) {
 			continue
 		}
 		t.Run(m.name, func(t *testing.T) {
-			binary, err := m.buildManager(ctx, w.fleet.Dir)
+			binary, err := m.buildCommand(ctx, "./cmd/manager", w.fleet.Dir)
 			if err != nil {
 				t.Fatal(err)
 			}

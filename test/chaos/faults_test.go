@@ -89,7 +89,8 @@ var faults = append([]fault{
 	{name: "both managers paused 120 s", target: onManagers, long: true, run: func(ctx context.Context, w *world, _ *rand.Rand) error {
 		return pauseBoth(ctx, w, 120*time.Second)
 	}},
-	{name: "leader killed within a fan-out of 500 servers", target: onManagers, short: true, run: func(ctx context.Context, w *world, r *rand.Rand) error {
+	{name: "two replicas of the owners' view know different things, then the leader is killed", target: onManagers, short: true, run: splitViews(watchOfHosts, watchOfServers)},
+	{name: "leader killed within a fan-out of 500 servers", target: onManagers, run: func(ctx context.Context, w *world, r *rand.Rand) error {
 		m, err := w.leader(ctx)
 		if err != nil {
 			return err
@@ -373,15 +374,23 @@ func (w *world) some(r *rand.Rand, percent int) []*host {
 // set merges body into a ComputeService, as an operator would: who finds no API server,
 // because another fault has taken it away, tries again.
 func (w *world) set(ctx context.Context, name, body string) error {
-	patch := func() error {
+	return retried(ctx, func(ctx context.Context) error {
+		service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		return w.fleet.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(body)))
+	})
+}
+
+// retried repeats do until it works, for as long as another fault may take the API server
+// away.
+func retried(ctx context.Context, do func(context.Context) error) error {
+	once := func() error {
 		// Long enough for a webhook that does not answer to be given up.
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
-		service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		return w.fleet.Client.Patch(ctx, service, client.RawPatch(types.MergePatchType, []byte(body)))
+		return do(ctx)
 	}
 	for end := time.Now().Add(recoveryLimit); ; {
-		err := patch()
+		err := once()
 		if err == nil || time.Now().After(end) {
 			return err
 		}

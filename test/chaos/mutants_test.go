@@ -97,6 +97,8 @@ var mutants = []struct {
 var joinMutants = []struct {
 	mutant
 	rule string
+	// stalled is the watch of one replica whose stall shows it to owners who move, "" for none.
+	stalled string
 	// rare says that it takes thousands of runs to find it: part of the long form.
 	rare bool
 }{
@@ -108,7 +110,8 @@ var joinMutants = []struct {
 			// A place in the history before the servers' watch has come so far.
 			new: "\t\ts.feed.take(news, news.Version)\n\t\ts.feed.latest = max(s.feed.latest, news.Version)\n\t\ts.feed.broadcast()",
 		},
-		rule: "a host is taken in when the servers' watch has passed it",
+		rule:    "a host is taken in when the servers' watch has passed it",
+		stalled: watchOfServers,
 	},
 	{
 		mutant: mutant{
@@ -117,7 +120,8 @@ var joinMutants = []struct {
 			old:  "w.rv, w.told, w.joined, w.owes = rv, rv, rv, true",
 			new:  "w.rv, w.told, w.joined, w.owes = rv, rv, rv, false",
 		},
-		rule: "who comes back is told again what another replica may not have known",
+		rule:    "who comes back is told again what another replica may not have known",
+		stalled: watchOfHosts,
 	},
 	{
 		mutant: mutant{
@@ -162,13 +166,13 @@ func overlay(file, replacement string) ([]byte, error) {
 	return json.Marshal(map[string]map[string]string{"Replace": {file: replacement}})
 }
 
-// buildManager builds the manager that m makes, under dir, and returns its path.
-func (m mutant) buildManager(ctx context.Context, dir string) (string, error) {
+// buildCommand builds a command of the product with the edit, under dir, and returns its path.
+func (m mutant) buildCommand(ctx context.Context, command, dir string) (string, error) {
 	root, err := controlplane.RepositoryRoot()
 	if err != nil {
 		return "", err
 	}
-	return m.build(ctx, root, "./cmd/manager", filepath.Join(dir, "mutants", m.name))
+	return m.build(ctx, root, command, filepath.Join(dir, "mutants", m.name))
 }
 
 // build builds a command of the module in root into the folder dir.

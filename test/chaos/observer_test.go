@@ -319,6 +319,22 @@ func follow[T runtime.Object](ctx context.Context, name string, example T, sourc
 	go r.RunWithContext(ctx)
 }
 
+// changes is how many host statuses a host has had, and last the present one.
+func (o *observer) changes(host string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.services[host])
+}
+
+func (o *observer) last(host string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if n := len(o.services[host]); n > 0 {
+		return o.services[host][n-1].Value
+	}
+	return judge.Absent
+}
+
 // record is what the judge needs of one host.
 func (o *observer) record(h *host) judge.Host {
 	o.mu.Lock()

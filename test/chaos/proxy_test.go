@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/client-go/rest"
+
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
@@ -101,6 +103,13 @@ func startProxy(c *controlplane.Cluster) (*proxy, error) {
 	}
 	go func() { _ = p.server.ServeTLS(listener, "", "") }()
 	return p, nil
+}
+
+// via returns config with the way through the proxy.
+func (p *proxy) via(config *rest.Config) *rest.Config {
+	config = rest.CopyConfig(config)
+	config.Host = p.url
+	return config
 }
 
 func (p *proxy) stop() { _ = p.server.Close() }

@@ -48,6 +48,9 @@ type world struct {
 	fleet    *fleet.Fleet
 	proxy    *proxy
 	managers []*manager
+	// replicas are of the owners' view, beside the one that kube-apiserver asks.
+	replicas []*replica
+	owners   []*owner
 	hosts    []*host
 	agents   []*host // those of hosts whose agent is a process
 	seen     *observer
@@ -93,7 +96,7 @@ func newWorld(ctx context.Context, dir string, s size) (_ *world, err error) {
 		return nil, err
 	}
 	w.begin = time.Now()
-	if err := w.seen.run(ctx, admin, w.via(admin), w.namespaces(), blindAfter); err != nil {
+	if err := w.seen.run(ctx, admin, w.proxy.via(admin), w.namespaces(), blindAfter); err != nil {
 		return nil, err
 	}
 	for i := range 2 {
@@ -111,6 +114,9 @@ func newWorld(ctx context.Context, dir string, s size) (_ *world, err error) {
 	if err := w.fleet.StartTenantAPI(ctx); err != nil {
 		return nil, err
 	}
+	if err := w.startOwners(ctx); err != nil {
+		return nil, err
+	}
 	if err := w.settle(ctx, recoveryLimit); err != nil {
 		return nil, err
 	}
@@ -125,6 +131,9 @@ func (w *world) close() {
 		h.die()
 	}
 	w.stop()
+	for _, r := range w.replicas {
+		r.stop()
+	}
 	if w.fleet != nil {
 		w.fleet.Stop()
 	}
@@ -135,13 +144,6 @@ func (w *world) close() {
 
 func (w *world) namespaces() []string {
 	return []string{v1alpha1.DefaultLeaseNamespace, corev1.NamespaceNodeLease}
-}
-
-// via returns config with the way through the proxy.
-func (w *world) via(config *rest.Config) *rest.Config {
-	config = rest.CopyConfig(config)
-	config.Host = w.proxy.url
-	return config
 }
 
 // addHosts adds hosts with several D in one namespace, some that report as
@@ -172,7 +174,7 @@ func (w *world) addHosts(s size) error {
 		if err != nil {
 			return err
 		}
-		if h.power, err = newRenewer(w.via(config), h.namespace, h.name, kind.duration, kind.interval, w.seen); err != nil {
+		if h.power, err = newRenewer(w.proxy.via(config), h.namespace, h.name, kind.duration, kind.interval, w.seen); err != nil {
 			return err
 		}
 		w.hosts = append(w.hosts, h)
@@ -183,7 +185,7 @@ func (w *world) addHosts(s size) error {
 			return err
 		}
 		const duration = 6 * time.Second
-		agent, err := w.newProcess("agent-"+name, filepath.Join(w.fleet.Dir, "bin", "agent"), config,
+		agent, err := w.newProcess("agent-"+name, filepath.Join(w.fleet.Dir, "bin", "agent"), w.proxy.via(config),
 			"--host-name="+name, "--lease-duration="+duration.String(), "--renew-interval="+(duration/4).String())
 		if err != nil {
 			return err
@@ -196,7 +198,7 @@ func (w *world) addHosts(s size) error {
 
 func (w *world) newProcess(name, binary string, config *rest.Config, args ...string) (*controlplane.Process, error) {
 	kubeconfig := filepath.Join(w.fleet.Dir, name+".kubeconfig")
-	if err := controlplane.WriteKubeconfig(kubeconfig, w.via(config)); err != nil {
+	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
 		return nil, err
 	}
 	return controlplane.NewProcess(name, binary, filepath.Join(w.fleet.Dir, name+".log"), os.Environ(),
@@ -290,7 +292,7 @@ func (w *world) startManager(name, binary string) (*manager, error) {
 		ports[2] = w.fleet.WebhookPort // One of them is asked.
 	}
 	m := &manager{metrics: net.JoinHostPort("127.0.0.1", ports[0]), ending: make(chan struct{}), ended: make(chan struct{})}
-	m.process, err = w.newProcess(name, binary, config,
+	m.process, err = w.newProcess(name, binary, w.proxy.via(config),
 		"--lease-namespaces="+strings.Join(w.namespaces(), ","),
 		"--metrics-bind-address="+m.metrics, "--metrics-secure=false",
 		"--health-probe-bind-address="+net.JoinHostPort("127.0.0.1", ports[1]),
@@ -415,6 +417,9 @@ func (w *world) wrong(ctx context.Context) (n int, example string, err error) {
 		if byName[s.Spec.Host] != nil {
 			compare("Server", s.Name, s.Spec.Host, s.Status.HostStatus)
 		}
+	}
+	if wrong, of := w.wrongForOwners(servers.Items, want); wrong > 0 {
+		n, example = n+wrong, of
 	}
 	return n, example, nil
 }

@@ -142,7 +142,7 @@ const (
 	// Late: not declared UNKNOWN in time, or never.
 	Late
 	// FalseState: a state that no event led to: UP without a renewal, or no status
-	// at all where there was one.
+	// at all where there was one; or an owner was shown a state that had passed.
 	FalseState
 	// LateServer: a Server that does not follow its host in time.
 	LateServer
