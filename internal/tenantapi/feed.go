@@ -108,6 +108,8 @@ type feed struct {
 	sequence, epoch uint64
 	// wake is closed, and another made, when there is more to read.
 	wake chan struct{}
+	// maxRead bounds how many changes a watcher takes at once.
+	maxRead int
 }
 
 func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
@@ -122,6 +124,7 @@ func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
 		taken:     map[string]*takenHost{},
 		newest:    map[string]versions{},
 		wake:      make(chan struct{}),
+		maxRead:   256,
 
 		hostsHeard: c.Now(),
 	}
@@ -171,7 +174,7 @@ func (f *feed) Bookmark(resourceVersion string) error {
 		return nil
 	}
 	before := f.end()
-	f.takeIn(rv)
+	f.joinAgain(f.takeIn(rv), rv)
 	f.latest = rv
 	if f.end() != before {
 		f.broadcast() // Else nothing has happened that watchers could send.
@@ -210,7 +213,7 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 	clear(f.onHost)
 	f.quiet, f.struck = rv, 0
 	maps.DeleteFunc(f.taken, func(_ string, t *takenHost) bool { return t.Version > rv }) // etcd was restored.
-	f.takeIn(rv)
+	_ = f.takeIn(rv) // What follows joins all.
 	for _, r := range records {
 		r.shownAt, r.copiedAt = versions{rv, rv, rv}, r.rv
 		r.moved = !r.stored.Current
@@ -236,9 +239,9 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 	if rv <= f.start || (old == nil && r == nil) || (old != nil && rv <= old.rv) {
 		return // It was sent again after the connection broke.
 	}
+	var taken []hostNews
 	if rv > f.latest {
-		f.takeIn(rv)
-		old = f.current[k.namespace][k.name]
+		taken = f.takeIn(rv)
 	}
 	c := change{rv: rv, old: old, new: r, base: true, host: true}
 	if r != nil {
@@ -256,7 +259,11 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 			r.base = old.base // Shared, so that a change of the host costs no copy of the server.
 		}
 	}
+	// The server itself comes first of all that is of this version. A client that is cut off
+	// in the midst of it, and comes back with it, is told again what became of hosts (owed),
+	// and nothing else.
 	f.record(c)
+	f.joinAgain(taken, rv)
 	f.latest = max(f.latest, rv)
 	f.broadcast()
 }
@@ -450,9 +457,6 @@ type read struct {
 	wake <-chan struct{}
 }
 
-// maxRead bounds how much a watcher takes at once.
-const maxRead = 256
-
 // next returns the changes from the place c on, and moves it.
 func (f *feed) next(c *cursor) (read, error) {
 	f.mu.Lock()
@@ -463,7 +467,7 @@ func (f *feed) next(c *cursor) (read, error) {
 	rest := f.history[c.next-f.sequence:]
 	r := read{latest: f.latest, wake: f.wake}
 	if len(rest) > 0 {
-		r.changes = slices.Clone(rest[:min(len(rest), maxRead)])
+		r.changes = slices.Clone(rest[:min(len(rest), f.maxRead)])
 		r.latest = r.changes[len(r.changes)-1].rv
 		c.next += uint64(len(r.changes))
 	}

@@ -152,56 +152,82 @@ func (f *feed) await(news hostNews) {
 	f.waiting = newest
 }
 
-// takeIn takes in what waits and is older than rv, which the servers' watch has brought, at
-// that version.
-func (f *feed) takeIn(rv uint64) {
+// takeIn takes in what waits and is older than rv, which the servers' watch has brought, and
+// returns what has changed by it, for joinAgain.
+func (f *feed) takeIn(rv uint64) (taken []hostNews) {
 	if len(f.taken) > 0 && f.clock.Since(f.hostsHeard) > feedPatience {
 		// Nobody knows what has become of the hosts. The copies say it.
 		f.log.Info("The watch of the ComputeServices brings nothing; servers show what is stored in them", "for", f.clock.Since(f.hostsHeard))
 		for name := range f.taken {
-			delete(f.taken, name)
-			f.joinAgain(name, rv)
+			taken = append(taken, hostNews{name: name})
 		}
+		clear(f.taken)
 	}
 	if len(f.waiting) == 0 {
-		return
+		return taken
 	}
 	kept := f.waiting[:0]
 	for _, news := range f.waiting {
-		if news.Version > rv {
+		switch {
+		case news.Version > rv:
 			kept = append(kept, news)
-		} else {
-			f.take(news, rv)
+		case f.take(news, rv):
+			taken = append(taken, news)
 		}
 	}
 	clear(f.waiting[len(kept):])
 	f.waiting = kept
+	return taken
 }
 
-func (f *feed) take(news hostNews, rv uint64) {
+// take takes in one host at version rv, and reports whether its servers may show something
+// else by it.
+func (f *feed) take(news hostNews, rv uint64) bool {
 	before := f.taken[news.name]
 	switch {
 	case before == nil && news.gone:
-		return
+		return false
 	case before != nil && before.Version >= news.Version && (!news.listed || before.Version == news.Version):
-		return // It was sent again after the connection broke.
+		return false // It was sent again after the connection broke.
 	case news.gone:
 		before.gone = true
 		f.forgetIfGone(news.name)
-		return
+		return false
 	}
 	now := &takenHost{Host: news.Host, at: rv}
-	unknown := news.listed || grantUnknown.shows(now.Fields.HostStatus)
 	switch {
-	case unknown || before != nil && grantUnknown.shows(before.Fields.HostStatus):
+	case news.unknown() || before != nil && grantUnknown.shows(before.Fields.HostStatus):
 		now.unknown = rv
 	case before != nil:
 		now.unknown = before.unknown
 	}
 	f.taken[news.name] = now
-	f.joinAgain(news.name, rv)
-	if unknown {
-		f.settle(news, rv)
+	return true
+}
+
+// unknown reports whether the host is UNKNOWN, or may have been.
+func (n *hostNews) unknown() bool { return n.listed || grantUnknown.shows(n.Fields.HostStatus) }
+
+// joinAgain adds to the history, at version rv, what the servers on the hosts that were
+// taken in show from now on.
+func (f *feed) joinAgain(taken []hostNews, rv uint64) {
+	for _, news := range taken {
+		for k := range f.onHost[news.name] {
+			old := f.current[k.namespace][k.name]
+			r := *old
+			f.join(&r, old)
+			if hoststatus.SameFields(r.host, old.host) {
+				continue
+			}
+			if t := f.taken[news.name]; t != nil && grantUnknown.shows(old.host.HostStatus) {
+				t.unknown = rv // By a copy of a host that was not known here.
+			}
+			r.since, r.before, r.shownAt = rv, old, versions{rv, rv, rv}
+			f.record(change{rv: rv, old: old, new: &r, host: true, joined: true})
+		}
+		if news.unknown() {
+			f.settle(news, rv)
+		}
 	}
 }
 
@@ -220,20 +246,6 @@ func (f *feed) settle(news hostNews, rv uint64) {
 func (f *feed) forgetIfGone(name string) {
 	if t := f.taken[name]; t != nil && t.gone && len(f.onHost[name]) == 0 {
 		delete(f.taken, name)
-	}
-}
-
-// joinAgain adds to the history, at version rv, what the servers on a host show from now on.
-func (f *feed) joinAgain(name string, rv uint64) {
-	for k := range f.onHost[name] {
-		old := f.current[k.namespace][k.name]
-		r := *old
-		f.join(&r, old)
-		if hoststatus.SameFields(r.host, old.host) {
-			continue
-		}
-		r.since, r.before, r.shownAt = rv, old, versions{rv, rv, rv}
-		f.record(change{rv: rv, old: old, new: &r, host: true, joined: true})
 	}
 }
 

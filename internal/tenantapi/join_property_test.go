@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -148,6 +149,7 @@ func newJoinWorld(r *rapid.T, marked bool) *joinWorld {
 			canaries: newCanaries(nil, clock.RealClock{}), tokens: newTokens(testProjector().hostIDKey), limits: newLimits(100, nil),
 			clock: clock.RealClock{}, log: logr.Discard(), tableConvertor: tableConvertor{clock.RealClock{}},
 		}
+		s.feed.maxRead = 2 // Fewer than there are servers on a host.
 		w.replicas[i] = &replica{storage: s}
 		w.relistServers(i)
 		w.relistHosts(i)
@@ -198,6 +200,7 @@ func (w *joinWorld) actions() map[string]func(*rapid.T) {
 		"a client lists from the cache": func(*rapid.T) { w.listFromCache(anyClient()) },
 		"a client watches":              func(*rapid.T) { w.watch(anyClient()) },
 		"a client drops its watch":      func(*rapid.T) { w.drop(anyClient()) },
+		"a connection breaks":           func(*rapid.T) { w.breakOff(anyClient(), rapid.IntRange(0, 3).Draw(w.T, "received")) },
 		"a client goes to the other replica": func(*rapid.T) {
 			c := anyClient()
 			w.drop(c)
@@ -530,9 +533,30 @@ func (w *joinWorld) drop(c *joinClient) {
 	c.watch = nil
 }
 
+// breakOff ends the watch of c, which has received the first few events of what was sent.
+func (w *joinWorld) breakOff(c *joinClient, received int) {
+	if c.watch == nil {
+		return
+	}
+	synctest.Wait()
+	w.receiveUpTo(c, received)
+	w.note("the connection of %s breaks", c.name)
+	c.stop()
+	if c.watch != nil {
+		c.watch.Stop()
+		c.watch = nil
+	}
+	synctest.Wait()
+}
+
 // receive takes what has been sent to c.
-func (w *joinWorld) receive(c *joinClient) {
-	for c.watch != nil {
+func (w *joinWorld) receive(c *joinClient) { w.receiveUpTo(c, math.MaxInt) }
+
+func (w *joinWorld) receiveUpTo(c *joinClient, most int) {
+	for range most {
+		if c.watch == nil {
+			return
+		}
 		var e watch.Event
 		var ok bool
 		select {

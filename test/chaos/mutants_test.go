@@ -108,7 +108,7 @@ var joinMutants = []struct {
 			file: "internal/tenantapi/hosts.go",
 			old:  "\t\ts.feed.await(news)",
 			// A place in the history before the servers' watch has come so far.
-			new: "\t\ts.feed.take(news, news.Version)\n\t\ts.feed.latest = max(s.feed.latest, news.Version)\n\t\ts.feed.broadcast()",
+			new: "\t\tif s.feed.take(news, news.Version) {\n\t\t\ts.feed.joinAgain([]hostNews{news}, news.Version)\n\t\t}\n\t\ts.feed.latest = max(s.feed.latest, news.Version)\n\t\ts.feed.broadcast()",
 		},
 		rule:    "a host is taken in when the servers' watch has passed it",
 		stalled: watchOfServers,
