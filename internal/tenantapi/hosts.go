@@ -219,9 +219,6 @@ func (f *feed) joinAgain(taken []hostNews, rv uint64) {
 			if hoststatus.SameFields(r.host, old.host) {
 				continue
 			}
-			if t := f.taken[news.name]; t != nil && grantUnknown.shows(old.host.HostStatus) {
-				t.unknown = rv // By a copy of a host that was not known here.
-			}
 			r.since, r.before, r.shownAt = rv, old, versions{rv, rv, rv}
 			f.record(change{rv: rv, old: old, new: &r, host: true, joined: true})
 		}
@@ -259,11 +256,15 @@ func (f *feed) join(r, old *record) {
 		r.host = old.host
 		return
 	}
-	var host *hoststatus.Host
-	if t := f.taken[r.on]; t != nil {
-		host = &t.Host
+	t := f.taken[r.on]
+	if t == nil {
+		r.host = stored.Fields
+		return
 	}
-	r.host = hoststatus.Join(*stored, host)
+	r.host = hoststatus.Join(*stored, &t.Host)
+	if grantUnknown.shows(stored.Fields.HostStatus) && !grantUnknown.shows(r.host.HostStatus) {
+		t.unknown = max(t.unknown, t.at) // By the copy, even if the host was not known here then.
+	}
 }
 
 // owed returns the servers of namespace, or of all if it is "", of which a client may have

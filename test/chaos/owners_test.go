@@ -56,8 +56,10 @@ type owner struct {
 	at    int
 	leave context.CancelFunc
 	// held says that it moves only when it is told to.
-	held  bool
-	shown map[types.NamespacedName]shown
+	held bool
+	// relist says that it lists before it watches again.
+	relist bool
+	shown  map[types.NamespacedName]shown
 	// newest is the latest hostStatusTransitionTime of each server that it was shown since it
 	// came to the replica.
 	newest   map[types.NamespacedName]time.Time
@@ -170,6 +172,9 @@ func (o *owner) run(ctx context.Context) {
 		if at != was {
 			o.newest, was = map[types.NamespacedName]time.Time{}, at
 		}
+		if o.relist {
+			resourceVersion, o.relist = "", false
+		}
 		here, leave := context.WithCancel(ctx)
 		o.leave = leave
 		o.mu.Unlock()
@@ -252,6 +257,9 @@ func (o *owner) take(u *unstructured.Unstructured, gone bool) {
 		delete(o.shown, key)
 		return
 	}
+	if o.shown == nil {
+		return // It is about to list.
+	}
 	var server tenantv1alpha1.Server
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &server); err != nil {
 		o.findings = append(o.findings, judge.Finding{Kind: judge.FalseState, At: time.Now(), What: fmt.Sprintf("%s was shown %s: %v", o.name, key, err)})
@@ -278,6 +286,16 @@ func (o *owner) move() {
 
 func (o *owner) moveLocked() {
 	o.at = (o.at + 1) % len(o.replicas)
+	if o.leave != nil {
+		o.leave()
+	}
+}
+
+// startOver lets the owner forget what it was shown, and list.
+func (o *owner) startOver() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.relist, o.shown, o.newest = true, nil, map[types.NamespacedName]time.Time{}
 	if o.leave != nil {
 		o.leave()
 	}
@@ -430,6 +448,9 @@ func TestABrokenOwnersViewIsNoticed(t *testing.T) {
 		}
 		for _, r := range w.replicas {
 			expect.NoError(t, r.ready(ctx))
+		}
+		for _, o := range w.owners {
+			o.startOver()
 		}
 		expect.NoError(t, w.settle(ctx, recoveryLimit))
 	}
