@@ -600,6 +600,30 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		took := s.now
 		within(t, "verdict after the first canary of its own", s.until("a", Expired, time.Hour)-took, d-d/10, d+d/10)
 	})
+	rule(t, "a canary that has waited does not divide a blind time in two, of which one is too short to count for a long D", func(t *testing.T) {
+		const short, long = 4 * time.Second, 12 * time.Second
+		s := unsyncedSim(t)
+		s.list()
+		s.core.track(s.now, subjectNamed("short", short, NoVerdict))
+		s.core.track(s.now, subjectNamed("long", long, NoVerdict))
+		s.host("short", 400*time.Millisecond)
+		h := s.host("long", 400*time.Millisecond)
+		foreign := func() { s.canary = s.core.newToken(s.wall()); s.core.echoed(s.now, space, s.canary) }
+		for range 100 { // The leader's canaries.
+			s.run(400 * time.Millisecond)
+			foreign()
+		}
+		h.alive = false
+		s.paused = true // Its watch stalls, and its leader dies.
+		s.run(6 * time.Second)
+		s.resume()
+		foreign()
+		foreign()
+		s.run(long/4 - 400*time.Millisecond)
+		s.core.lead(s.now)
+		took := s.now
+		within(t, "verdict after the first canary of its own", s.until("long", Expired, time.Hour)-took, long-time.Second, long+time.Second)
+	})
 	rule(t, "canaries that come slowly after a blind time do not put off verdicts for ever", func(t *testing.T) {
 		s := newSim(t)
 		s.track(4*time.Second, NoVerdict, "a")

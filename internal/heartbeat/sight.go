@@ -96,7 +96,8 @@ func (c *core) sighted(now time.Duration, w *namespace, sentAt time.Duration, ou
 	gap := now - w.lastEcho
 	switch blindAfter := w.blindAfter(c.defaultDuration); {
 	case gap > blindAfter:
-		c.moveDeadlines(now, w, gap)
+		// What showed nothing has not ended the blind time before: both are one.
+		c.moveDeadlines(now, w, w.doubted+gap)
 		w.doubted = 0
 		if !ours || now-sentAt > blindAfter {
 			w.doubted = gap

@@ -173,7 +173,7 @@ func Judge(h Host, sight Sight, begin, end time.Time) (findings []Finding) {
 		switch {
 		case s.Value == Absent && i > 0:
 			add(FalseState, s.At, "had the host status %s, and then none", before.Value)
-		case s.Value == Unknown && !h.silent(s, sight):
+		case s.Value == Unknown && !h.silent(s, sight) && !h.remembered(s, sight):
 			add(FalseUnknown, s.At, "UNKNOWN at %s, decided by %s, with a D of %v, although %s; nothing was to be seen %s",
 				s.At.Format(stamp), s.decidedBy().Format(stamp), h.Duration, h.lastBefore(s.decidedBy()), sight.lately(s.At))
 		case s.Value == before.Value && !s.Since.Equal(before.Since) && s.Generation == before.Generation && !h.silent(s, sight):
@@ -258,6 +258,35 @@ func (h Host) silent(s Status, sight Sight) bool {
 		}
 	}
 	return len(h.Renewals) == 0 || h.Renewals[0].Confirmed.After(decided)
+}
+
+// remembered says whether s is what the leader before had decided, under a flag that hid it:
+// that the host was silent. It came back while nobody led, and the next leader keeps what was
+// decided until a renewal that it has seen as such.
+func (h Host) remembered(s Status, sight Sight) bool {
+	i := slices.IndexFunc(sight.Takeovers, func(t Takeover) bool { return t.At.After(s.At) })
+	if i < 0 {
+		i = len(sight.Takeovers)
+	}
+	if i == 0 {
+		return false
+	}
+	takeover := sight.Takeovers[i-1].At
+	if h.renewedBetween(takeover, s.decidedBy().Add(-race-sight.Latency)) {
+		return false
+	}
+	return slices.ContainsFunc(sight.BlindAtBest, func(unled Span) bool {
+		if !unled.From.Before(takeover) || unled.To.Before(takeover.Add(-race)) {
+			return false
+		}
+		for i := 1; i < len(h.Renewals); i++ {
+			before, back := h.Renewals[i-1], h.Renewals[i]
+			if back.Sent.After(unled.From) && back.Sent.Before(takeover) && sight.sighted(before.Sent, unled.From, h.Duration) >= h.Duration-tolerance {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func (h Host) lastBefore(t time.Time) string {

@@ -3,6 +3,7 @@
 package judge
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -70,6 +71,36 @@ func bareVerdicts(from, to float64) (out []Span) {
 		}
 	}
 	return append(out, span(from, to))
+}
+
+// A host with a D of 6 s that dies at 20 in MAINTENANCE. Nobody leads from 40 to 47, and the
+// flag is cleared at 45.
+func TestWhatTheLeaderBeforeHadDecidedMayShowUntilTheNextRenewal(t *testing.T) {
+	const maintenance = "MAINTENANCE"
+	takeover := Sight{BlindAtBest: []Span{span(40, 47)}, Takeovers: []Takeover{{At: at(47), Started: at(30)}}}
+	for name, c := range map[string]struct {
+		back    []Renewal
+		unknown float64
+		sight   Sight
+		want    int
+	}{
+		"it came back while nobody led":                 {renewals(46, 47.5, 49), 47.8, takeover, 0},
+		"it came back before that":                      {renewals(39, 40.5, 42, 43.5, 45, 46.5, 48), 47.8, takeover, 1},
+		"it has renewed since, for longer than a write": {renewals(46, 47.5, 49, 50.5), 50, takeover, 1},
+		"there was a leader all the time":               {renewals(46, 47.5, 49), 47.8, Sight{}, 1},
+		"another has taken over, long before":           {renewals(46, 47.5, 49), 47.8, Sight{BlindAtBest: []Span{span(30, 37)}, Takeovers: []Takeover{{At: at(37), Started: at(1)}}}, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			host := Host{
+				Name: "a", Duration: 6 * time.Second, Renewals: append(every(0, 20), c.back...),
+				Statuses: []Status{seen(maintenance, 0), seen(Unknown, c.unknown), seen(Up, c.unknown+0.3)},
+			}
+			got := slices.DeleteFunc(Judge(host, c.sight, at(0), at(51)), func(f Finding) bool { return f.Kind != FalseUnknown })
+			if len(got) != c.want {
+				t.Errorf("found %v, want %d", got, c.want)
+			}
+		})
+	}
 }
 
 // A host with a D of 6 s that was UP from the start, in a record of 100 s.
