@@ -4,6 +4,8 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,17 +15,12 @@ import (
 	"testing"
 	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/test/chaos/judge"
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
@@ -38,8 +35,56 @@ type replica struct {
 	port    string
 	process *controlplane.Process
 	proxy   *proxy
-	// servers is how owners reach it, without kube-apiserver, which would choose a replica.
-	servers dynamic.ResourceInterface
+	// client is how owners reach it, without kube-apiserver, which would choose a replica.
+	client *http.Client
+}
+
+// seenServer is what owners look at of a server, or of the error that ends a watch. There are
+// many of them, on a machine that has other things to do.
+type seenServer struct {
+	Metadata struct{ Namespace, Name, ResourceVersion string }
+	Status   struct {
+		TaskState                string
+		HostStatus               *v1alpha1.HostStatus
+		HostStatusTransitionTime *metav1.Time
+	}
+	Code int
+}
+
+// seenEvent is one of a watch, and seenList a list.
+type seenEvent struct {
+	Type   watch.EventType
+	Object seenServer
+}
+
+type seenList struct {
+	Metadata struct{ ResourceVersion string }
+	Items    []seenServer
+}
+
+// errExpired is the answer to a resourceVersion that is too old.
+var errExpired = errors.New("the resourceVersion is too old")
+
+// get asks the replica for servers, and hands the body of the answer to read.
+func (r *replica) get(ctx context.Context, query string, read func(*json.Decoder) error) error {
+	url := "https://127.0.0.1:" + r.port + "/apis/tenant.hoststatus.dev/v1alpha1/servers?" + query
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := r.client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }()
+	switch response.StatusCode {
+	case http.StatusOK:
+		return read(json.NewDecoder(response.Body))
+	case http.StatusGone:
+		return errExpired
+	default:
+		return fmt.Errorf("%s answers %s", r.name, response.Status)
+	}
 }
 
 // owner is a client of the view, which may see everything. It lists once, and then watches,
@@ -107,8 +152,6 @@ func (w *world) startReplica(name, binary string) (*replica, error) {
 	}
 	// As kube-apiserver does, which vouches for the user.
 	config := &rest.Config{
-		Host: "https://127.0.0.1:" + r.port,
-		QPS:  -1,
 		TLSClientConfig: rest.TLSClientConfig{
 			Insecure: true, // What is tested is not who answers.
 			CertFile: filepath.Join(w.fleet.Cluster.Dir, "front-proxy-client.crt"),
@@ -123,11 +166,9 @@ func (w *world) startReplica(name, binary string) (*replica, error) {
 			})
 		},
 	}
-	all, err := dynamic.NewForConfig(config)
-	if err != nil {
+	if r.client, err = rest.HTTPClientFor(config); err != nil {
 		return nil, err
 	}
-	r.servers = all.Resource(tenantv1alpha1.SchemeGroupVersion.WithResource("servers"))
 	return r, nil
 }
 
@@ -147,8 +188,7 @@ func (r *replica) start(w *world, binary, suffix string) error {
 
 func (r *replica) ready(ctx context.Context) error {
 	return expect.Poll(ctx, recoveryLimit, func() error {
-		_, err := r.servers.List(ctx, metav1.ListOptions{Limit: 1})
-		return err
+		return r.get(ctx, "limit=1", func(*json.Decoder) error { return nil })
 	})
 }
 
@@ -187,58 +227,43 @@ func (o *owner) run(ctx context.Context) {
 // follow looks from a resourceVersion on, "" for none, and returns that from which to go on.
 func (o *owner) follow(ctx context.Context, r *replica, resourceVersion string) string {
 	if resourceVersion == "" {
-		list, err := r.servers.List(ctx, metav1.ListOptions{})
-		if err != nil {
+		var list seenList
+		if err := r.get(ctx, "", func(d *json.Decoder) error { return d.Decode(&list) }); err != nil {
 			return ""
 		}
 		o.replace(list.Items)
-		resourceVersion = list.GetResourceVersion()
+		resourceVersion = list.Metadata.ResourceVersion
 	}
-	stream, err := r.servers.Watch(ctx, metav1.ListOptions{ResourceVersion: resourceVersion, AllowWatchBookmarks: true})
-	if err != nil {
-		return fromError(err, resourceVersion)
-	}
-	defer stream.Stop()
-	wander := make(<-chan time.Time)
 	if o.moves {
-		wander = time.After(between(rand.New(rand.NewPCG(rand.Uint64(), 0)), 4*time.Second, 10*time.Second))
+		wander := time.AfterFunc(4*time.Second+rand.N(6*time.Second), o.wander)
+		defer wander.Stop()
 	}
-	for {
-		select {
-		case <-wander:
-			o.mu.Lock()
-			if !o.held {
-				o.moveLocked()
+	err := r.get(ctx, "watch=true&allowWatchBookmarks=true&resourceVersion="+resourceVersion, func(events *json.Decoder) error {
+		for {
+			var e seenEvent
+			if err := events.Decode(&e); err != nil {
+				return err
 			}
-			o.mu.Unlock()
-		case event, ok := <-stream.ResultChan():
-			if !ok {
-				return resourceVersion
+			switch e.Type {
+			case watch.Error:
+				if e.Object.Code == http.StatusGone {
+					return errExpired
+				}
+				return fmt.Errorf("the watch ended with code %d", e.Object.Code)
+			case watch.Bookmark:
+			default:
+				o.take(&e.Object, e.Type == watch.Deleted)
 			}
-			if event.Type == watch.Error {
-				return fromError(apierrors.FromObject(event.Object), resourceVersion)
-			}
-			server, ok := event.Object.(*unstructured.Unstructured)
-			if !ok {
-				return ""
-			}
-			if event.Type != watch.Bookmark {
-				o.take(server, event.Type == watch.Deleted)
-			}
-			resourceVersion = server.GetResourceVersion()
+			resourceVersion = e.Object.Metadata.ResourceVersion
 		}
-	}
-}
-
-// fromError returns whence to go on after an error: by a list if the version is too old.
-func fromError(err error, resourceVersion string) string {
-	if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+	})
+	if errors.Is(err, errExpired) {
 		return ""
 	}
 	return resourceVersion
 }
 
-func (o *owner) replace(servers []unstructured.Unstructured) {
+func (o *owner) replace(servers []seenServer) {
 	o.mu.Lock()
 	o.shown = map[types.NamespacedName]shown{}
 	o.mu.Unlock()
@@ -249,21 +274,16 @@ func (o *owner) replace(servers []unstructured.Unstructured) {
 
 // take takes what the owner is shown of a server. A host status that is older than what it
 // was shown before, at the same replica, is a finding.
-func (o *owner) take(u *unstructured.Unstructured, gone bool) {
+func (o *owner) take(server *seenServer, gone bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	key := types.NamespacedName{Namespace: u.GetNamespace(), Name: u.GetName()}
+	key := types.NamespacedName{Namespace: server.Metadata.Namespace, Name: server.Metadata.Name}
 	if gone {
 		delete(o.shown, key)
 		return
 	}
 	if o.shown == nil {
 		return // It is about to list.
-	}
-	var server tenantv1alpha1.Server
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, &server); err != nil {
-		o.findings = append(o.findings, judge.Finding{Kind: judge.FalseState, At: time.Now(), What: fmt.Sprintf("%s was shown %s: %v", o.name, key, err)})
-		return
 	}
 	o.shown[key] = shown{taskState: server.Status.TaskState, hostStatus: strings.Trim(fleet.Show(server.Status.HostStatus), `"`)}
 	since := server.Status.HostStatusTransitionTime
@@ -274,6 +294,15 @@ func (o *owner) take(u *unstructured.Unstructured, gone bool) {
 			"%s was shown %s as %s since %s, after something that holds since %s", o.name, key, o.shown[key].hostStatus, since.UTC().Format(time.TimeOnly), newest.UTC().Format(time.TimeOnly))})
 	default:
 		o.newest[key] = since.Time
+	}
+}
+
+// wander takes the owner to the other replica, unless it is held.
+func (o *owner) wander() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.held {
+		o.moveLocked()
 	}
 }
 

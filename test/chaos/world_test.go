@@ -114,6 +114,9 @@ func newWorld(ctx context.Context, dir string, s size) (_ *world, err error) {
 	if err := w.fleet.StartTenantAPI(ctx); err != nil {
 		return nil, err
 	}
+	if err := w.settle(ctx, recoveryLimit); err != nil {
+		return nil, err
+	}
 	if err := w.startOwners(ctx); err != nil {
 		return nil, err
 	}
