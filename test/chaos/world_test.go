@@ -66,6 +66,8 @@ type world struct {
 // size is how large a world is.
 type size struct {
 	hosts, serversPerHost int
+	// owners says that there are two replicas of the owners' view, and their clients.
+	owners bool
 }
 
 func newWorld(ctx context.Context, dir string, s size) (_ *world, err error) {
@@ -117,11 +119,13 @@ func newWorld(ctx context.Context, dir string, s size) (_ *world, err error) {
 	if err := w.settle(ctx, recoveryLimit); err != nil {
 		return nil, err
 	}
-	if err := w.startOwners(ctx); err != nil {
-		return nil, err
-	}
-	if err := w.settle(ctx, recoveryLimit); err != nil {
-		return nil, err
+	if s.owners {
+		if err := w.startOwners(ctx); err != nil {
+			return nil, err
+		}
+		if err := w.settle(ctx, recoveryLimit); err != nil {
+			return nil, err
+		}
 	}
 	return w, w.fleet.WaitForTenantAPI(ctx)
 }
