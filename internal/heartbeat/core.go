@@ -92,6 +92,9 @@ type namespace struct {
 	// doubted is the length of the last blind time, if the canary that ended it may have
 	// waited in the watch, so that its end is uncertain; else 0.
 	doubted time.Duration
+	// doubtedOther is set if that canary was another process's. Our own tell how late they
+	// are, and may be so for as long as the API server is slow.
+	doubtedOther bool
 	// blindTime adds up the blind spells that have ended; skewed counts the hosts
 	// whose clock is far from ours.
 	blindTime time.Duration

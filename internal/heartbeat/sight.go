@@ -96,16 +96,19 @@ func (c *core) sighted(now time.Duration, w *namespace, sentAt time.Duration, ou
 	gap := now - w.lastEcho
 	switch blindAfter := w.blindAfter(c.defaultDuration); {
 	case gap > blindAfter:
-		// What showed nothing has not ended the blind time before: both are one.
-		c.moveDeadlines(now, w, w.doubted+gap)
-		w.doubted = 0
+		took := gap
+		if w.doubtedOther {
+			took += w.doubted // The canary of a leader before showed nothing: both are one blind time.
+		}
+		c.moveDeadlines(now, w, took)
+		w.doubted, w.doubtedOther = 0, false
 		if !ours || now-sentAt > blindAfter {
-			w.doubted = gap
+			w.doubted, w.doubtedOther = gap, !ours
 		}
 	case w.doubted > 0:
 		c.moveDeadlines(now, w, w.doubted)
 		if ours || gap >= w.canaryInterval(c.defaultDuration)/2 {
-			w.doubted = 0 // Those that have waited come together.
+			w.doubted, w.doubtedOther = 0, false // Those that have waited come together.
 		}
 	}
 	c.endBlindness(now, w)
