@@ -213,7 +213,8 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 	clear(f.onHost)
 	f.quiet, f.struck = rv, 0
 	maps.DeleteFunc(f.taken, func(_ string, t *takenHost) bool { return t.Version > rv }) // etcd was restored.
-	_ = f.takeIn(rv)                                                                      // What follows joins all.
+	// What follows joins all.
+	_ = f.takeIn(rv)
 	for _, r := range records {
 		r.shownAt, r.copiedAt = versions{rv, rv, rv}, r.rv
 		r.moved = !r.stored.Current
