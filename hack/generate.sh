@@ -6,10 +6,11 @@ cd "$(dirname "$0")/.."
 controller_gen() { go tool -modfile=hack/tools/go.mod controller-gen "$@"; }
 openapi_gen() { go tool -modfile=hack/tools/go.mod openapi-gen "$@"; }
 header=hack/boilerplate.go.txt
-rm -rf api/v1alpha1/applyconfiguration
+rm -rf api/v1alpha1/applyconfiguration api/owner/v1alpha1/applyconfiguration
 controller_gen object:headerFile=$header applyconfiguration:headerFile=$header paths=./api/v1alpha1
+controller_gen object:headerFile=$header applyconfiguration:headerFile=$header paths=./api/owner/v1alpha1
 controller_gen object:headerFile=$header paths=./api/agent/v1alpha1
-controller_gen crd:crdVersions=v1 'paths={./api/v1alpha1,./api/agent/v1alpha1}' output:crd:artifacts:config=config/crd
+controller_gen crd:crdVersions=v1 'paths={./api/v1alpha1,./api/agent/v1alpha1,./api/owner/v1alpha1}' output:crd:artifacts:config=config/crd
 controller_gen rbac:roleName=hoststatus-manager 'paths={./controllers/...,./internal/manager}' output:rbac:artifacts:config=config/rbac
 controller_gen object:headerFile=$header paths=./api/tenant/v1alpha1
 openapi_gen --go-header-file=$header --output-dir=internal/tenantapi/openapi --output-pkg=hoststatus.dev/hoststatus/internal/tenantapi/openapi \

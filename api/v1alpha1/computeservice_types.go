@@ -70,9 +70,10 @@ type ComputeServiceSpec struct {
 	// +kubebuilder:validation:Maximum=3600
 	LeaseDurationSeconds int32 `json:"leaseDurationSeconds,omitempty"`
 
-	// maintenanceWindow announces maintenance: until startTime the host status
-	// is NEEDS_MAINTENANCE, then MAINTENANCE until endTime. Absent means that
-	// no maintenance is planned.
+	// maintenanceWindow announces maintenance: until it opens the host status is
+	// NEEDS_MAINTENANCE, then MAINTENANCE until endTime. It opens at startTime,
+	// unless latestStartTime or openWhenReady let the owners of the servers on the
+	// host move that. Absent means that no maintenance is planned.
 	// +optional
 	MaintenanceWindow *MaintenanceWindow `json:"maintenanceWindow,omitempty"`
 }
@@ -97,6 +98,44 @@ type LeaseReference struct {
 	Name string `json:"name,omitempty"`
 }
 
+// MaintenanceCategory is what maintenance is done to. Owners see it, so it is one of a
+// few words and not a text, which could name hosts.
+//
+// +kubebuilder:validation:Enum=Hardware;Software;Network;Relocation;Other
+type MaintenanceCategory string
+
+const (
+	// CategoryHardware is work on the host itself: a part is replaced or added.
+	CategoryHardware MaintenanceCategory = "Hardware"
+	// CategorySoftware is an update of what runs on the host: firmware, kernel,
+	// hypervisor.
+	CategorySoftware MaintenanceCategory = "Software"
+	// CategoryNetwork is work on what connects the host.
+	CategoryNetwork MaintenanceCategory = "Network"
+	// CategoryRelocation is a move of the host, or its end.
+	CategoryRelocation MaintenanceCategory = "Relocation"
+	// CategoryOther is anything else.
+	CategoryOther MaintenanceCategory = "Other"
+)
+
+// MaintenanceImpact is what maintenance does to the servers on the host, at the worst.
+//
+// +kubebuilder:validation:Enum=None;Pause;Migrate;Reboot;Stop
+type MaintenanceImpact string
+
+const (
+	// ImpactNone means that servers go on as they are.
+	ImpactNone MaintenanceImpact = "None"
+	// ImpactPause means that servers stand still for a moment, and go on.
+	ImpactPause MaintenanceImpact = "Pause"
+	// ImpactMigrate means that servers are moved to other hosts while they run.
+	ImpactMigrate MaintenanceImpact = "Migrate"
+	// ImpactReboot means that servers are shut down and started again.
+	ImpactReboot MaintenanceImpact = "Reboot"
+	// ImpactStop means that servers are off until the maintenance is over.
+	ImpactStop MaintenanceImpact = "Stop"
+)
+
 // MaintenanceWindow is a planned time of maintenance.
 //
 // Every time in these kinds has its own rule. The format date-time accepts values
@@ -107,20 +146,54 @@ type LeaseReference struct {
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.endTime) || !has(self.startTime) || self.endTime > self.startTime",fieldPath=".endTime",message="must be after startTime; remove it if no end is planned"
 // +kubebuilder:validation:XValidation:rule="!has(self.endTime) || has(self.startTime)",fieldPath=".startTime",message="must be given where endTime is; remove endTime if no time is known yet"
+// +kubebuilder:validation:XValidation:rule="!has(self.latestStartTime) || has(self.startTime)",fieldPath=".startTime",message="must be given where latestStartTime is; remove latestStartTime if no time is known yet"
+// +kubebuilder:validation:XValidation:rule="!has(self.latestStartTime) || !has(self.startTime) || self.latestStartTime >= self.startTime",fieldPath=".latestStartTime",message="must not be before startTime; remove it if owners may not put the opening off"
+// +kubebuilder:validation:XValidation:rule="!has(self.latestStartTime) || !has(self.endTime) || self.latestStartTime < self.endTime",fieldPath=".latestStartTime",message="must be before endTime"
 // +kubebuilder:validation:MinProperties=1
 type MaintenanceWindow struct {
-	// startTime is when the host goes into maintenance. The manager opens the
-	// window by its own wall clock. Absent means that maintenance is planned and
-	// its time is not known yet: the host NEEDS_MAINTENANCE until one is given.
+	// startTime is when the host goes into maintenance, unless latestStartTime or
+	// openWhenReady let its owners move that. The manager opens the window by its
+	// own wall clock. It is also the name by which owners answer to the window, so
+	// that another startTime makes earlier answers count for nothing.
+	//
+	// Absent means that maintenance is planned and its time is not known yet: the
+	// host NEEDS_MAINTENANCE until one is given. Such a window never opens, since
+	// nobody can have answered to it.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// latestStartTime is until when the owners of the servers on the host may put the
+	// opening off: the window opens at the latest time that one of them has asked for,
+	// and at latestStartTime at the latest. Absent means that it opens at startTime,
+	// whatever they answer. Not before startTime, and before endTime.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	LatestStartTime *metav1.Time `json:"latestStartTime,omitempty"`
+
+	// openWhenReady lets the window open before startTime, as soon as the owner of
+	// each server on the host has answered Ready. A host without servers waits for
+	// startTime. Absent means false.
+	// +optional
+	OpenWhenReady *bool `json:"openWhenReady,omitempty"`
 
 	// endTime is when the maintenance is over. Absent means that the window
 	// stays open until it is removed.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	EndTime *metav1.Time `json:"endTime,omitempty"`
+
+	// category is what the maintenance is done to. It is copied to servers. Absent
+	// means that owners are not told.
+	// +optional
+	Category MaintenanceCategory `json:"category,omitempty"`
+
+	// impact is what the maintenance does to servers, at the worst: nothing (None),
+	// they stand still for a moment (Pause), are moved while they run (Migrate), are
+	// restarted (Reboot), or are off until the end (Stop). It is copied to servers.
+	// Absent means that owners are not told.
+	// +optional
+	Impact MaintenanceImpact `json:"impact,omitempty"`
 
 	// reason is what the maintenance is for. It is for the platform team and is
 	// not copied to servers.
@@ -209,11 +282,50 @@ type ComputeServiceStatus struct {
 	// +optional
 	Report *ReportCounts `json:"report,omitempty"`
 
+	// maintenance is what follows from the owners' answers to the maintenance window.
+	// While the window is open it stays as it was when it opened. Absent without a
+	// window, after its end, and until the answers are known.
+	// +optional
+	Maintenance *MaintenanceStatus `json:"maintenance,omitempty"`
+
 	// observedGeneration is the metadata.generation that this status was derived
 	// from.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+}
+
+// MaintenanceStatus is what follows from the owners' answers to a maintenance window.
+type MaintenanceStatus struct {
+	// startTime is that of the window that this is about. Absent if the window has
+	// none.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// opensAt is when the window opens, as things stand, or opened: startTime, or a
+	// later time that owners have asked for, up to latestStartTime; with
+	// openWhenReady also the earlier time at which all were ready. Absent while the
+	// window has no startTime.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	OpensAt *metav1.Time `json:"opensAt,omitempty"`
+
+	// servers is how many servers are on the host.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Servers *int32 `json:"servers,omitempty"`
+
+	// ready is for how many of them the answer is Ready.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	Ready *int32 `json:"ready,omitempty"`
+
+	// putOff is for how many of them the answer is NotBefore. Those of the others are
+	// missing, or are answers to another window.
+	// +required
+	// +kubebuilder:validation:Minimum=0
+	PutOff *int32 `json:"putOff,omitempty"`
 }
 
 // ReportCounts is what the manager found in the HostReport of a host.

@@ -184,7 +184,56 @@ type HostFields struct {
 	// maintenanceWindow is the host's window while it is announced or open.
 	// +optional
 	MaintenanceWindow *AnnouncedWindow `json:"maintenanceWindow,omitempty"`
+
+	// hostHistory has the last changes of this server's hostStatus, the newest first:
+	// the record of its host's outages and of their ends. The first entry is the
+	// present value. A change that was over before it reached this server is not in it,
+	// but the time at which the present value began is right.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	HostHistory []HostStatusChange `json:"hostHistory,omitempty"`
 }
+
+// MaxHostHistory is how many changes of a server's host status are kept, by the schema.
+const MaxHostHistory = 8
+
+// HostStatusChange is one change of a server's host status.
+//
+// +k8s:openapi-gen=true
+type HostStatusChange struct {
+	// hostStatus is what it became. Absent means: not derived yet.
+	// +optional
+	HostStatus *HostStatus `json:"hostStatus,omitempty"`
+
+	// reason is why, at that time. See hostStatusReason.
+	// +optional
+	Reason HostStatusReason `json:"reason,omitempty"`
+
+	// since is when it became that.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	Since *metav1.Time `json:"since,omitempty"`
+}
+
+// AnswerState is what has become of the answer to a maintenance window, for one server.
+//
+// +kubebuilder:validation:Enum=Ready;NotBefore;None;Stale
+type AnswerState string
+
+const (
+	// AnswerStateReady means that the answer Ready counts.
+	AnswerStateReady AnswerState = "Ready"
+	// AnswerStateNotBefore means that the answer NotBefore counts.
+	AnswerStateNotBefore AnswerState = "NotBefore"
+	// AnswerStateNone means that there is no answer: the window opens at its startTime
+	// as far as this server is concerned.
+	AnswerStateNone AnswerState = "None"
+	// AnswerStateStale means that there is an answer which counts for nothing: it
+	// is to another window, or for an earlier server of this name.
+	AnswerStateStale AnswerState = "Stale"
+)
 
 // AnnouncedWindow is a maintenance window as the owner of a server sees it. It
 // carries no reason: that text is the operator's, and may name hosts.
@@ -192,14 +241,57 @@ type HostFields struct {
 // +k8s:openapi-gen=true
 // +kubebuilder:validation:MinProperties=0
 type AnnouncedWindow struct {
-	// startTime is when the host goes into maintenance. Absent means that the
-	// time is not known yet.
+	// startTime is when the host goes into maintenance, as announced. An answer names
+	// the window by it: spec.windowStartTime of a MaintenanceAnswer. Absent means
+	// that the time is not known yet.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// opensAt is when the window opens as things stand, or opened: see openWhenReady
+	// and latestStartTime. Absent means at startTime.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	OpensAt *metav1.Time `json:"opensAt,omitempty"`
+
+	// latestStartTime is until when owners may put the opening off. Absent means not
+	// at all.
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
+	LatestStartTime *metav1.Time `json:"latestStartTime,omitempty"`
 
 	// endTime is when the maintenance is over. Absent means that no end is planned.
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="self >= timestamp('1970-01-01T00:00:00Z') && self <= timestamp('9999-12-31T23:59:59Z')",message="must be a time like 2030-01-01T00:00:00Z, from 1970 to 9999"
 	EndTime *metav1.Time `json:"endTime,omitempty"`
+
+	// category is what the maintenance is done to: Hardware, Software, Network,
+	// Relocation or Other. Absent means that the platform team does not tell.
+	// +optional
+	Category MaintenanceCategory `json:"category,omitempty"`
+
+	// impact is what it does to the server, at the worst: nothing (None), it stands
+	// still for a moment (Pause), is moved while it runs (Migrate), is restarted
+	// (Reboot), or is off until the end (Stop). Absent means that the platform team
+	// does not tell.
+	// +optional
+	Impact MaintenanceImpact `json:"impact,omitempty"`
+
+	// answer is what has become of this server's MaintenanceAnswer.
+	//
+	// Ready: it counts. The window may open, early too if that is offered.
+	//
+	// NotBefore: it counts. The window opens no earlier than the time in it, as far as
+	// latestStartTime allows.
+	//
+	// None: there is none. The window opens at startTime as far as this server is
+	// concerned.
+	//
+	// Stale: it counts for nothing, because it is to another window, or its serverUID
+	// is another server's. Answer again.
+	//
+	// An answer changes nothing once the window is open. Absent means that it is not
+	// known yet.
+	// +optional
+	Answer AnswerState `json:"answer,omitempty"`
 }

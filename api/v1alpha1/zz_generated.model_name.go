@@ -38,8 +38,18 @@ func (in HostFields) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in HostStatusChange) OpenAPIModelName() string {
+	return "dev.hoststatus.compute.v1alpha1.HostStatusChange"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in LeaseReference) OpenAPIModelName() string {
 	return "dev.hoststatus.compute.v1alpha1.LeaseReference"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in MaintenanceStatus) OpenAPIModelName() string {
+	return "dev.hoststatus.compute.v1alpha1.MaintenanceStatus"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.

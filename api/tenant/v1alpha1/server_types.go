@@ -23,8 +23,9 @@ const (
 )
 
 // ServerStatus is what is known about a server. The host fields (hostStatus,
-// hostStatusReason, hostStatusTransitionTime, hostReporting, maintenanceWindow) are one
-// set: a caller is shown all of them or none.
+// hostStatusReason, hostStatusTransitionTime, hostReporting, maintenanceWindow,
+// hostHistory) are one set: a caller is shown all of them or none. Of hostHistory, a caller
+// who may see host status only while it is UNKNOWN is shown the first entry.
 type ServerStatus struct {
 	// state of the server as last reported, for example ACTIVE. It stays as it is
 	// when the host fails: hostStatus shows how far to trust it.

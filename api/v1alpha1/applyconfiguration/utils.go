@@ -28,8 +28,12 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ComputeServiceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("HostFields"):
 		return &apiv1alpha1.HostFieldsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("HostStatusChange"):
+		return &apiv1alpha1.HostStatusChangeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LeaseReference"):
 		return &apiv1alpha1.LeaseReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("MaintenanceStatus"):
+		return &apiv1alpha1.MaintenanceStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("MaintenanceWindow"):
 		return &apiv1alpha1.MaintenanceWindowApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ReportCounts"):

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"hoststatus.dev/hoststatus/internal/agent"
 	"hoststatus.dev/hoststatus/internal/cli"
 	"hoststatus.dev/hoststatus/internal/kubectlhosts"
+	"hoststatus.dev/hoststatus/internal/kubectlservers"
 	"hoststatus.dev/hoststatus/internal/manager"
 	"hoststatus.dev/hoststatus/internal/tenantapi"
 )
@@ -74,15 +76,16 @@ func page() []byte {
 			audit.write(&out)
 		}
 	}
-	writePlugin(&out)
+	writePlugin(&out, kubectlhosts.Command(), "[kubectl-hosts.md](kubectl-hosts.md)")
+	writePlugin(&out, kubectlservers.Command(), "[kubectl-servers.md](../use/kubectl-servers.md)")
+	writeConnection(&out, kubectlhosts.Command())
 	return out.Bytes()
 }
 
-// writePlugin writes the part about the plugin. Many verbs have the same flags: they
-// stand there once, with the verbs.
-func writePlugin(out *bytes.Buffer) {
-	root := kubectlhosts.Command()
-	_, _ = fmt.Fprintf(out, "\n## %s\n\n[kubectl-hosts.md](kubectl-hosts.md) describes the verbs.\n\n", root.Name())
+// writePlugin writes the part about a plugin, whose verbs are described on a page. Many
+// verbs have the same flags: they stand there once, with the verbs.
+func writePlugin(out *bytes.Buffer, root *cobra.Command, page string) {
+	_, _ = fmt.Fprintf(out, "\n## %s\n\n%s describes the verbs.\n\n", root.Name(), page)
 	verbs := &table{verbs: true}
 	for _, verb := range root.Commands() {
 		if !verb.Hidden {
@@ -92,7 +95,11 @@ func writePlugin(out *bytes.Buffer) {
 	root.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) { verbs.add(f, "none") })
 	slices.SortStableFunc(verbs.rows, func(a, b *row) int { return strings.Compare(a.name, b.name) })
 	verbs.write(out)
-	out.WriteString("\n### Flags of all verbs\n\n")
+}
+
+// writeConnection writes the flags of all verbs, which every plugin has alike.
+func writeConnection(out *bytes.Buffer, root *cobra.Command) {
+	out.WriteString("\n## Flags of all verbs of the plugins\n\n")
 	all := &table{}
 	root.PersistentFlags().VisitAll(func(f *pflag.Flag) { all.add(f, "") })
 	all.write(out)

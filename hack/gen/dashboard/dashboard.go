@@ -108,6 +108,12 @@ func fleet(b *dashboard.DashboardBuilder, statuses []colour) {
 	b.WithPanel(graph(12, "Hosts that do not report", units.NoUnit,
 		line(`max by (reporting) (hoststatus_hosts_reporting{reporting!="True"})`, "reporting: {{reporting}}")).
 		Description("Whatever their host status is: a host that dies in maintenance still has MAINTENANCE."))
+	b.WithPanel(graph(12, "Maintenance windows", units.NoUnit,
+		line("max by (phase) (hoststatus_maintenance_windows)", "{{phase}}")).
+		Description("Those that are not over."))
+	b.WithPanel(stacked(graph(12, "Servers whose host is to be maintained, by answer", units.NoUnit,
+		line("max by (answer) (hoststatus_maintenance_servers)", "{{answer}}"))).
+		Description("What their owners have answered to windows that are announced. Without an answer, a window opens at its start."))
 }
 
 func speed(b *dashboard.DashboardBuilder) {

@@ -23,6 +23,7 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 		v1alpha1.ServerList{}.OpenAPIModelName():          schema_hoststatus_api_tenant_v1alpha1_ServerList(ref),
 		v1alpha1.ServerStatus{}.OpenAPIModelName():        schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref),
 		apiv1alpha1.AnnouncedWindow{}.OpenAPIModelName():  schema_hoststatusdev_hoststatus_api_v1alpha1_AnnouncedWindow(ref),
+		apiv1alpha1.HostStatusChange{}.OpenAPIModelName(): schema_hoststatusdev_hoststatus_api_v1alpha1_HostStatusChange(ref),
 		apiv1alpha1.ServerNetwork{}.OpenAPIModelName():    schema_hoststatusdev_hoststatus_api_v1alpha1_ServerNetwork(ref),
 		v1.APIGroup{}.OpenAPIModelName():                  schema_pkg_apis_meta_v1_APIGroup(ref),
 		v1.APIGroupList{}.OpenAPIModelName():              schema_pkg_apis_meta_v1_APIGroupList(ref),
@@ -178,7 +179,7 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 	return common.OpenAPIDefinition{
 		Schema: spec.Schema{
 			SchemaProps: spec.SchemaProps{
-				Description: "ServerStatus is what is known about a server. The host fields (hostStatus, hostStatusReason, hostStatusTransitionTime, hostReporting, maintenanceWindow) are one set: a caller is shown all of them or none.",
+				Description: "ServerStatus is what is known about a server. The host fields (hostStatus, hostStatusReason, hostStatusTransitionTime, hostReporting, maintenanceWindow, hostHistory) are one set: a caller is shown all of them or none. Of hostHistory, a caller who may see host status only while it is UNKNOWN is shown the first entry.",
 				Type:        []string{"object"},
 				Properties: map[string]spec.Schema{
 					"state": {
@@ -256,6 +257,24 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 							Ref:         ref(apiv1alpha1.AnnouncedWindow{}.OpenAPIModelName()),
 						},
 					},
+					"hostHistory": {
+						VendorExtensible: spec.VendorExtensible{
+							Extensions: spec.Extensions{
+								"x-kubernetes-list-type": "atomic",
+							},
+						},
+						SchemaProps: spec.SchemaProps{
+							Description: "hostHistory has the last changes of this server's hostStatus, the newest first: the record of its host's outages and of their ends. The first entry is the present value. A change that was over before it reached this server is not in it, but the time at which the present value began is right.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(apiv1alpha1.HostStatusChange{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
 					"hostID": {
 						SchemaProps: spec.SchemaProps{
 							Description: "hostID is equal for two servers of one namespace that are on the same host, and reveals nothing else. Absent if the server is on no host.",
@@ -267,7 +286,7 @@ func schema_hoststatus_api_tenant_v1alpha1_ServerStatus(ref common.ReferenceCall
 			},
 		},
 		Dependencies: []string{
-			apiv1alpha1.AnnouncedWindow{}.OpenAPIModelName(), apiv1alpha1.ServerNetwork{}.OpenAPIModelName(), v1.Time{}.OpenAPIModelName()},
+			apiv1alpha1.AnnouncedWindow{}.OpenAPIModelName(), apiv1alpha1.HostStatusChange{}.OpenAPIModelName(), apiv1alpha1.ServerNetwork{}.OpenAPIModelName(), v1.Time{}.OpenAPIModelName()},
 	}
 }
 
@@ -280,7 +299,19 @@ func schema_hoststatusdev_hoststatus_api_v1alpha1_AnnouncedWindow(ref common.Ref
 				Properties: map[string]spec.Schema{
 					"startTime": {
 						SchemaProps: spec.SchemaProps{
-							Description: "startTime is when the host goes into maintenance. Absent means that the time is not known yet.",
+							Description: "startTime is when the host goes into maintenance, as announced. An answer names the window by it: spec.windowStartTime of a MaintenanceAnswer. Absent means that the time is not known yet.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"opensAt": {
+						SchemaProps: spec.SchemaProps{
+							Description: "opensAt is when the window opens as things stand, or opened: see openWhenReady and latestStartTime. Absent means at startTime.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+					"latestStartTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "latestStartTime is until when owners may put the opening off. Absent means not at all.",
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
@@ -290,7 +321,64 @@ func schema_hoststatusdev_hoststatus_api_v1alpha1_AnnouncedWindow(ref common.Ref
 							Ref:         ref(v1.Time{}.OpenAPIModelName()),
 						},
 					},
+					"category": {
+						SchemaProps: spec.SchemaProps{
+							Description: "category is what the maintenance is done to: Hardware, Software, Network, Relocation or Other. Absent means that the platform team does not tell.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"impact": {
+						SchemaProps: spec.SchemaProps{
+							Description: "impact is what it does to the server, at the worst: nothing (None), it stands still for a moment (Pause), is moved while it runs (Migrate), is restarted (Reboot), or is off until the end (Stop). Absent means that the platform team does not tell.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"answer": {
+						SchemaProps: spec.SchemaProps{
+							Description: "answer is what has become of this server's MaintenanceAnswer.\n\nReady: it counts. The window may open, early too if that is offered.\n\nNotBefore: it counts. The window opens no earlier than the time in it, as far as latestStartTime allows.\n\nNone: there is none. The window opens at startTime as far as this server is concerned.\n\nStale: it counts for nothing, because it is to another window, or its serverUID is another server's. Answer again.\n\nAn answer changes nothing once the window is open. Absent means that it is not known yet.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
 				},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
+	}
+}
+
+func schema_hoststatusdev_hoststatus_api_v1alpha1_HostStatusChange(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "HostStatusChange is one change of a server's host status.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"hostStatus": {
+						SchemaProps: spec.SchemaProps{
+							Description: "hostStatus is what it became. Absent means: not derived yet.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason is why, at that time. See hostStatusReason.",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"since": {
+						SchemaProps: spec.SchemaProps{
+							Description: "since is when it became that.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"since"},
 			},
 		},
 		Dependencies: []string{

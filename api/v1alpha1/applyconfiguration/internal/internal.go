@@ -28,12 +28,29 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.hoststatus.hoststatus.api.v1alpha1.AnnouncedWindow
   map:
     fields:
+    - name: answer
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.AnswerState
+    - name: category
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceCategory
     - name: endTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: impact
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceImpact
+    - name: latestStartTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: opensAt
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: startTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: dev.hoststatus.hoststatus.api.v1alpha1.AnswerState
+  scalar: string
 - name: dev.hoststatus.hoststatus.api.v1alpha1.ComputeService
   map:
     fields:
@@ -99,6 +116,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: lastSeenUpTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: maintenance
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceStatus
     - name: observedGeneration
       type:
         scalar: numeric
@@ -109,6 +129,18 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: dev.hoststatus.hoststatus.api.v1alpha1.HostStatus
   scalar: string
+- name: dev.hoststatus.hoststatus.api.v1alpha1.HostStatusChange
+  map:
+    fields:
+    - name: hostStatus
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.HostStatus
+    - name: reason
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.HostStatusReason
+    - name: since
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: dev.hoststatus.hoststatus.api.v1alpha1.HostStatusReason
   scalar: string
 - name: dev.hoststatus.hoststatus.api.v1alpha1.LeaseReference
@@ -120,12 +152,46 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: namespace
       type:
         scalar: string
+- name: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceCategory
+  scalar: string
+- name: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceImpact
+  scalar: string
+- name: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceStatus
+  map:
+    fields:
+    - name: opensAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: putOff
+      type:
+        scalar: numeric
+    - name: ready
+      type:
+        scalar: numeric
+    - name: servers
+      type:
+        scalar: numeric
+    - name: startTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceWindow
   map:
     fields:
+    - name: category
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceCategory
     - name: endTime
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: impact
+      type:
+        namedType: dev.hoststatus.hoststatus.api.v1alpha1.MaintenanceImpact
+    - name: latestStartTime
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: openWhenReady
+      type:
+        scalar: boolean
     - name: reason
       type:
         scalar: string
@@ -190,6 +256,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: dev.hoststatus.hoststatus.api.v1alpha1.ServerStatus
   map:
     fields:
+    - name: hostHistory
+      type:
+        list:
+          elementType:
+            namedType: dev.hoststatus.hoststatus.api.v1alpha1.HostStatusChange
+          elementRelationship: atomic
     - name: hostReporting
       type:
         namedType: dev.hoststatus.hoststatus.api.v1alpha1.HostReporting

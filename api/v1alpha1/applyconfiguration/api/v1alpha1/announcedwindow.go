@@ -5,6 +5,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -14,11 +15,42 @@ import (
 // AnnouncedWindow is a maintenance window as the owner of a server sees it. It
 // carries no reason: that text is the operator's, and may name hosts.
 type AnnouncedWindowApplyConfiguration struct {
-	// startTime is when the host goes into maintenance. Absent means that the
-	// time is not known yet.
+	// startTime is when the host goes into maintenance, as announced. An answer names
+	// the window by it: spec.windowStartTime of a MaintenanceAnswer. Absent means
+	// that the time is not known yet.
 	StartTime *v1.Time `json:"startTime,omitempty"`
+	// opensAt is when the window opens as things stand, or opened: see openWhenReady
+	// and latestStartTime. Absent means at startTime.
+	OpensAt *v1.Time `json:"opensAt,omitempty"`
+	// latestStartTime is until when owners may put the opening off. Absent means not
+	// at all.
+	LatestStartTime *v1.Time `json:"latestStartTime,omitempty"`
 	// endTime is when the maintenance is over. Absent means that no end is planned.
 	EndTime *v1.Time `json:"endTime,omitempty"`
+	// category is what the maintenance is done to: Hardware, Software, Network,
+	// Relocation or Other. Absent means that the platform team does not tell.
+	Category *apiv1alpha1.MaintenanceCategory `json:"category,omitempty"`
+	// impact is what it does to the server, at the worst: nothing (None), it stands
+	// still for a moment (Pause), is moved while it runs (Migrate), is restarted
+	// (Reboot), or is off until the end (Stop). Absent means that the platform team
+	// does not tell.
+	Impact *apiv1alpha1.MaintenanceImpact `json:"impact,omitempty"`
+	// answer is what has become of this server's MaintenanceAnswer.
+	//
+	// Ready: it counts. The window may open, early too if that is offered.
+	//
+	// NotBefore: it counts. The window opens no earlier than the time in it, as far as
+	// latestStartTime allows.
+	//
+	// None: there is none. The window opens at startTime as far as this server is
+	// concerned.
+	//
+	// Stale: it counts for nothing, because it is to another window, or its serverUID
+	// is another server's. Answer again.
+	//
+	// An answer changes nothing once the window is open. Absent means that it is not
+	// known yet.
+	Answer *apiv1alpha1.AnswerState `json:"answer,omitempty"`
 }
 
 // AnnouncedWindowApplyConfiguration constructs a declarative configuration of the AnnouncedWindow type for use with
@@ -35,10 +67,50 @@ func (b *AnnouncedWindowApplyConfiguration) WithStartTime(value v1.Time) *Announ
 	return b
 }
 
+// WithOpensAt sets the OpensAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OpensAt field is set to the value of the last call.
+func (b *AnnouncedWindowApplyConfiguration) WithOpensAt(value v1.Time) *AnnouncedWindowApplyConfiguration {
+	b.OpensAt = &value
+	return b
+}
+
+// WithLatestStartTime sets the LatestStartTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LatestStartTime field is set to the value of the last call.
+func (b *AnnouncedWindowApplyConfiguration) WithLatestStartTime(value v1.Time) *AnnouncedWindowApplyConfiguration {
+	b.LatestStartTime = &value
+	return b
+}
+
 // WithEndTime sets the EndTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the EndTime field is set to the value of the last call.
 func (b *AnnouncedWindowApplyConfiguration) WithEndTime(value v1.Time) *AnnouncedWindowApplyConfiguration {
 	b.EndTime = &value
+	return b
+}
+
+// WithCategory sets the Category field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Category field is set to the value of the last call.
+func (b *AnnouncedWindowApplyConfiguration) WithCategory(value apiv1alpha1.MaintenanceCategory) *AnnouncedWindowApplyConfiguration {
+	b.Category = &value
+	return b
+}
+
+// WithImpact sets the Impact field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Impact field is set to the value of the last call.
+func (b *AnnouncedWindowApplyConfiguration) WithImpact(value apiv1alpha1.MaintenanceImpact) *AnnouncedWindowApplyConfiguration {
+	b.Impact = &value
+	return b
+}
+
+// WithAnswer sets the Answer field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Answer field is set to the value of the last call.
+func (b *AnnouncedWindowApplyConfiguration) WithAnswer(value apiv1alpha1.AnswerState) *AnnouncedWindowApplyConfiguration {
+	b.Answer = &value
 	return b
 }

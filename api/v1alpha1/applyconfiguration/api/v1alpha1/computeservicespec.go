@@ -36,9 +36,10 @@ type ComputeServiceSpecApplyConfiguration struct {
 	// Absent means the Lease's own spec.leaseDurationSeconds, limited to that
 	// range, or else the manager's flag --default-lease-duration (60 s).
 	LeaseDurationSeconds *int32 `json:"leaseDurationSeconds,omitempty"`
-	// maintenanceWindow announces maintenance: until startTime the host status
-	// is NEEDS_MAINTENANCE, then MAINTENANCE until endTime. Absent means that
-	// no maintenance is planned.
+	// maintenanceWindow announces maintenance: until it opens the host status is
+	// NEEDS_MAINTENANCE, then MAINTENANCE until endTime. It opens at startTime,
+	// unless latestStartTime or openWhenReady let the owners of the servers on the
+	// host move that. Absent means that no maintenance is planned.
 	MaintenanceWindow *MaintenanceWindowApplyConfiguration `json:"maintenanceWindow,omitempty"`
 }
 

@@ -73,6 +73,10 @@ type ComputeServiceStatusApplyConfiguration struct {
 	// report counts what the agent of the host reports about servers. Absent means that
 	// it reports none: there is no agent, it has no driver, or its report is gone.
 	Report *ReportCountsApplyConfiguration `json:"report,omitempty"`
+	// maintenance is what follows from the owners' answers to the maintenance window.
+	// While the window is open it stays as it was when it opened. Absent without a
+	// window, after its end, and until the answers are known.
+	Maintenance *MaintenanceStatusApplyConfiguration `json:"maintenance,omitempty"`
 	// observedGeneration is the metadata.generation that this status was derived
 	// from.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
@@ -134,6 +138,14 @@ func (b *ComputeServiceStatusApplyConfiguration) WithLastSeenUpTime(value metav1
 // If called multiple times, the Report field is set to the value of the last call.
 func (b *ComputeServiceStatusApplyConfiguration) WithReport(value *ReportCountsApplyConfiguration) *ComputeServiceStatusApplyConfiguration {
 	b.Report = value
+	return b
+}
+
+// WithMaintenance sets the Maintenance field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Maintenance field is set to the value of the last call.
+func (b *ComputeServiceStatusApplyConfiguration) WithMaintenance(value *MaintenanceStatusApplyConfiguration) *ComputeServiceStatusApplyConfiguration {
+	b.Maintenance = value
 	return b
 }
 

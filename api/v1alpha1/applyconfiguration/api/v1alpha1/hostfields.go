@@ -80,6 +80,11 @@ type HostFieldsApplyConfiguration struct {
 	HostReporting *apiv1alpha1.HostReporting `json:"hostReporting,omitempty"`
 	// maintenanceWindow is the host's window while it is announced or open.
 	MaintenanceWindow *AnnouncedWindowApplyConfiguration `json:"maintenanceWindow,omitempty"`
+	// hostHistory has the last changes of this server's hostStatus, the newest first:
+	// the record of its host's outages and of their ends. The first entry is the
+	// present value. A change that was over before it reached this server is not in it,
+	// but the time at which the present value began is right.
+	HostHistory []HostStatusChangeApplyConfiguration `json:"hostHistory,omitempty"`
 }
 
 // HostFieldsApplyConfiguration constructs a declarative configuration of the HostFields type for use with
@@ -125,5 +130,18 @@ func (b *HostFieldsApplyConfiguration) WithHostReporting(value apiv1alpha1.HostR
 // If called multiple times, the MaintenanceWindow field is set to the value of the last call.
 func (b *HostFieldsApplyConfiguration) WithMaintenanceWindow(value *AnnouncedWindowApplyConfiguration) *HostFieldsApplyConfiguration {
 	b.MaintenanceWindow = value
+	return b
+}
+
+// WithHostHistory adds the given value to the HostHistory field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the HostHistory field.
+func (b *HostFieldsApplyConfiguration) WithHostHistory(values ...*HostStatusChangeApplyConfiguration) *HostFieldsApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithHostHistory")
+		}
+		b.HostHistory = append(b.HostHistory, *values[i])
+	}
 	return b
 }

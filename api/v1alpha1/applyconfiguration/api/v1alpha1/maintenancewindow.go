@@ -5,6 +5,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -19,13 +20,35 @@ import (
 // time makes the API server decode it. The years are those that can be written in
 // UTC, too.
 type MaintenanceWindowApplyConfiguration struct {
-	// startTime is when the host goes into maintenance. The manager opens the
-	// window by its own wall clock. Absent means that maintenance is planned and
-	// its time is not known yet: the host NEEDS_MAINTENANCE until one is given.
+	// startTime is when the host goes into maintenance, unless latestStartTime or
+	// openWhenReady let its owners move that. The manager opens the window by its
+	// own wall clock. It is also the name by which owners answer to the window, so
+	// that another startTime makes earlier answers count for nothing.
+	//
+	// Absent means that maintenance is planned and its time is not known yet: the
+	// host NEEDS_MAINTENANCE until one is given. Such a window never opens, since
+	// nobody can have answered to it.
 	StartTime *v1.Time `json:"startTime,omitempty"`
+	// latestStartTime is until when the owners of the servers on the host may put the
+	// opening off: the window opens at the latest time that one of them has asked for,
+	// and at latestStartTime at the latest. Absent means that it opens at startTime,
+	// whatever they answer. Not before startTime, and before endTime.
+	LatestStartTime *v1.Time `json:"latestStartTime,omitempty"`
+	// openWhenReady lets the window open before startTime, as soon as the owner of
+	// each server on the host has answered Ready. A host without servers waits for
+	// startTime. Absent means false.
+	OpenWhenReady *bool `json:"openWhenReady,omitempty"`
 	// endTime is when the maintenance is over. Absent means that the window
 	// stays open until it is removed.
 	EndTime *v1.Time `json:"endTime,omitempty"`
+	// category is what the maintenance is done to. It is copied to servers. Absent
+	// means that owners are not told.
+	Category *apiv1alpha1.MaintenanceCategory `json:"category,omitempty"`
+	// impact is what the maintenance does to servers, at the worst: nothing (None),
+	// they stand still for a moment (Pause), are moved while they run (Migrate), are
+	// restarted (Reboot), or are off until the end (Stop). It is copied to servers.
+	// Absent means that owners are not told.
+	Impact *apiv1alpha1.MaintenanceImpact `json:"impact,omitempty"`
 	// reason is what the maintenance is for. It is for the platform team and is
 	// not copied to servers.
 	Reason *string `json:"reason,omitempty"`
@@ -45,11 +68,43 @@ func (b *MaintenanceWindowApplyConfiguration) WithStartTime(value v1.Time) *Main
 	return b
 }
 
+// WithLatestStartTime sets the LatestStartTime field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LatestStartTime field is set to the value of the last call.
+func (b *MaintenanceWindowApplyConfiguration) WithLatestStartTime(value v1.Time) *MaintenanceWindowApplyConfiguration {
+	b.LatestStartTime = &value
+	return b
+}
+
+// WithOpenWhenReady sets the OpenWhenReady field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the OpenWhenReady field is set to the value of the last call.
+func (b *MaintenanceWindowApplyConfiguration) WithOpenWhenReady(value bool) *MaintenanceWindowApplyConfiguration {
+	b.OpenWhenReady = &value
+	return b
+}
+
 // WithEndTime sets the EndTime field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the EndTime field is set to the value of the last call.
 func (b *MaintenanceWindowApplyConfiguration) WithEndTime(value v1.Time) *MaintenanceWindowApplyConfiguration {
 	b.EndTime = &value
+	return b
+}
+
+// WithCategory sets the Category field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Category field is set to the value of the last call.
+func (b *MaintenanceWindowApplyConfiguration) WithCategory(value apiv1alpha1.MaintenanceCategory) *MaintenanceWindowApplyConfiguration {
+	b.Category = &value
+	return b
+}
+
+// WithImpact sets the Impact field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Impact field is set to the value of the last call.
+func (b *MaintenanceWindowApplyConfiguration) WithImpact(value apiv1alpha1.MaintenanceImpact) *MaintenanceWindowApplyConfiguration {
+	b.Impact = &value
 	return b
 }
 

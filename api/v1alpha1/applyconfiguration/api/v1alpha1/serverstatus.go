@@ -119,6 +119,19 @@ func (b *ServerStatusApplyConfiguration) WithMaintenanceWindow(value *AnnouncedW
 	return b
 }
 
+// WithHostHistory adds the given value to the HostHistory field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the HostHistory field.
+func (b *ServerStatusApplyConfiguration) WithHostHistory(values ...*HostStatusChangeApplyConfiguration) *ServerStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithHostHistory")
+		}
+		b.HostFieldsApplyConfiguration.HostHistory = append(b.HostFieldsApplyConfiguration.HostHistory, *values[i])
+	}
+	return b
+}
+
 // WithObservedGeneration sets the ObservedGeneration field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ObservedGeneration field is set to the value of the last call.
