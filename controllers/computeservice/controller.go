@@ -7,8 +7,11 @@ package computeservice
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
@@ -17,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -25,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/controllers/answers"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/retry"
@@ -38,6 +43,11 @@ import (
 // silent, a slow API server should delay its verdicts by its latency once, not once
 // for each host.
 const workers = 64
+
+// answersDelay is how long an answer, or a server that comes or goes, waits for others to
+// be counted with it, and how long a count is used. So an owner who changes his answer all the
+// time causes no more than two writes a second, and as many of each server on the host.
+const answersDelay = 500 * time.Millisecond
 
 // Monitor is the part of heartbeat.Monitor that the controller uses.
 type Monitor interface {
@@ -55,11 +65,33 @@ type Reconciler struct {
 	conflicts retry.Limiter
 	// nodeOf may be nil: see OfNodes.
 	nodeOf func(*v1alpha1.ComputeService) types.UID
+	// answers may be nil: see WithAnswers.
+	answers Answers
+
+	mu sync.Mutex
+	// counts has what was counted last for each host with a window that is not open.
+	counts map[string]lastCount
+}
+
+// lastCount is what the owners of the servers on a host had answered at a time.
+type lastCount struct {
+	uid        types.UID
+	generation int64
+	at         time.Time
+	hoststatus.Answers
+}
+
+// Answers is the part of answers.Answers that the controller uses.
+type Answers interface {
+	Listen(answers.Listeners)
+	// Count returns what the owners of the servers on a host have answered to a window; ok
+	// is false while that is not known.
+	Count(host string, window *v1alpha1.MaintenanceWindow) (counts hoststatus.Answers, ok bool)
 }
 
 // NewReconciler returns a Reconciler.
 func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: retry.NewLimiter()}
+	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: retry.NewLimiter(), counts: map[string]lastCount{}}
 }
 
 // OfNodes makes a host ignore the Leases of any Node but the one that nodeOf returns.
@@ -69,17 +101,26 @@ func (r *Reconciler) OfNodes(nodeOf func(*v1alpha1.ComputeService) types.UID) *R
 	return r
 }
 
+// WithAnswers makes the controller count what owners answer to maintenance windows. Without
+// it, answers are not known. It is called before SetupWithManager.
+func (r *Reconciler) WithAnswers(a Answers) *Reconciler {
+	r.answers = a
+	return r
+}
+
 // SetupWithManager registers the controller. What wakes it:
 //   - a ComputeService that changes, because its spec decides, and because a
 //     status changed by somebody else has to be put right. The monitor is updated
 //     first, in standbys too;
 //   - the monitor, when it has a new verdict on one;
-//   - a step of the wall clock, for those with a maintenance window.
+//   - a step of the wall clock, for those with a maintenance window;
+//   - an answer of an owner whose server is on one, and a server that comes or goes: after
+//     a moment, so that many of them cost one write, and behind everything else.
 func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 	return builder.ControllerManagedBy(mgr).
 		Named("computeservice").
 		WithOptions(options()).
-		Watches(&v1alpha1.ComputeService{}, &tracker{monitor: r.monitor, nodeOf: r.nodeOf}).
+		Watches(&v1alpha1.ComputeService{}, &tracker{monitor: r.monitor, nodeOf: r.nodeOf, forget: r.forgetCount}).
 		WatchesRawSource(source.Func(r.listen)).
 		Complete(reconcile.AsReconciler(r.client, r))
 }
@@ -99,7 +140,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 	}
 	now := r.clock.Now()
 	before := service.Status
-	after, changed, next := decide(service, verdict, now)
+	answered, again := r.answered(service, now)
+	after, changed, next := decide(service, verdict, answered, now)
+	if again && opens(&before, &after) {
+		answered, _ = r.count(service, now) // What comes until now is not too late.
+		after, changed, next = decide(service, verdict, answered, now)
+	}
 	result := reconcile.Result{}
 	if !next.IsZero() {
 		result.RequeueAfter = next.Sub(now)
@@ -127,13 +173,70 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 	return result, nil
 }
 
-// listen lets the monitor wake the controller.
+// answered returns what owners have answered to the window of a host; again is true if that
+// was counted a moment ago. Whoever changes an answer meanwhile wakes the controller later. It
+// does not count them where they change nothing any more.
+func (r *Reconciler) answered(service *v1alpha1.ComputeService, now time.Time) (answered owners, again bool) {
+	if service.Spec.MaintenanceWindow == nil || r.answers == nil || hoststatus.WindowOpened(service, now) {
+		r.forgetCount(service.Name)
+		return owners{}, false
+	}
+	r.mu.Lock()
+	last, ok := r.counts[service.Name]
+	r.mu.Unlock()
+	age := now.Sub(last.at)
+	if ok && last.uid == service.UID && last.generation == service.Generation && age >= 0 && age < answersDelay {
+		return owners{last.Answers, true}, true
+	}
+	return r.count(service, now)
+}
+
+// count counts what owners have answered.
+func (r *Reconciler) count(service *v1alpha1.ComputeService, now time.Time) (answered owners, again bool) {
+	counts, known := r.answers.Count(service.Name, service.Spec.MaintenanceWindow)
+	if known {
+		r.mu.Lock()
+		r.counts[service.Name] = lastCount{service.UID, service.Generation, now, counts}
+		r.mu.Unlock()
+	}
+	return owners{counts, known}, false
+}
+
+func (r *Reconciler) forgetCount(host string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.counts, host)
+}
+
+// opens reports whether a window opens by a change of status.
+func opens(before, after *v1alpha1.ComputeServiceStatus) bool {
+	return !meta.IsStatusConditionTrue(before.Conditions, v1alpha1.ConditionWindowOpen) &&
+		meta.IsStatusConditionTrue(after.Conditions, v1alpha1.ConditionWindowOpen)
+}
+
+// listen lets the monitor, and the owners, wake the controller.
 func (r *Reconciler) listen(ctx context.Context, queue requests) error {
+	if r.answers != nil {
+		r.answers.Listen(answers.Listeners{
+			Host:  func(host string) { addLater(queue, requestFor(host)) },
+			Known: func() { go r.requeueWindows(ctx, queue) },
+		})
+	}
 	r.monitor.Listen(heartbeat.Listeners{
 		Changed:      func(name string) { queue.Add(requestFor(name)) },
 		ClockStepped: func() { go r.requeueWindows(ctx, queue) },
 	})
 	return nil
+}
+
+// addLater adds what owners cause: however often they do that, it is answersDelay later,
+// and once.
+func addLater(queue requests, request reconcile.Request) {
+	if pq, ok := queue.(priorityqueue.PriorityQueue[reconcile.Request]); ok {
+		pq.AddWithOpts(priorityqueue.AddOpts{After: answersDelay, Priority: ptr.To(handler.LowPriority)}, request)
+	} else {
+		queue.AddAfter(request, answersDelay)
+	}
 }
 
 // requeueWindows wakes every ComputeService whose status depends on the wall clock.
@@ -159,6 +262,8 @@ type tracker struct {
 	handler.EnqueueRequestForObject
 	monitor Monitor
 	nodeOf  func(*v1alpha1.ComputeService) types.UID
+	// forget may be nil. It is called with the name of what is gone.
+	forget func(name string)
 }
 
 func (t *tracker) track(service *v1alpha1.ComputeService) {
@@ -190,6 +295,9 @@ func (t *tracker) Update(ctx context.Context, e event.UpdateEvent, queue request
 // Delete forgets a ComputeService.
 func (t *tracker) Delete(ctx context.Context, e event.DeleteEvent, queue requests) {
 	t.monitor.Forget(e.Object.GetName(), e.Object.GetUID())
+	if t.forget != nil {
+		t.forget(e.Object.GetName())
+	}
 	t.EnqueueRequestForObject.Delete(ctx, e, queue)
 }
 
@@ -202,6 +310,8 @@ type fields struct {
 	HostStatusTransitionTime *metav1.Time              `json:"hostStatusTransitionTime"`
 	LastSeenUpTime           *metav1.Time              `json:"lastSeenUpTime"`
 	ObservedGeneration       int64                     `json:"observedGeneration"`
+
+	Maintenance *v1alpha1.MaintenanceStatus `json:"maintenance"`
 }
 
 func fieldsOf(s *v1alpha1.ComputeServiceStatus) fields {
@@ -212,5 +322,6 @@ func fieldsOf(s *v1alpha1.ComputeServiceStatus) fields {
 		HostStatusTransitionTime: s.HostStatusTransitionTime,
 		LastSeenUpTime:           s.LastSeenUpTime,
 		ObservedGeneration:       s.ObservedGeneration,
+		Maintenance:              s.Maintenance,
 	}
 }

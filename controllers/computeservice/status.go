@@ -4,29 +4,47 @@ package computeservice
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
+// owners is what the owners of the servers on a host have answered to its maintenance
+// window, and whether that is known.
+type owners struct {
+	hoststatus.Answers
+	known bool
+}
+
 // decide returns the status that service should have, given the monitor's verdict
-// on it, whether that differs from the one it has, and when the passing of time
-// alone will change it (zero if never).
-func decide(service *v1alpha1.ComputeService, verdict heartbeat.Verdict, now time.Time) (after v1alpha1.ComputeServiceStatus, changed bool, next time.Time) {
+// on it and what its owners have answered, whether that differs from the one it has, and
+// when the passing of time alone will change it (zero if never).
+func decide(service *v1alpha1.ComputeService, verdict heartbeat.Verdict, answered owners, now time.Time) (after v1alpha1.ComputeServiceStatus, changed bool, next time.Time) {
 	before := &service.Status
 	reporting, reason := reportingOf(verdict.Reporting)
+	opened := hoststatus.WindowOpened(service, now)
+	if record := hoststatus.RecordOf(service); !answered.known && record != nil && record.OpensAt != nil {
+		answered.Latest = record.OpensAt.Time // What was known of them last.
+	}
 	result := hoststatus.Derive(&service.Spec, hoststatus.Observation{
 		Reporting:    reporting,
 		Reason:       reason,
-		WindowOpened: windowOpened(service),
+		WindowOpened: opened,
+		Answers:      answered.Answers,
 	}, now)
+	var opensAt time.Time
+	if w := service.Spec.MaintenanceWindow; w != nil {
+		opensAt = hoststatus.OpensAt(w, answered.Answers, now)
+	}
 
 	stamp := metav1.NewTime(now.Truncate(time.Second))
 	after = *before.DeepCopy()
@@ -44,7 +62,8 @@ func decide(service *v1alpha1.ComputeService, verdict heartbeat.Verdict, now tim
 		ObservedGeneration: service.Generation,
 		LastTransitionTime: stamp,
 	})
-	if window := windowCondition(service.Spec.MaintenanceWindow, result.Window); window != nil {
+	after.Maintenance = maintenanceOf(service, answered, result.Window, opensAt, opened)
+	if window := windowCondition(service.Spec.MaintenanceWindow, result.Window, opensAt); window != nil {
 		window.ObservedGeneration = service.Generation
 		window.LastTransitionTime = stamp
 		setCondition(&after.Conditions, *window)
@@ -130,20 +149,50 @@ func reportingMessage(service *v1alpha1.ComputeService, verdict heartbeat.Verdic
 	}
 }
 
-// windowOpened reports whether the window of the current spec has been open.
-func windowOpened(service *v1alpha1.ComputeService) bool {
-	c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionWindowOpen)
-	return c != nil && c.Status == metav1.ConditionTrue && c.ObservedGeneration == service.Generation
+// maintenanceOf returns what follows from the answers. Of a window that has opened before
+// it stays as it was, and so do the counts while the answers are not known.
+func maintenanceOf(service *v1alpha1.ComputeService, answered owners, phase hoststatus.WindowPhase, opensAt time.Time, opened bool) *v1alpha1.MaintenanceStatus {
+	record := hoststatus.RecordOf(service)
+	switch {
+	case phase != hoststatus.WindowAnnounced && phase != hoststatus.WindowOpen:
+		return nil
+	case opened || !answered.known && record == nil:
+		return record
+	case !answered.known:
+		record = record.DeepCopy()
+	default:
+		record = &v1alpha1.MaintenanceStatus{
+			StartTime: seconds(service.Spec.MaintenanceWindow.StartTime),
+			Servers:   count(answered.Servers), Ready: count(answered.Ready), PutOff: count(answered.PutOff),
+		}
+	}
+	record.OpensAt = nil
+	if !opensAt.IsZero() {
+		record.OpensAt = seconds(&metav1.Time{Time: opensAt})
+	}
+	return record
 }
 
-func windowCondition(w *v1alpha1.MaintenanceWindow, phase hoststatus.WindowPhase) *metav1.Condition {
+// seconds returns a time as it is stored.
+func seconds(t *metav1.Time) *metav1.Time {
+	if t == nil {
+		return nil
+	}
+	return &metav1.Time{Time: t.Truncate(time.Second)}
+}
+
+func count(n int) *int32 {
+	return ptr.To(int32(min(n, math.MaxInt32))) //nolint:gosec // limited
+}
+
+func windowCondition(w *v1alpha1.MaintenanceWindow, phase hoststatus.WindowPhase, opensAt time.Time) *metav1.Condition {
 	c := &metav1.Condition{Type: v1alpha1.ConditionWindowOpen, Status: metav1.ConditionFalse}
 	switch phase {
 	case hoststatus.WindowAnnounced:
 		c.Reason = string(v1alpha1.ReasonWindowAnnounced)
 		c.Message = "Planned, at a time that is not known yet"
 		if w.StartTime != nil {
-			c.Message = "Opens at " + w.StartTime.UTC().Format(time.RFC3339)
+			c.Message = "Opens at " + opensAt.UTC().Format(time.RFC3339)
 		}
 	case hoststatus.WindowOpen:
 		c.Status, c.Reason = metav1.ConditionTrue, string(v1alpha1.ReasonWindowOpen)

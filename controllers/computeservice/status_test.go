@@ -65,7 +65,7 @@ func noWindow(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow = nil }
 // settled gives the service the status that it has had since t.
 func settled(reporting heartbeat.Reporting, t time.Time) modifier {
 	return func(s *v1alpha1.ComputeService) {
-		after, _, _ := decide(s, verdictOn(s, reporting), t)
+		after, _, _ := decide(s, verdictOn(s, reporting), owners{}, t)
 		s.Status = after
 	}
 }
@@ -76,7 +76,7 @@ func verdictOn(s *v1alpha1.ComputeService, reporting heartbeat.Reporting) heartb
 }
 
 func decideOn(s *v1alpha1.ComputeService, reporting heartbeat.Reporting, t time.Time) (v1alpha1.ComputeServiceStatus, bool) {
-	after, changed, _ := decide(s, verdictOn(s, reporting), t)
+	after, changed, _ := decide(s, verdictOn(s, reporting), owners{}, t)
 	return after, changed
 }
 
@@ -169,7 +169,7 @@ func TestDecideNotesTheLastRenewalAsOfTheLastChange(t *testing.T) {
 		s := serviceWith(seenBefore)
 		verdict := verdictOn(s, heartbeat.Expired)
 		verdict.SinceRenewal = -1
-		after, changed, _ := decide(s, verdict, now)
+		after, changed, _ := decide(s, verdict, owners{}, now)
 		if diff := cmp.Diff(on(-time.Hour-5*time.Second), after.LastSeenUpTime); !changed || diff != "" {
 			t.Errorf("changed is %t (-want +got):\n%s", changed, diff)
 		}
@@ -382,7 +382,7 @@ func TestTheMessageOfASilentHostKeepsTheDurationByWhichItWasJudged(t *testing.T)
 	s := serviceWith(settled(heartbeat.Expired, at(-time.Hour)))
 	verdict := verdictOn(s, heartbeat.Expired)
 	verdict.Duration = 2 * time.Minute
-	if after, changed, _ := decide(s, verdict, now); changed {
+	if after, changed, _ := decide(s, verdict, owners{}, now); changed {
 		t.Errorf("rewritten: %+v", after.Conditions)
 	}
 	for name, modify := range map[string]modifier{
@@ -390,7 +390,7 @@ func TestTheMessageOfASilentHostKeepsTheDurationByWhichItWasJudged(t *testing.T)
 		"somebody else's text": func(s *v1alpha1.ComputeService) { s.Status.Conditions[0].Message = "it is asleep" },
 	} {
 		s := serviceWith(settled(heartbeat.Expired, at(-time.Hour)), modify)
-		after, changed, _ := decide(s, verdict, now)
+		after, changed, _ := decide(s, verdict, owners{}, now)
 		if got := after.Conditions[0].Message; !changed || got != "Lease hoststatus-leases/host-a was not renewed for 2m0s" {
 			t.Errorf("%s: changed is %v, message %q", name, changed, got)
 		}

@@ -3,6 +3,8 @@
 package nodeconditions
 
 import (
+	"strings"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -32,13 +34,29 @@ func of(service *v1alpha1.ComputeService, node types.UID) *corev1.NodeCondition 
 }
 
 func condition(kind corev1.NodeConditionType, open *metav1.Condition, w *v1alpha1.MaintenanceWindow) *corev1.NodeCondition {
-	message := open.Message
-	if w.Reason != nil && *w.Reason != "" {
-		message = *w.Reason + ". " + message
-	}
 	return &corev1.NodeCondition{
-		Type: kind, Status: corev1.ConditionTrue, Reason: open.Reason, Message: message, LastTransitionTime: open.LastTransitionTime,
+		Type: kind, Status: corev1.ConditionTrue, Reason: open.Reason, Message: messageOf(open, w), LastTransitionTime: open.LastTransitionTime,
 	}
+}
+
+// messageOf describes a window: why, what is worked on, what that does to servers, and when
+// it opens or closes. Owners can move the opening, and open.Message follows that.
+func messageOf(open *metav1.Condition, w *v1alpha1.MaintenanceWindow) string {
+	var sentences, terms []string
+	if w.Reason != nil && *w.Reason != "" {
+		sentences = append(sentences, *w.Reason)
+	}
+	if w.Category != "" {
+		terms = append(terms, "category "+string(w.Category))
+	}
+	if w.Impact != "" {
+		terms = append(terms, "impact "+string(w.Impact))
+	}
+	if len(terms) > 0 {
+		described := strings.Join(terms, ", ")
+		sentences = append(sentences, strings.ToUpper(described[:1])+described[1:])
+	}
+	return strings.Join(append(sentences, open.Message), ". ")
 }
 
 // same compares what is written of two conditions. The time of the transition follows from

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
@@ -70,6 +71,52 @@ func TestTheConditionOfANodeFollowsTheWindowOfItsHost(t *testing.T) {
 	} {
 		if diff := cmp.Diff(test.want, of(test.service, "u")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestTheMessageDescribesTheWindow(t *testing.T) {
+	const announced = string(v1alpha1.ReasonWindowAnnounced)
+	for name, test := range map[string]struct {
+		window v1alpha1.MaintenanceWindow
+		want   string
+	}{
+		"nothing but its time":    {v1alpha1.MaintenanceWindow{}, "Opens at 2030-01-01T14:00:00Z"},
+		"no reason is no text":    {v1alpha1.MaintenanceWindow{Reason: ptr.To("")}, "Opens at 2030-01-01T14:00:00Z"},
+		"a reason":                {v1alpha1.MaintenanceWindow{Reason: ptr.To("new disks")}, "new disks. Opens at 2030-01-01T14:00:00Z"},
+		"what is worked on":       {v1alpha1.MaintenanceWindow{Category: v1alpha1.CategoryHardware}, "Category Hardware. Opens at 2030-01-01T14:00:00Z"},
+		"what that does":          {v1alpha1.MaintenanceWindow{Impact: v1alpha1.ImpactReboot}, "Impact Reboot. Opens at 2030-01-01T14:00:00Z"},
+		"all of it, in one order": {v1alpha1.MaintenanceWindow{Reason: ptr.To("new disks"), Category: v1alpha1.CategoryHardware, Impact: v1alpha1.ImpactReboot}, "new disks. Category Hardware, impact Reboot. Opens at 2030-01-01T14:00:00Z"},
+	} {
+		service := host(announced, func(s *v1alpha1.ComputeService) {
+			// Owners have put it off.
+			s.Status.Conditions[0].Message = "Opens at 2030-01-01T14:00:00Z"
+			s.Spec.MaintenanceWindow = &test.window
+			s.Spec.MaintenanceWindow.StartTime = &start
+		})
+		if got := of(service, "u").Message; got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// A Node hears of all that its condition shows, and of nothing else.
+func TestWhatWakesTheController(t *testing.T) {
+	const announced = string(v1alpha1.ReasonWindowAnnounced)
+	for name, test := range map[string]struct {
+		change func(*v1alpha1.ComputeService)
+		want   bool
+	}{
+		"owners put it off": {func(s *v1alpha1.ComputeService) { s.Status.Conditions[0].Message = "Opens at another time" }, true},
+		"another category":  {func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow.Category = v1alpha1.CategoryNetwork }, true},
+		"another impact":    {func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow.Impact = v1alpha1.ImpactStop }, true},
+		"an answer that moves nothing": {func(s *v1alpha1.ComputeService) {
+			s.Status.Maintenance = &v1alpha1.MaintenanceStatus{Ready: ptr.To[int32](1)}
+		}, false},
+		"until when it may be put off": {func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow.LatestStartTime = &start }, false},
+	} {
+		if got := windowChange.Update(event.UpdateEvent{ObjectOld: host(announced), ObjectNew: host(announced, test.change)}); got != test.want {
+			t.Errorf("%s wakes it: %t", name, got)
 		}
 	}
 }

@@ -54,6 +54,33 @@ func (b *ByHost) Count(host string) (int, error) {
 	return len(keys), err
 }
 
+// OnHost returns the Servers on a host that are known so far. They must not be changed.
+func (b *ByHost) OnHost(host string) ([]*v1alpha1.Server, error) {
+	objects, err := b.informer.GetIndexer().ByIndex(hostIndex, host)
+	if err != nil {
+		return nil, err
+	}
+	servers := make([]*v1alpha1.Server, 0, len(objects))
+	for _, obj := range objects {
+		if server, ok := obj.(*v1alpha1.Server); ok {
+			servers = append(servers, server)
+		}
+	}
+	return servers, nil
+}
+
+// Get returns the Server with a key, namespace/name, or nil. It must not be changed.
+func (b *ByHost) Get(key string) (*v1alpha1.Server, error) {
+	obj, _, err := b.informer.GetIndexer().GetByKey(key)
+	server, _ := obj.(*v1alpha1.Server)
+	return server, err
+}
+
+// AddEventHandler calls handler with every change of a Server.
+func (b *ByHost) AddEventHandler(handler toolscache.ResourceEventHandler) (toolscache.ResourceEventHandlerRegistration, error) {
+	return b.informer.AddEventHandler(handler)
+}
+
 // indexByHost returns the key of a Server in the index.
 func indexByHost(obj any) ([]string, error) {
 	if server, ok := obj.(*v1alpha1.Server); ok && server.Spec.Host != "" {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -18,8 +19,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/controllers/answers"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/retry"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
@@ -37,6 +41,16 @@ type Reconciler struct {
 	client    client.Client
 	clock     clock.PassiveClock
 	conflicts retry.Limiter
+	// answers may be nil: see WithAnswers.
+	answers Answers
+}
+
+// Answers is the part of answers.Answers that the controller uses.
+type Answers interface {
+	Listen(answers.Listeners)
+	// Get returns the answer for a server, nil if there is none; known is false while that
+	// is not known.
+	Get(server types.NamespacedName) (answer *ownerv1alpha1.MaintenanceAnswer, known bool)
 }
 
 // NewReconciler returns a Reconciler. The client should read from a cache.
@@ -44,11 +58,20 @@ func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
 	return &Reconciler{client: c, clock: clk, conflicts: retry.NewLimiter()}
 }
 
+// WithAnswers makes Servers show what has become of their owners' answers to maintenance
+// windows. It is called before SetupWithManager.
+func (r *Reconciler) WithAnswers(a Answers) *Reconciler {
+	r.answers = a
+	return r
+}
+
 // SetupWithManager registers the controller. What wakes it:
 //   - a Server that changes, because it may have moved, or somebody else may have
 //     written its host fields;
 //   - a ComputeService whose status would give its Servers other fields, for
-//     each Server on it.
+//     each Server on it;
+//   - the answer of its owner to a maintenance window, after a moment and behind
+//     everything else.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, byHost *ByHost) error {
 	tracker := newTracker(r.clock, mgr.Elected())
 	context.AfterFunc(ctx, propagation.Provide(tracker.collect))
@@ -57,6 +80,10 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 		WithOptions(options()).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(anyChange)).
 		Watches(&v1alpha1.ComputeService{}, &fanOut{serversOn: byHost.Keys, tracker: tracker}).
+		WatchesRawSource(source.Func(func(ctx context.Context, queue requests) error {
+			r.listen(ctx, byHost.Keys, queue)
+			return nil
+		})).
 		Complete(tracker.measure(reconcile.AsReconciler(r.client, r)))
 }
 
@@ -74,6 +101,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, server *v1alpha1.Server) (re
 	if !ok {
 		// The ComputeService's own status comes first; its change wakes us.
 		return reconcile.Result{}, nil
+	}
+	if r.answers != nil && want.MaintenanceWindow != nil {
+		if answer, known := r.answers.Get(client.ObjectKeyFromObject(server)); known {
+			want.MaintenanceWindow.Answer = hoststatus.StateOf(want.MaintenanceWindow.StartTime, server, answer)
+		}
 	}
 	before := server.Status
 	fields, changed := decide(server, want, versionOf(service), r.clock.Now())
@@ -136,11 +168,15 @@ func versionOf(service *v1alpha1.ComputeService) string {
 
 // decide returns the fields that server should have, given what ForServer made of version
 // of its host's ComputeService, and whether they differ from those it has. A new version
-// that brings nothing else is no reason to write.
+// that brings nothing else is no reason to write, and neither is a history that has yet to
+// begin.
 func decide(server *v1alpha1.Server, want v1alpha1.HostFields, version string, now time.Time) (fields owned, changed bool) {
 	have := storedFields(&server.Status)
 	moved := have.ObservedGeneration != server.Generation
 	fields = owned{hoststatus.Take(have.HostFields, want, moved, now), server.Generation, version}
 	changed = moved || !hoststatus.SameFields(have.HostFields, fields.HostFields) || (have.HostVersion == "") != (version == "")
+	if changed && len(fields.HostHistory) == 0 {
+		fields.HostFields = hoststatus.Remember(fields.HostFields)
+	}
 	return fields, changed
 }

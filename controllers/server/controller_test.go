@@ -71,6 +71,12 @@ func settled(status *v1alpha1.HostStatus) serverModifier {
 	}
 }
 
+// beginning returns the fields with a history that begins with the present value.
+func beginning(fields v1alpha1.HostFields) v1alpha1.HostFields {
+	fields.HostHistory = []v1alpha1.HostStatusChange{{HostStatus: fields.HostStatus, Reason: fields.HostStatusReason, Since: fields.HostStatusTransitionTime}}
+	return fields
+}
+
 // firstVersion is what the fake client gives to objects that it begins with.
 const firstVersion = "999"
 
@@ -277,6 +283,9 @@ func TestReconcileWritesTheHostFieldsWhenTheyDiffer(t *testing.T) {
 			if c.want.HostReporting != "" && c.want.HostVersion == "" {
 				c.want.HostVersion = firstVersion
 			}
+			if c.writes > 0 {
+				c.want.HostFields = beginning(c.want.HostFields)
+			}
 			c.want.State, c.want.TaskState, c.want.PowerState, c.want.Networks = agents.State, agents.TaskState, agents.PowerState, agents.Networks
 			for range 2 { // The second time there is nothing to do.
 				if result := w.reconcile(); result != (reconcile.Result{}) {
@@ -296,7 +305,7 @@ func TestReconcileWritesTheHostFieldsWhenTheyDiffer(t *testing.T) {
 func TestReconcileRepairsAStatusThatWasWipedAsAWhole(t *testing.T) {
 	w := newWorld(t, serverOn("host-a", func(s *v1alpha1.Server) { s.Status = v1alpha1.ServerStatus{} }), service("host-a", up))
 	w.reconcile()
-	want := v1alpha1.ServerStatus{HostFields: v1alpha1.HostFields{HostStatus: up, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: at(0)}, ObservedGeneration: 1, HostVersion: firstVersion}
+	want := v1alpha1.ServerStatus{HostFields: beginning(v1alpha1.HostFields{HostStatus: up, HostStatusReason: "Reporting", HostReporting: "True", HostStatusTransitionTime: at(0)}), ObservedGeneration: 1, HostVersion: firstVersion}
 	if diff := cmp.Diff(want, w.read().Status); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}

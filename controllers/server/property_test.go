@@ -394,6 +394,13 @@ func (h *history) check() {
 		if (s.Status.HostVersion == "") != (h.services[s.Spec.Host] == nil) {
 			h.complain("%s on %q has the host version %q", name, s.Spec.Host, s.Status.HostVersion)
 		}
+		switch first := got.HostHistory; {
+		case len(first) == 0 || len(first) > v1alpha1.MaxHostHistory:
+			h.complain("the history of %s has %d entries", name, len(first))
+		case !hoststatus.SameStatus(first[0].HostStatus, got.HostStatus) || !first[0].Since.Equal(got.HostStatusTransitionTime):
+			h.complain("the history of %s begins with %v since %v", name, ptr.Deref(first[0].HostStatus, "absent"), first[0].Since)
+		}
+		got.HostHistory = nil
 		got.HostStatusTransitionTime, want.HostStatusTransitionTime = nil, nil // Compared when they are written.
 		if diff := cmp.Diff(want, got); diff != "" {
 			h.complain("%s on %q (-want +got):\n%s", name, s.Spec.Host, diff)
@@ -509,6 +516,12 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 	if !since.Equal(want) {
 		h.complain("%s was %s since %v, and is %s since %v", name,
 			ptr.Deref(before.Status.HostStatus, "absent"), then, ptr.Deref(after.Status.HostStatus, "absent"), since)
+	}
+	if then != nil && len(before.Status.HostHistory) > 0 {
+		grown := len(after.Status.HostHistory) == 0 || !after.Status.HostHistory[0].Since.Equal(before.Status.HostHistory[0].Since)
+		if grown == since.Equal(before.Status.HostHistory[0].Since) {
+			h.complain("%s has the history %v after %v, and changed at %v", name, after.Status.HostHistory, before.Status.HostHistory, since)
+		}
 	}
 	if before.Status.State != after.Status.State || before.Status.TaskState != after.Status.TaskState {
 		h.complain("what the agent has reported on %s is overwritten", name)

@@ -19,8 +19,11 @@ type Observation struct {
 	// ReasonWaitingForHeartbeat or ReasonLeaseNotReadable.
 	Reason v1alpha1.HostStatusReason
 	// WindowOpened remembers that the maintenance window of this generation of the
-	// spec has been open before: an opened window stays open until its end.
+	// spec has been open before: an opened window stays open until its end, whatever
+	// owners answer.
 	WindowOpened bool
+	// Answers are what owners have answered to the maintenance window.
+	Answers Answers
 }
 
 // WindowPhase is the phase of a maintenance window.
@@ -50,7 +53,7 @@ type Result struct {
 // Derive applies the table of Nova's host_status to one host; the first row that
 // matches decides. now is the wall clock: only maintenance windows depend on it.
 func Derive(spec *v1alpha1.ComputeServiceSpec, seen Observation, now time.Time) Result {
-	phase, next := window(spec.MaintenanceWindow, seen.WindowOpened, now)
+	phase, next := window(spec.MaintenanceWindow, &seen, now)
 	decided := func(status v1alpha1.HostStatus, reason v1alpha1.HostStatusReason) Result {
 		return Result{Status: &status, Reason: reason, Window: phase, Next: next}
 	}
@@ -73,7 +76,7 @@ func Derive(spec *v1alpha1.ComputeServiceSpec, seen Observation, now time.Time) 
 }
 
 // window returns the phase of w at now, and when it ends by itself.
-func window(w *v1alpha1.MaintenanceWindow, opened bool, now time.Time) (WindowPhase, time.Time) {
+func window(w *v1alpha1.MaintenanceWindow, seen *Observation, now time.Time) (WindowPhase, time.Time) {
 	switch {
 	case w == nil:
 		return WindowNone, time.Time{}
@@ -81,8 +84,11 @@ func window(w *v1alpha1.MaintenanceWindow, opened bool, now time.Time) (WindowPh
 		return WindowClosed, time.Time{}
 	case w.StartTime == nil:
 		return WindowAnnounced, time.Time{}
-	case !opened && now.Before(w.StartTime.Time):
-		return WindowAnnounced, w.StartTime.Time
+	}
+	opensAt := OpensAt(w, seen.Answers, now)
+	switch {
+	case !seen.WindowOpened && now.Before(opensAt):
+		return WindowAnnounced, opensAt
 	case w.EndTime != nil:
 		return WindowOpen, w.EndTime.Time
 	default:

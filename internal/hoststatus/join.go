@@ -3,6 +3,7 @@
 package hoststatus
 
 import (
+	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,7 +49,10 @@ func Join(stored Copy, host *Host) v1alpha1.HostFields {
 // want has no time.
 //
 // The time is never before the host's, even if hostStatus is what it was: then it was
-// something else in between.
+// something else in between. The history of the server gains an entry whenever the time
+// moves; a server without one gets its first entry together with another change. What has
+// become of the owner's answer is kept as long as the window is the same, if want does not
+// have it: that of a host does not.
 func Take(have, want v1alpha1.HostFields, moved bool, now time.Time) v1alpha1.HostFields {
 	since := want.HostStatusTransitionTime
 	if SameStatus(have.HostStatus, want.HostStatus) {
@@ -62,5 +66,34 @@ func Take(have, want v1alpha1.HostFields, moved bool, now time.Time) v1alpha1.Ho
 		since = ptr.To(metav1.NewTime(now.Truncate(time.Second)))
 	}
 	want.HostStatusTransitionTime = since
-	return want
+	want.MaintenanceWindow = keepAnswer(have.MaintenanceWindow, want.MaintenanceWindow)
+	want.HostHistory = have.HostHistory
+	lasts := SameStatus(have.HostStatus, want.HostStatus) && since.Equal(have.HostStatusTransitionTime)
+	if lasts && (len(have.HostHistory) > 0 || SameFields(have, want)) {
+		return want
+	}
+	return Remember(want)
+}
+
+// Remember returns fields with their present status as the newest in their history.
+func Remember(fields v1alpha1.HostFields) v1alpha1.HostFields {
+	before := fields.HostHistory
+	if len(before) > 0 && SameStatus(before[0].HostStatus, fields.HostStatus) && before[0].Since.Equal(fields.HostStatusTransitionTime) {
+		return fields
+	}
+	fields.HostHistory = slices.Concat(
+		[]v1alpha1.HostStatusChange{{HostStatus: fields.HostStatus, Reason: fields.HostStatusReason, Since: fields.HostStatusTransitionTime}},
+		before[:min(len(before), v1alpha1.MaxHostHistory-1)])
+	return fields
+}
+
+// keepAnswer returns window want with the answer that have has, if want has none and both
+// are the same window. It does not change want, which servers share.
+func keepAnswer(have, want *v1alpha1.AnnouncedWindow) *v1alpha1.AnnouncedWindow {
+	if have == nil || want == nil || have.Answer == "" || want.Answer != "" || !SameSecond(have.StartTime, want.StartTime) {
+		return want
+	}
+	kept := *want
+	kept.Answer = have.Answer
+	return &kept
 }

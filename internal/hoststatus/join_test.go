@@ -49,6 +49,7 @@ func TestJoin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Join(c.stored, c.host)
+			c.want.HostHistory = got.HostHistory // Of TestTheHistory.
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -83,6 +84,7 @@ func TestTake(t *testing.T) {
 			got := Take(c.have, c.want, c.moved, now)
 			want := c.want
 			want.HostStatusTransitionTime = ptr.To(metav1.NewTime(now.Add(-c.since)))
+			want.HostHistory = got.HostHistory // Of TestTheHistory.
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -90,5 +92,97 @@ func TestTake(t *testing.T) {
 				t.Errorf("taken twice it changes (-once +twice):\n%s", cmp.Diff(got, again))
 			}
 		})
+	}
+}
+
+// changes returns a history, the newest first.
+func changes(of ...v1alpha1.HostFields) (history []v1alpha1.HostStatusChange) {
+	for _, f := range of {
+		history = append(history, v1alpha1.HostStatusChange{HostStatus: f.HostStatus, Reason: f.HostStatusReason, Since: f.HostStatusTransitionTime})
+	}
+	return history
+}
+
+func TestTheHistory(t *testing.T) {
+	const up, down, unknown = v1alpha1.HostStatusUp, v1alpha1.HostStatusDown, v1alpha1.HostStatusUnknown
+	remembering := func(fields v1alpha1.HostFields, earlier ...v1alpha1.HostFields) v1alpha1.HostFields {
+		fields.HostHistory = changes(append([]v1alpha1.HostFields{fields}, earlier...)...)
+		return fields
+	}
+	because := func(fields v1alpha1.HostFields, reason v1alpha1.HostStatusReason) v1alpha1.HostFields {
+		fields.HostStatusReason = reason
+		return fields
+	}
+	var long []v1alpha1.HostFields
+	for i := range v1alpha1.MaxHostHistory - 1 {
+		long = append(long, since([]v1alpha1.HostStatus{down, up}[i%2], time.Duration(i+2)*time.Hour))
+	}
+	for name, c := range map[string]struct {
+		have, want v1alpha1.HostFields
+		history    []v1alpha1.HostStatusChange
+	}{
+		"nothing new changes nothing":                       {remembering(since(up, time.Hour)), since(up, time.Hour), changes(since(up, time.Hour))},
+		"a change is the newest":                            {remembering(since(up, time.Hour)), since(down, time.Minute), changes(since(down, time.Minute), since(up, time.Hour))},
+		"another reason alone is none":                      {remembering(because(since(unknown, time.Hour), "NeverReported")), because(since(unknown, time.Hour), "LeaseExpired"), changes(because(since(unknown, time.Hour), "NeverReported"))},
+		"what was something else meanwhile has begun again": {remembering(since(up, time.Hour)), since(up, time.Minute), changes(since(up, time.Minute), since(up, time.Hour))},
+		"the oldest goes":                                   {remembering(since(up, time.Hour), long...), since(down, time.Minute), changes(append([]v1alpha1.HostFields{since(down, time.Minute), since(up, time.Hour)}, long[:len(long)-1]...)...)},
+		"one that has none begins with the next change":     {since(up, time.Hour), since(down, time.Minute), changes(since(down, time.Minute))},
+		"and not before":                                    {since(up, time.Hour), since(up, time.Hour), nil},
+		"what somebody has written is not in it": {func() v1alpha1.HostFields {
+			f := remembering(since(up, time.Hour))
+			f.HostStatus = ptr.To(down)
+			return f
+		}(), since(up, time.Hour), changes(since(up, time.Hour))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := c.have.DeepCopy()
+			got := Take(c.have, c.want, false, now)
+			if diff := cmp.Diff(c.history, got.HostHistory); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, &c.have); diff != "" {
+				t.Errorf("what was stored has changed (-before +after):\n%s", diff)
+			}
+			if joined := Join(Copy{Version: 10, Current: true, Fields: c.have}, &Host{Version: 11, Fields: c.want}); !SameFields(joined, got) {
+				t.Errorf("the view shows something else (-view +copy):\n%s", cmp.Diff(joined, got))
+			}
+		})
+	}
+}
+
+// What has become of an answer is the server's own: its host does not know it.
+func TestAnAnswerStaysWithItsWindow(t *testing.T) {
+	const up = v1alpha1.HostStatusUp
+	with := func(w *v1alpha1.AnnouncedWindow) v1alpha1.HostFields {
+		fields := since(up, time.Hour)
+		fields.MaintenanceWindow = w
+		return fields
+	}
+	answered := &v1alpha1.AnnouncedWindow{StartTime: after(time.Hour), OpensAt: after(time.Hour), Answer: v1alpha1.AnswerStateReady}
+	for name, c := range map[string]struct {
+		have, want *v1alpha1.AnnouncedWindow
+		answer     v1alpha1.AnswerState
+	}{
+		"the window opens at another time":    {answered, &v1alpha1.AnnouncedWindow{StartTime: after(time.Hour), OpensAt: after(2 * time.Hour)}, v1alpha1.AnswerStateReady},
+		"the window is another":               {answered, &v1alpha1.AnnouncedWindow{StartTime: after(2 * time.Hour)}, ""},
+		"the window has no time any more":     {answered, &v1alpha1.AnnouncedWindow{}, ""},
+		"there was no window":                 {nil, &v1alpha1.AnnouncedWindow{StartTime: after(time.Hour)}, ""},
+		"there is another answer":             {answered, &v1alpha1.AnnouncedWindow{StartTime: after(time.Hour), Answer: v1alpha1.AnswerStateNone}, v1alpha1.AnswerStateNone},
+		"the window still has no time":        {&v1alpha1.AnnouncedWindow{Answer: v1alpha1.AnswerStateNone}, &v1alpha1.AnnouncedWindow{}, v1alpha1.AnswerStateNone},
+		"it is written within its own second": {answered, &v1alpha1.AnnouncedWindow{StartTime: after(time.Hour + time.Millisecond)}, v1alpha1.AnswerStateReady},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shared := c.want.DeepCopy()
+			got := Take(with(c.have), with(c.want), false, now)
+			if got.MaintenanceWindow.Answer != c.answer {
+				t.Errorf("the answer is %q, want %q", got.MaintenanceWindow.Answer, c.answer)
+			}
+			if diff := cmp.Diff(shared, c.want); diff != "" {
+				t.Errorf("the window that servers share has changed (-before +after):\n%s", diff)
+			}
+		})
+	}
+	if got := Take(with(answered), with(nil), false, now); got.MaintenanceWindow != nil {
+		t.Errorf("a window that is gone stays: %+v", got.MaintenanceWindow)
 	}
 }

@@ -3,6 +3,8 @@
 package hoststatus
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -12,7 +14,8 @@ import (
 // ForServer returns the host fields of a server whose spec.host is host. service
 // is the ComputeService of that name, or nil if there is none. They depend on the
 // service alone and not on history: the time of the last change is the host's, of which
-// Take makes the server's.
+// Take makes the server's. What is the server's own is not in them: its history, and what
+// has become of its owner's answer.
 //
 // ok is false while the service's status does not reflect its spec yet: its
 // controller is about to write it, and the earlier fields hold until then.
@@ -37,7 +40,12 @@ func ForServer(host string, service *v1alpha1.ComputeService) (fields v1alpha1.H
 		fields.HostReporting = v1alpha1.HostReporting(c.Status)
 	}
 	if w := service.Spec.MaintenanceWindow; w != nil && windowVisible(service.Status.Conditions) {
-		fields.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: w.StartTime, EndTime: w.EndTime}
+		fields.MaintenanceWindow = &v1alpha1.AnnouncedWindow{
+			StartTime: w.StartTime, LatestStartTime: w.LatestStartTime, EndTime: w.EndTime, Category: w.Category, Impact: w.Impact,
+		}
+		if m := service.Status.Maintenance; m != nil {
+			fields.MaintenanceWindow.OpensAt = m.OpensAt
+		}
 	}
 	return fields, true
 }
@@ -59,7 +67,8 @@ func SameFields(a, b v1alpha1.HostFields) bool {
 		a.HostStatusReason == b.HostStatusReason &&
 		a.HostStatusTransitionTime.Equal(b.HostStatusTransitionTime) &&
 		a.HostReporting == b.HostReporting &&
-		sameWindow(a.MaintenanceWindow, b.MaintenanceWindow)
+		sameWindow(a.MaintenanceWindow, b.MaintenanceWindow) &&
+		slices.EqualFunc(a.HostHistory, b.HostHistory, sameChange)
 }
 
 // SameStatus compares two host statuses, of which nil is one: not derived yet.
@@ -87,5 +96,10 @@ func sameWindow(a, b *v1alpha1.AnnouncedWindow) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.StartTime.Equal(b.StartTime) && a.EndTime.Equal(b.EndTime)
+	return a.StartTime.Equal(b.StartTime) && a.OpensAt.Equal(b.OpensAt) && a.LatestStartTime.Equal(b.LatestStartTime) && a.EndTime.Equal(b.EndTime) &&
+		a.Category == b.Category && a.Impact == b.Impact && a.Answer == b.Answer
+}
+
+func sameChange(a, b v1alpha1.HostStatusChange) bool {
+	return SameStatus(a.HostStatus, b.HostStatus) && a.Reason == b.Reason && a.Since.Equal(b.Since)
 }

@@ -59,6 +59,13 @@ func hasWindow(until time.Duration, phase string) func(*v1alpha1.ComputeService)
 	}
 }
 
+// opensAt says when the window of the service is to open.
+func opensAt(d time.Duration) func(*v1alpha1.ComputeService) {
+	return func(s *v1alpha1.ComputeService) {
+		s.Status.Maintenance = &v1alpha1.MaintenanceStatus{StartTime: s.Spec.MaintenanceWindow.StartTime, OpensAt: after(d)}
+	}
+}
+
 func stale(s *v1alpha1.ComputeService) { s.Generation++ }
 
 var windowReasons = []string{"", string(v1alpha1.ReasonWindowAnnounced), string(v1alpha1.ReasonWindowOpen), v1alpha1.WindowOpenReasonClosed}
@@ -78,6 +85,7 @@ func TestForServer(t *testing.T) {
 	}
 	start, end := metav1.NewTime(now.Add(time.Hour)), metav1.NewTime(now.Add(2*time.Hour))
 	window := &v1alpha1.AnnouncedWindow{StartTime: &start, EndTime: &end}
+	latest := metav1.NewTime(now.Add(100 * time.Minute))
 	for name, c := range map[string]struct {
 		host    string
 		service *v1alpha1.ComputeService
@@ -92,9 +100,13 @@ func TestForServer(t *testing.T) {
 		"an announced window is shown without its reason":          {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), upFields(window), false},
 		"an open window is shown":                                  {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowOpen")), upFields(window), false},
 		"a window without an end is shown without one":             {"host-a", serviceWith(hasWindow(0, "WindowOpen")), upFields(&v1alpha1.AnnouncedWindow{StartTime: &start}), false},
-		"a closed window is not shown":                             {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowClosed")), upFields(nil), false},
-		"a window that nobody has looked at is not shown":          {"host-a", serviceWith(hasWindow(2*time.Hour, "")), upFields(nil), false},
-		"whether the host reports is unknown without condition":    {"host-a", serviceWith(func(s *v1alpha1.ComputeService) { s.Status.Conditions = nil }), v1alpha1.HostFields{HostStatus: up, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReportingUnknown}, false},
+		"what owners may know of a window is shown": {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowAnnounced"), opensAt(90*time.Minute), func(s *v1alpha1.ComputeService) {
+			w := s.Spec.MaintenanceWindow
+			w.LatestStartTime, w.OpenWhenReady, w.Category, w.Impact = &latest, ptr.To(true), v1alpha1.CategoryHardware, v1alpha1.ImpactReboot
+		}), upFields(&v1alpha1.AnnouncedWindow{StartTime: &start, OpensAt: after(90 * time.Minute), LatestStartTime: &latest, EndTime: &end, Category: v1alpha1.CategoryHardware, Impact: v1alpha1.ImpactReboot}), false},
+		"a closed window is not shown":                          {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowClosed")), upFields(nil), false},
+		"a window that nobody has looked at is not shown":       {"host-a", serviceWith(hasWindow(2*time.Hour, "")), upFields(nil), false},
+		"whether the host reports is unknown without condition": {"host-a", serviceWith(func(s *v1alpha1.ComputeService) { s.Status.Conditions = nil }), v1alpha1.HostFields{HostStatus: up, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReportingUnknown}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := ForServer(c.host, c.service)
@@ -180,6 +192,8 @@ func TestNewsForServers(t *testing.T) {
 		"a window that opens is not, since servers show both alike": {serviceWith(hasWindow(2*time.Hour, "WindowAnnounced")), serviceWith(open), false},
 		"a window that closes is":                                   {serviceWith(open), serviceWith(hasWindow(2*time.Hour, "WindowClosed")), true},
 		"a change and its end in between are":                       {serviceWith(), serviceWith(func(s *v1alpha1.ComputeService) { s.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(now)) }), true},
+		"a window that is to open at another time is":               {serviceWith(open, opensAt(time.Hour)), serviceWith(open, opensAt(2*time.Hour)), true},
+		"other counts of answers are not":                           {serviceWith(open, opensAt(time.Hour)), serviceWith(open, opensAt(time.Hour), func(s *v1alpha1.ComputeService) { s.Status.Maintenance.Ready = ptr.To[int32](1) }), false},
 		"a window with another end is":                              {serviceWith(open), serviceWith(hasWindow(3*time.Hour, "WindowOpen")), true},
 		"a status that has become stale is not":                     {serviceWith(), serviceWith(stale, derived(nil)), false},
 		"a status after a stale one is, whatever it is":             {serviceWith(stale), serviceWith(), true},
@@ -199,6 +213,7 @@ func TestSameFields(t *testing.T) {
 		HostStatusTransitionTime: ptr.To(metav1.NewTime(now)),
 		HostReporting:            v1alpha1.HostReportingTrue,
 		MaintenanceWindow:        &v1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(now)), EndTime: ptr.To(metav1.NewTime(now.Add(time.Hour)))},
+		HostHistory:              []v1alpha1.HostStatusChange{{HostStatus: ptr.To(v1alpha1.HostStatusUp), Reason: v1alpha1.ReasonReporting, Since: ptr.To(metav1.NewTime(now))}},
 	}
 	t.Run("by value, and times as instants", func(t *testing.T) {
 		elsewhere := time.FixedZone("elsewhere", 3600)
@@ -211,6 +226,7 @@ func TestSameFields(t *testing.T) {
 				StartTime: ptr.To(metav1.NewTime(now.In(elsewhere))),
 				EndTime:   ptr.To(metav1.NewTime(now.Add(time.Hour).In(elsewhere))),
 			},
+			HostHistory: []v1alpha1.HostStatusChange{{HostStatus: ptr.To(*full.HostStatus), Reason: v1alpha1.ReasonReporting, Since: ptr.To(metav1.NewTime(now.In(elsewhere)))}},
 		}
 		if !SameFields(full, other) || !SameFields(other, full) || !SameFields(v1alpha1.HostFields{}, v1alpha1.HostFields{}) {
 			t.Error("not equal")
@@ -221,6 +237,44 @@ func TestSameFields(t *testing.T) {
 		open.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: full.MaintenanceWindow.StartTime}
 		if SameFields(full, open) || SameFields(open, full) {
 			t.Error("equal")
+		}
+	})
+	t.Run("each field of the window counts", func(t *testing.T) {
+		for name, modify := range map[string]func(*v1alpha1.AnnouncedWindow){
+			"StartTime":       func(w *v1alpha1.AnnouncedWindow) { w.StartTime = after(time.Minute) },
+			"OpensAt":         func(w *v1alpha1.AnnouncedWindow) { w.OpensAt = after(time.Minute) },
+			"LatestStartTime": func(w *v1alpha1.AnnouncedWindow) { w.LatestStartTime = after(time.Minute) },
+			"EndTime":         func(w *v1alpha1.AnnouncedWindow) { w.EndTime = nil },
+			"Category":        func(w *v1alpha1.AnnouncedWindow) { w.Category = v1alpha1.CategoryHardware },
+			"Impact":          func(w *v1alpha1.AnnouncedWindow) { w.Impact = v1alpha1.ImpactNone },
+			"Answer":          func(w *v1alpha1.AnnouncedWindow) { w.Answer = v1alpha1.AnswerStateReady },
+		} {
+			if _, ok := reflect.TypeFor[v1alpha1.AnnouncedWindow]().FieldByName(name); !ok {
+				t.Errorf("there is no field %s", name)
+			}
+			other := *full.MaintenanceWindow
+			modify(&other)
+			changed := full
+			changed.MaintenanceWindow = &other
+			if SameFields(full, changed) || SameFields(changed, full) {
+				t.Errorf("another %s is equal", name)
+			}
+		}
+		if n := reflect.TypeFor[v1alpha1.AnnouncedWindow]().NumField(); n != 7 {
+			t.Errorf("the window has %d fields", n)
+		}
+	})
+	t.Run("each change in the history counts", func(t *testing.T) {
+		for name, change := range map[string]v1alpha1.HostStatusChange{
+			"status": {HostStatus: ptr.To(v1alpha1.HostStatusDown), Reason: v1alpha1.ReasonReporting, Since: after(0)},
+			"reason": {HostStatus: full.HostStatus, Reason: v1alpha1.ReasonDisabled, Since: after(0)},
+			"time":   {HostStatus: full.HostStatus, Reason: v1alpha1.ReasonReporting, Since: after(time.Second)},
+		} {
+			other := full
+			other.HostHistory = []v1alpha1.HostStatusChange{change}
+			if SameFields(full, other) || SameFields(other, full) {
+				t.Errorf("another %s is equal", name)
+			}
 		}
 	})
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[v1alpha1.HostFields]()) {

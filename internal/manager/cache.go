@@ -13,17 +13,20 @@ import (
 	"k8s.io/client-go/rest"
 
 	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/vmimirror"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 )
 
 // staticMapper knows the kinds that the controllers use. Without discovery the
 // process starts even while the API server is down, and is warm when it is back.
 func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
-	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, agentv1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion, vmimirror.GroupVersion})
+	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{v1alpha1.SchemeGroupVersion, agentv1alpha1.SchemeGroupVersion, ownerv1alpha1.SchemeGroupVersion, corev1.SchemeGroupVersion, vmimirror.GroupVersion})
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
 	mapper.Add(agentv1alpha1.SchemeGroupVersion.WithKind("HostReport"), meta.RESTScopeRoot)
+	mapper.Add(ownerv1alpha1.SchemeGroupVersion.WithKind("MaintenanceAnswer"), meta.RESTScopeNamespace)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Node"), meta.RESTScopeRoot)
 	mapper.Add(vmimirror.GroupVersion.WithKind(vmimirror.Kind), meta.RESTScopeNamespace)
 	return mapper, nil
@@ -40,6 +43,7 @@ func stripServer(obj any) (any, error) {
 	s.ObjectMeta = metav1.ObjectMeta{
 		Name:              s.Name,
 		Namespace:         shared(s.Namespace),
+		UID:               s.UID, // Answers may name it.
 		ResourceVersion:   s.ResourceVersion,
 		Generation:        s.Generation,
 		CreationTimestamp: s.CreationTimestamp,
@@ -55,7 +59,33 @@ func stripServer(obj any) (any, error) {
 	}
 	s.Status.HostStatusReason = shared(s.Status.HostStatusReason)
 	s.Status.HostReporting = shared(s.Status.HostReporting)
+	for i := range s.Status.HostHistory {
+		change := &s.Status.HostHistory[i]
+		change.Reason = shared(change.Reason)
+		if change.HostStatus != nil {
+			change.HostStatus = sharedStatus(*change.HostStatus)
+		}
+	}
 	return s, nil
+}
+
+// statuses are what sharedStatus returns.
+var statuses = func() map[v1alpha1.HostStatus]*v1alpha1.HostStatus {
+	all := map[v1alpha1.HostStatus]*v1alpha1.HostStatus{}
+	for row := range hoststatus.Rows() {
+		if row.Status != nil {
+			all[*row.Status] = row.Status
+		}
+	}
+	return all
+}()
+
+// sharedStatus returns a host status that all callers share.
+func sharedStatus(s v1alpha1.HostStatus) *v1alpha1.HostStatus {
+	if p := statuses[s]; p != nil {
+		return p
+	}
+	return &s
 }
 
 // shared returns an equal string that all callers share.

@@ -28,7 +28,9 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/controllers/answers"
 	"hoststatus.dev/hoststatus/controllers/computeservice"
 	"hoststatus.dev/hoststatus/controllers/nodemirror"
 	"hoststatus.dev/hoststatus/controllers/reports"
@@ -64,7 +66,7 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	}
 	ctrl.SetLogger(log)
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), agentv1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), vmimirror.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), agentv1alpha1.AddToScheme(scheme), ownerv1alpha1.AddToScheme(scheme), corev1.AddToScheme(scheme), vmimirror.AddToScheme(scheme)); err != nil {
 		return fmt.Errorf("registering the kinds: %w", err)
 	}
 	restConfig = rest.CopyConfig(restConfig)
@@ -103,21 +105,25 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		Logger:          log.WithName("heartbeat"),
 	})
 	writer := leadership.NewClient(mgr.GetClient(), leader.Leads)
-	if err := mgr.Add(takeover{watches: &watches, client: writer}); err != nil {
+	byHost, err := server.NewByHost(ctx, mgr.GetCache())
+	if err != nil {
+		return err
+	}
+	owners := answers.New(mgr.GetCache(), byHost)
+	if err := mgr.Add(owners); err != nil {
+		return fmt.Errorf("adding the owners' answers: %w", err)
+	}
+	if err := mgr.Add(takeover{watches: &watches, client: writer, owners: owners}); err != nil {
 		return fmt.Errorf("adding the steps of a takeover: %w", err)
 	}
-	services := computeservice.NewReconciler(writer, monitor, clock.RealClock{})
+	services := computeservice.NewReconciler(writer, monitor, clock.RealClock{}).WithAnswers(owners)
 	if options.MirrorNodes {
 		services.OfNodes(nodemirror.NodeOf)
 	}
 	if err := services.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of ComputeServices: %w", err)
 	}
-	byHost, err := server.NewByHost(ctx, mgr.GetCache())
-	if err != nil {
-		return err
-	}
-	if err := server.NewReconciler(writer, clock.RealClock{}).SetupWithManager(ctx, mgr, byHost); err != nil {
+	if err := server.NewReconciler(writer, clock.RealClock{}).WithAnswers(owners).SetupWithManager(ctx, mgr, byHost); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	hostReports := reports.NewReconciler(writer, clock.RealClock{})
@@ -232,6 +238,8 @@ func managerOptions(scheme *runtime.Scheme, options *Options, lock resourcelock.
 				&v1alpha1.Server{}:          servers,
 				&v1alpha1.ComputeService{}:  services,
 				&agentv1alpha1.HostReport{}: {Transform: reports.Keep},
+
+				&ownerv1alpha1.MaintenanceAnswer{}: {Transform: answers.Keep},
 			},
 		},
 		// Tests run several managers in one process.
@@ -260,13 +268,19 @@ func metricsFilter(config *rest.Config, client *http.Client) (metricsserver.Filt
 type takeover struct {
 	watches *watch.Sources
 	client  *leadership.Client
+	owners  *answers.Answers
 }
 
 // Start implements manager.Runnable. Servers need not be as new as the leadership:
-// writing one that is behind fails.
+// writing one that is behind fails. The owners' answers follow later: nothing waits for
+// them, and where their kind is not installed they never do.
 func (t takeover) Start(ctx context.Context) error {
-	if t.watches.Renew(ctx, &v1alpha1.ComputeService{}) == nil {
-		t.client.MarkFresh()
+	if t.watches.Renew(ctx, &v1alpha1.ComputeService{}) != nil {
+		return nil // The process ends.
+	}
+	t.client.MarkFresh()
+	if t.watches.Renew(ctx, &ownerv1alpha1.MaintenanceAnswer{}) == nil {
+		t.owners.MarkFresh()
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -35,6 +36,16 @@ var (
 		Name: "hoststatus_hosts_reporting", Replicas: telemetry.EachAlike,
 		Help:   "Hosts by whether they report, whatever their host status is.",
 		Labels: []telemetry.Label{{Name: "reporting", Values: "`True`, `False`, `Unknown`"}},
+	})
+	windowsDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
+		Name: "hoststatus_maintenance_windows", Replicas: telemetry.EachAlike,
+		Help:   "Maintenance windows that are not over, by whether they are open.",
+		Labels: []telemetry.Label{{Name: "phase", Values: "`announced`, `open`"}},
+	})
+	answersDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
+		Name: "hoststatus_maintenance_servers", Replicas: telemetry.EachAlike,
+		Help:   "Servers on hosts whose maintenance window is announced, by what their owners have answered to it.",
+		Labels: []telemetry.Label{{Name: "answer", Values: "`ready`; `put_off`; `none`: none that counts"}},
 	})
 	serversDesc = fleet.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_servers", Replicas: telemetry.EachAlike,
@@ -79,12 +90,16 @@ func (f *fleetState) collect(out chan<- prometheus.Metric) {
 	if f.hosts.HasSynced() {
 		byStatus := zeros(hoststatus.HostLabels())
 		byReporting := zeros([]string{string(metav1.ConditionTrue), string(metav1.ConditionFalse), string(metav1.ConditionUnknown)})
+		byPhase, byAnswer := zeros([]string{phaseAnnounced, phaseOpen}), zeros([]string{answerReady, answerPutOff, answerNone})
 		for _, obj := range f.hosts.GetStore().List() {
 			if service, ok := obj.(*v1alpha1.ComputeService); ok {
 				byStatus[hoststatus.Label(service.Status.HostStatus)]++
 				byReporting[reportingLabel(service)]++
+				countWindow(service, byPhase, byAnswer)
 			}
 		}
+		sendCounts(out, windowsDesc, byPhase)
+		sendCounts(out, answersDesc, byAnswer)
 		sendCounts(out, hostsDesc, byStatus)
 		sendCounts(out, reportingDesc, byReporting)
 	}
@@ -96,6 +111,36 @@ func (f *fleetState) collect(out chan<- prometheus.Metric) {
 			}
 		}
 		sendCounts(out, serversDesc, byStatus)
+	}
+}
+
+// The values of the labels phase and answer.
+const (
+	phaseAnnounced = "announced"
+	phaseOpen      = "open"
+
+	answerReady  = "ready"
+	answerPutOff = "put_off"
+	answerNone   = "none"
+)
+
+// countWindow counts the window of a host, if it has one that is not over; and what has been
+// answered to it, which matters until it opens.
+func countWindow(service *v1alpha1.ComputeService, byPhase, byAnswer map[string]int) {
+	open := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionWindowOpen)
+	switch {
+	case open == nil || open.Reason == v1alpha1.WindowOpenReasonClosed:
+		return
+	case open.Status == metav1.ConditionTrue:
+		byPhase[phaseOpen]++
+		return
+	}
+	byPhase[phaseAnnounced]++
+	if record := hoststatus.RecordOf(service); record != nil {
+		servers, ready, putOff := int(ptr.Deref(record.Servers, 0)), int(ptr.Deref(record.Ready, 0)), int(ptr.Deref(record.PutOff, 0))
+		byAnswer[answerReady] += ready
+		byAnswer[answerPutOff] += putOff
+		byAnswer[answerNone] += servers - ready - putOff
 	}
 }
 

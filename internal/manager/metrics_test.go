@@ -103,8 +103,46 @@ func TestTheFleetIsCountedAtTheScrape(t *testing.T) {
 	}, values); diff != "" {
 		t.Errorf("series that are not zero (-want +got):\n%s", diff)
 	}
-	if want := 1 + len(hoststatus.HostLabels()) + 3 + len(hoststatus.ServerLabels()); series != want {
+	if want := 1 + len(hoststatus.HostLabels()) + 3 + 2 + 3 + len(hoststatus.ServerLabels()); series != want {
 		t.Errorf("%d series, want %d: each status, whether a host has it or not", series, want)
+	}
+}
+
+func TestWindowsAndAnswersAreCountedAtTheScrape(t *testing.T) {
+	start := ptr.To(metav1.Unix(1000, 0))
+	host := func(name, phase string, status metav1.ConditionStatus, counts ...int32) *v1alpha1.ComputeService {
+		s := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		s.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: start}
+		s.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionWindowOpen, Status: status, Reason: phase}}
+		if len(counts) > 0 {
+			s.Status.Maintenance = &v1alpha1.MaintenanceStatus{StartTime: start, Servers: &counts[0], Ready: &counts[1], PutOff: &counts[2]}
+		}
+		return s
+	}
+	moved := host("moved", string(v1alpha1.ReasonWindowAnnounced), metav1.ConditionFalse, 4, 4, 0)
+	moved.Status.Maintenance.StartTime = ptr.To(metav1.Unix(2000, 0)) // Of the window before.
+	f := &fleetState{
+		leads: func() bool { return false },
+		hosts: newListing(t,
+			host("a", string(v1alpha1.ReasonWindowAnnounced), metav1.ConditionFalse, 5, 2, 1),
+			host("b", string(v1alpha1.ReasonWindowAnnounced), metav1.ConditionFalse, 3, 3, 0),
+			host("not-counted", string(v1alpha1.ReasonWindowAnnounced), metav1.ConditionFalse), moved,
+			host("open", string(v1alpha1.ReasonWindowOpen), metav1.ConditionTrue, 7, 7, 0),
+			host("over", v1alpha1.WindowOpenReasonClosed, metav1.ConditionFalse),
+			&v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "none"}}),
+		servers: &listing{},
+	}
+	values, _ := scraped(t, f)
+	if diff := cmp.Diff(map[string]float64{
+		"hoststatus_hosts NOT_DERIVED":             7,
+		"hoststatus_hosts_reporting Unknown":       7,
+		"hoststatus_maintenance_windows announced": 4,
+		"hoststatus_maintenance_windows open":      1,
+		"hoststatus_maintenance_servers ready":     5,
+		"hoststatus_maintenance_servers put_off":   1,
+		"hoststatus_maintenance_servers none":      2,
+	}, values); diff != "" {
+		t.Errorf("series that are not zero (-want +got):\n%s", diff)
 	}
 }
 

@@ -10,7 +10,10 @@ import (
 	"time"
 
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
 )
 
@@ -38,10 +41,13 @@ func addProbes(mgr ctrl.Manager, monitor *heartbeat.Monitor) error {
 	err = mgr.AddReadyzCheck("caches", func(r *http.Request) error {
 		ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 		defer cancel()
-		if !mgr.GetCache().WaitForCacheSync(ctx) {
-			return errors.New("ComputeServices and Servers have not been listed yet")
+		for _, kind := range []client.Object{&v1alpha1.ComputeService{}, &v1alpha1.Server{}} {
+			informer, err := mgr.GetCache().GetInformer(ctx, kind, cache.BlockUntilSynced(false))
+			if err != nil || !informer.HasSynced() {
+				return errors.New("ComputeServices and Servers have not been listed yet")
+			}
 		}
-		return nil
+		return nil // Other kinds need not be there.
 	})
 	if err != nil {
 		return fmt.Errorf("adding the readiness probe: %w", err)
