@@ -85,11 +85,13 @@ type joinWorld struct {
 	// which a client sees them can be judged.
 	marked bool
 	// clock is the manager's.
-	clock    time.Time
-	version  uint64
-	servers  map[string]*computev1alpha1.Server
-	hosts    map[string]*computev1alpha1.ComputeService
-	marks    int
+	clock   time.Time
+	version uint64
+	servers map[string]*computev1alpha1.Server
+	hosts   map[string]*computev1alpha1.ComputeService
+	marks   int
+	// answers is what has become of each server's answer, where the controller knows it.
+	answers  map[string]computev1alpha1.AnswerState
 	replicas [2]*replica
 	clients  []*joinClient
 	// sources are the host fields that each server, and each host, has ever had.
@@ -131,7 +133,7 @@ type joinPlace struct{ base, host int }
 func newJoinWorld(r *rapid.T, marked bool) *joinWorld {
 	w := &joinWorld{
 		T: r, marked: marked, clock: instant, version: 100, servers: map[string]*computev1alpha1.Server{}, hosts: map[string]*computev1alpha1.ComputeService{},
-		sources: map[string][]computev1alpha1.HostFields{},
+		sources: map[string][]computev1alpha1.HostFields{}, answers: map[string]computev1alpha1.AnswerState{},
 	}
 	for _, name := range joinHosts {
 		w.hosts[name] = &computev1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name, UID: types.UID(name), Generation: 1}}
@@ -189,6 +191,12 @@ func (w *joinWorld) actions() map[string]func(*rapid.T) {
 		"a host changes":                func(*rapid.T) { w.changeHost(of(joinHosts)) },
 		"a host changes and has copies": func(*rapid.T) { h := of(joinHosts); w.changeHost(h); w.copy(of(joinServers)) },
 		"a copy":                        func(*rapid.T) { w.copy(of(joinServers)) },
+		"an owner answers": func(*rapid.T) {
+			name := of(joinServers)
+			w.answers[name] = rapid.SampledFrom([]computev1alpha1.AnswerState{"Ready", "NotBefore", "None", "Stale"}).Draw(w.T, "answer")
+			w.note("the answer for %s is %s", name, w.answers[name])
+			w.copy(name)
+		},
 		"an agent reports":              func(*rapid.T) { w.report(of(joinServers)) },
 		"a replica hears of servers":    func(*rapid.T) { w.hear(anyReplica(), true, false) },
 		"a replica hears of hosts":      func(*rapid.T) { w.hear(anyReplica(), false, true) },
@@ -312,9 +320,15 @@ func (w *joinWorld) copy(name string) bool {
 		version = host.ResourceVersion
 	}
 	moved := server.Status.ObservedGeneration != server.Generation
+	if want.MaintenanceWindow != nil {
+		want.MaintenanceWindow.Answer = w.answers[name]
+	}
 	fields := hoststatus.Take(server.Status.HostFields, want, moved, w.clock)
 	if !moved && hoststatus.SameFields(fields, server.Status.HostFields) && (version == "") == (server.Status.HostVersion == "") {
 		return false
+	}
+	if len(fields.HostHistory) == 0 {
+		fields = hoststatus.Remember(fields)
 	}
 	server.Status.HostFields, server.Status.ObservedGeneration, server.Status.HostVersion = fields, server.Generation, version
 	w.putServer(server)
@@ -618,9 +632,11 @@ func (w *joinWorld) see(c *joinClient, s *v1alpha1.Server) {
 	c.newest[s.Name] = place
 }
 
-// judgeSource checks that some source had these fields.
+// judgeSource checks that some source had these fields. The history and the answer are the
+// server's own: the view makes the one of what it shows, and keeps the other or shows none.
 func (w *joinWorld) judgeSource(c *joinClient, s *v1alpha1.Server) {
 	var had, since bool
+	shown := w.judgeOwn(c, s)
 	for name, sources := range w.sources {
 		if name != s.Name && !slices.Contains(joinHosts, name) {
 			continue
@@ -628,12 +644,45 @@ func (w *joinWorld) judgeSource(c *joinClient, s *v1alpha1.Server) {
 		for _, source := range sources {
 			since = since || s.Status.HostStatusTransitionTime.Equal(source.HostStatusTransitionTime)
 			source.HostStatusTransitionTime = s.Status.HostStatusTransitionTime
-			had = had || hoststatus.SameFields(source, s.Status.HostFields)
+			had = had || hoststatus.SameFields(hostsOwn(source), shown)
 		}
 	}
 	if !had || !since {
 		w.Errorf("%s sees %s %s, which nobody ever said (fields %t, time %t)", c.name, s.Name, shownFields(s.Status.HostFields), had, since)
 	}
+}
+
+// hostsOwn returns host fields without those that are the server's own.
+func hostsOwn(f computev1alpha1.HostFields) computev1alpha1.HostFields {
+	f.HostHistory = nil
+	if f.MaintenanceWindow != nil {
+		f.MaintenanceWindow = f.MaintenanceWindow.DeepCopy()
+		f.MaintenanceWindow.Answer = ""
+	}
+	return f
+}
+
+// judgeOwn checks the fields that are the server's own, and returns the others.
+func (w *joinWorld) judgeOwn(c *joinClient, s *v1alpha1.Server) computev1alpha1.HostFields {
+	f := s.Status.HostFields
+	if n := len(f.HostHistory); n > 0 {
+		if first := f.HostHistory[0]; !hoststatus.SameStatus(first.HostStatus, f.HostStatus) || !first.Since.Equal(f.HostStatusTransitionTime) {
+			w.Errorf("%s sees %s %s, of which the history begins with %s since %s", c.name, s.Name, shownFields(f), *first.HostStatus, first.Since)
+		}
+		if n > computev1alpha1.MaxHostHistory || c.grant == grantUnknown && n > 1 {
+			w.Errorf("%s sees %d changes of %s", c.name, n, s.Name)
+		}
+	}
+	if f.MaintenanceWindow == nil || f.MaintenanceWindow.Answer == "" {
+		return hostsOwn(f)
+	}
+	for _, source := range w.sources[s.Name] {
+		if m := source.MaintenanceWindow; m != nil && m.Answer == f.MaintenanceWindow.Answer && m.StartTime.Equal(f.MaintenanceWindow.StartTime) {
+			return hostsOwn(f)
+		}
+	}
+	w.Errorf("%s sees the answer %s for %s, which it never was for that window", c.name, f.MaintenanceWindow.Answer, s.Name)
+	return hostsOwn(f)
 }
 
 func shownFields(f computev1alpha1.HostFields) string {
@@ -642,7 +691,10 @@ func shownFields(f computev1alpha1.HostFields) string {
 	}
 	out := fmt.Sprintf("%s since %s", *f.HostStatus, f.HostStatusTransitionTime.Format(time.TimeOnly))
 	if f.MaintenanceWindow != nil {
-		out += fmt.Sprintf(", mark %d", f.MaintenanceWindow.StartTime.Unix())
+		out += fmt.Sprintf(", mark %d, answer %q", f.MaintenanceWindow.StartTime.Unix(), f.MaintenanceWindow.Answer)
+	}
+	for _, change := range f.HostHistory {
+		out += fmt.Sprintf(", %s since %s", *change.HostStatus, change.Since.Format(time.TimeOnly))
 	}
 	return out
 }
@@ -681,6 +733,9 @@ func (w *joinWorld) settle() {
 			want := computev1alpha1.HostFields{}
 			if c.grant.shows(server.Status.HostStatus) {
 				want = server.Status.HostFields
+			}
+			if c.grant == grantUnknown && len(want.HostHistory) > 1 {
+				want.HostHistory = want.HostHistory[:1]
 			}
 			if got.Status.TaskState != server.Status.TaskState || shownFields(got.Status.HostFields) != shownFields(want) {
 				w.Errorf("%s ends with %s %s: %s, want %s: %s", c.name, name, got.Status.TaskState, shownFields(got.Status.HostFields), server.Status.TaskState, shownFields(want))

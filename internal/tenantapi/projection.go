@@ -65,7 +65,7 @@ type record struct {
 }
 
 // recordSize is about how many bytes a record takes without its base.
-const recordSize = 384
+const recordSize = 768
 
 // asOf returns r as it was at a version.
 func (r *record) asOf(rv uint64) *record {
@@ -139,6 +139,13 @@ func (r *record) project(g grant) v1alpha1.Server {
 	out.ResourceVersion = strconv.FormatUint(r.shownAt[g], 10)
 	if g.shows(r.host.HostStatus) {
 		out.Status.HostFields = r.host
+		if g != grantFull {
+			// Of a server that is UNKNOWN, what it was before is not to be seen.
+			out.Status.HostHistory = r.host.HostHistory[:min(len(r.host.HostHistory), 1):min(len(r.host.HostHistory), 1)]
+			if len(out.Status.HostHistory) > 0 && !g.shows(out.Status.HostHistory[0].HostStatus) {
+				out.Status.HostHistory = nil
+			}
+		}
 	}
 	return out
 }

@@ -29,6 +29,22 @@ func testProjector() *projector {
 	return &projector{hostIDKey: []byte(strings.Repeat("k", hostIDKeyBytes)), labelPrefixes: sets.New("example.com")}
 }
 
+// fullWindow has a value in each of its fields.
+func fullWindow() *computev1alpha1.AnnouncedWindow {
+	at := func(d time.Duration) *metav1.Time { return ptr.To(metav1.NewTime(instant.Add(d))) }
+	return &computev1alpha1.AnnouncedWindow{
+		StartTime: at(0), OpensAt: at(time.Hour), LatestStartTime: at(2 * time.Hour), EndTime: at(3 * time.Hour),
+		Category: computev1alpha1.CategoryHardware, Impact: computev1alpha1.ImpactReboot, Answer: computev1alpha1.AnswerStateNotBefore,
+	}
+}
+
+func fullHistory() []computev1alpha1.HostStatusChange {
+	return []computev1alpha1.HostStatusChange{
+		{HostStatus: ptr.To(computev1alpha1.HostStatusNeedsMaintenance), Reason: computev1alpha1.ReasonWindowAnnounced, Since: ptr.To(metav1.NewTime(instant))},
+		{HostStatus: ptr.To(computev1alpha1.HostStatusUp), Reason: computev1alpha1.ReasonReporting, Since: ptr.To(metav1.NewTime(instant.Add(-time.Hour)))},
+	}
+}
+
 // fullServer has a value in each field that the custom resource's types have.
 func fullServer() *computev1alpha1.Server {
 	return &computev1alpha1.Server{
@@ -56,7 +72,8 @@ func fullServer() *computev1alpha1.Server {
 				HostStatusReason:         computev1alpha1.ReasonWindowAnnounced,
 				HostStatusTransitionTime: ptr.To(metav1.NewTime(instant)),
 				HostReporting:            computev1alpha1.HostReportingTrue,
-				MaintenanceWindow:        &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(instant))},
+				MaintenanceWindow:        fullWindow(),
+				HostHistory:              fullHistory(),
 			},
 			ObservedGeneration: 7, HostVersion: "4711",
 		},
@@ -91,7 +108,7 @@ func TestTheProjectionShowsWhatTheGrantAllowsAndNothingElse(t *testing.T) {
 	shown.Status.HostStatusReason = computev1alpha1.ReasonWindowAnnounced
 	shown.Status.HostStatusTransitionTime = ptr.To(metav1.NewTime(instant))
 	shown.Status.HostReporting = computev1alpha1.HostReportingTrue
-	shown.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(instant))}
+	shown.Status.MaintenanceWindow, shown.Status.HostHistory = fullWindow(), fullHistory()
 	r := mustRecord(t, fullServer())
 	for g, want := range map[grant]v1alpha1.Server{grantNone: base, grantUnknown: base, grantFull: shown} {
 		if diff := cmp.Diff(want, r.project(g)); diff != "" {
@@ -106,9 +123,9 @@ func TestTheHostFieldsAreShownOrHiddenTogetherForEachStatus(t *testing.T) {
 		unknown := status != nil && *status == computev1alpha1.HostStatusUnknown
 		for g, want := range map[grant]bool{grantNone: false, grantUnknown: unknown, grantFull: true} {
 			s := fullServer()
-			s.Status.HostStatus = status
+			s.Status.HostStatus, s.Status.HostHistory[0].HostStatus = status, status
 			got := mustRecord(t, s).project(g).Status
-			visible := []bool{got.HostStatusReason != "", got.HostStatusTransitionTime != nil, got.HostReporting != "", got.MaintenanceWindow != nil}
+			visible := []bool{got.HostStatusReason != "", got.HostStatusTransitionTime != nil, got.HostReporting != "", got.MaintenanceWindow != nil, got.HostHistory != nil}
 			for _, v := range visible {
 				if v != want {
 					t.Errorf("host status %v, grant %d: shown %v, want all %t", status, g, visible, want)
@@ -125,7 +142,7 @@ func TestTheHostFieldsAreShownOrHiddenTogetherForEachStatus(t *testing.T) {
 // field for which it is not decided whether owners see it.
 func TestEveryFieldOfTheCustomResourceIsDecidedOn(t *testing.T) {
 	always := sets.New("status.state", "status.taskState", "status.powerState", "status.networks")
-	granted := sets.New("status.hostStatus", "status.hostStatusReason", "status.hostStatusTransitionTime", "status.hostReporting", "status.maintenanceWindow")
+	granted := sets.New("status.hostStatus", "status.hostStatusReason", "status.hostStatusTransitionTime", "status.hostReporting", "status.maintenanceWindow", "status.hostHistory")
 	never := sets.New("spec.host", "spec.providerID", "status.hostVersion", "status.observedGeneration")
 
 	content, err := os.ReadFile(filepath.Join("..", "..", "config", "crd", "compute.hoststatus.dev_servers.yaml"))
@@ -220,20 +237,25 @@ func TestOnlyVisibleChangesMakeABaseDiffer(t *testing.T) {
 		base   bool
 		host   bool
 	}{
-		"a hidden label":              {func(s *computev1alpha1.Server) { s.Labels["secret.example.com/rack"] = "x" }, true, true},
-		"an annotation":               {func(s *computev1alpha1.Server) { s.Annotations["a"] = "x" }, true, true},
-		"the generation":              {func(s *computev1alpha1.Server) { s.Generation++; s.Status.ObservedGeneration++ }, true, true},
-		"a hidden finalizer":          {func(s *computev1alpha1.Server) { s.Finalizers = s.Finalizers[1:] }, true, true},
-		"that it is being deleted":    {func(s *computev1alpha1.Server) { s.DeletionTimestamp = nil }, false, true},
-		"how long its end may take":   {func(s *computev1alpha1.Server) { s.DeletionGracePeriodSeconds = nil }, false, true},
-		"that its dependents go":      {func(s *computev1alpha1.Server) { s.Finalizers = s.Finalizers[:1] }, false, true},
-		"a visible label":             {func(s *computev1alpha1.Server) { s.Labels["app"] = "x" }, false, true},
-		"the power state":             {func(s *computev1alpha1.Server) { s.Status.PowerState = "PAUSED" }, false, true},
-		"the host":                    {func(s *computev1alpha1.Server) { s.Spec.Host = "x" }, false, true},
-		"the host status":             {func(s *computev1alpha1.Server) { s.Status.HostStatus = nil }, true, false},
-		"the reason":                  {func(s *computev1alpha1.Server) { s.Status.HostStatusReason = "x" }, true, false},
-		"whether the host reports":    {func(s *computev1alpha1.Server) { s.Status.HostReporting = "x" }, true, false},
-		"the window":                  {func(s *computev1alpha1.Server) { s.Status.MaintenanceWindow = nil }, true, false},
+		"a hidden label":            {func(s *computev1alpha1.Server) { s.Labels["secret.example.com/rack"] = "x" }, true, true},
+		"an annotation":             {func(s *computev1alpha1.Server) { s.Annotations["a"] = "x" }, true, true},
+		"the generation":            {func(s *computev1alpha1.Server) { s.Generation++; s.Status.ObservedGeneration++ }, true, true},
+		"a hidden finalizer":        {func(s *computev1alpha1.Server) { s.Finalizers = s.Finalizers[1:] }, true, true},
+		"that it is being deleted":  {func(s *computev1alpha1.Server) { s.DeletionTimestamp = nil }, false, true},
+		"how long its end may take": {func(s *computev1alpha1.Server) { s.DeletionGracePeriodSeconds = nil }, false, true},
+		"that its dependents go":    {func(s *computev1alpha1.Server) { s.Finalizers = s.Finalizers[:1] }, false, true},
+		"a visible label":           {func(s *computev1alpha1.Server) { s.Labels["app"] = "x" }, false, true},
+		"the power state":           {func(s *computev1alpha1.Server) { s.Status.PowerState = "PAUSED" }, false, true},
+		"the host":                  {func(s *computev1alpha1.Server) { s.Spec.Host = "x" }, false, true},
+		"the host status":           {func(s *computev1alpha1.Server) { s.Status.HostStatus = nil }, true, false},
+		"the reason":                {func(s *computev1alpha1.Server) { s.Status.HostStatusReason = "x" }, true, false},
+		"whether the host reports":  {func(s *computev1alpha1.Server) { s.Status.HostReporting = "x" }, true, false},
+		"the window":                {func(s *computev1alpha1.Server) { s.Status.MaintenanceWindow = nil }, true, false},
+		"when the window opens":     {func(s *computev1alpha1.Server) { s.Status.MaintenanceWindow.OpensAt = nil }, true, false},
+		"what has become of an answer": {func(s *computev1alpha1.Server) {
+			s.Status.MaintenanceWindow.Answer = computev1alpha1.AnswerStateReady
+		}, true, false},
+		"the history":                 {func(s *computev1alpha1.Server) { s.Status.HostHistory = s.Status.HostHistory[:1] }, true, false},
 		"the time of the last change": {func(s *computev1alpha1.Server) { s.Status.HostStatusTransitionTime = nil }, true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -265,6 +287,28 @@ func TestAHostVersionThatIsNoneIsAsIfItWereAbsent(t *testing.T) {
 		s.Status.HostVersion = version
 		if got := mustRecord(t, s).stored.Version; got != 0 {
 			t.Errorf("%q is read as %d", version, got)
+		}
+	}
+}
+
+// Whoever may see host status only while it is UNKNOWN learns nothing else from the history.
+func TestOfTheHistoryAWeakerGrantShowsThePresentValueOnly(t *testing.T) {
+	unknown := computev1alpha1.HostStatusChange{HostStatus: ptr.To(computev1alpha1.HostStatusUnknown), Reason: computev1alpha1.ReasonLeaseExpired, Since: ptr.To(metav1.NewTime(instant))}
+	for name, c := range map[string]struct {
+		history, want []computev1alpha1.HostStatusChange
+	}{
+		"none":                               {nil, nil},
+		"an outage":                          {append([]computev1alpha1.HostStatusChange{unknown}, fullHistory()...), []computev1alpha1.HostStatusChange{unknown}},
+		"one that somebody else has written": {fullHistory(), nil},
+	} {
+		s := fullServer()
+		s.Status.HostStatus, s.Status.HostHistory = ptr.To(computev1alpha1.HostStatusUnknown), c.history
+		r := mustRecord(t, s)
+		if diff := cmp.Diff(c.want, r.project(grantUnknown).Status.HostHistory, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if diff := cmp.Diff(c.history, r.project(grantFull).Status.HostHistory); diff != "" {
+			t.Errorf("%s, with the full grant (-want +got):\n%s", name, diff)
 		}
 	}
 }

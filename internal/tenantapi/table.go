@@ -52,7 +52,7 @@ var columns = []column{
 		hostCell(func(v *view, _ time.Time) string { return string(v.Status.HostStatusReason) })},
 	{define("Reporting", "", 1, "Whether the host reports, whatever its status is."), true,
 		hostCell(func(v *view, _ time.Time) string { return string(v.Status.HostReporting) })},
-	{define("Window", "", 1, "Maintenance window of the host, announced or open, in UTC."), true,
+	{define("Window", "", 1, "Maintenance window of the host, announced or open, in UTC: when it opens as things stand, and when it closes."), true,
 		hostCell(func(v *view, _ time.Time) string { return window(v.Status.MaintenanceWindow) })},
 	{define("ID", "", 1, "Unique id of the server."), false,
 		func(v *view, _ time.Time) any { return string(v.UID) }},
@@ -81,15 +81,17 @@ func hostCell(value func(*view, time.Time) string) func(*view, time.Time) any {
 // window prints a window as its owner writes it into a calendar.
 func window(w *computev1alpha1.AnnouncedWindow) string {
 	const minutes = "2006-01-02T15:04Z"
-	switch {
-	case w == nil:
+	if w == nil {
 		return ""
-	case w.StartTime == nil:
+	}
+	opens := cmp.Or(w.OpensAt, w.StartTime)
+	switch {
+	case opens == nil:
 		return "time not known yet"
 	case w.EndTime == nil:
-		return "from " + w.StartTime.UTC().Format(minutes)
+		return "from " + opens.UTC().Format(minutes)
 	default:
-		return w.StartTime.UTC().Format(minutes) + " to " + w.EndTime.UTC().Format(minutes)
+		return opens.UTC().Format(minutes) + " to " + w.EndTime.UTC().Format(minutes)
 	}
 }
 

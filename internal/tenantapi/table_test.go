@@ -39,6 +39,10 @@ func TestATableShowsWhatIsGrantedAndNothingElseIsEmpty(t *testing.T) {
 			"web|ACTIVE||||NEEDS_MAINTENANCE|60m|5m|WindowAnnounced|True|2026-01-02T04:04Z to 2026-01-02T06:04Z|uid|" + id},
 		{"a window without an end", server(11, "ns", "web", full, func(s *computev1alpha1.Server) { s.Status.MaintenanceWindow = window }), grantFull,
 			"web|ACTIVE||||NEEDS_MAINTENANCE|60m|5m|WindowAnnounced|True|from 2026-01-02T04:04Z|uid|" + id},
+		{"a window that has been put off", server(11, "ns", "web", full, func(s *computev1alpha1.Server) {
+			s.Status.MaintenanceWindow = bounded.DeepCopy()
+			s.Status.MaintenanceWindow.OpensAt = ptr.To(metav1.NewTime(instant.Add(2 * time.Hour)))
+		}), grantFull, "web|ACTIVE||||NEEDS_MAINTENANCE|60m|5m|WindowAnnounced|True|2026-01-02T05:04Z to 2026-01-02T06:04Z|uid|" + id},
 		{"a window without a time", server(11, "ns", "web", full, func(s *computev1alpha1.Server) { s.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{} }), grantFull,
 			"web|ACTIVE||||NEEDS_MAINTENANCE|60m|5m|WindowAnnounced|True|time not known yet|uid|" + id},
 		{"UNKNOWN", server(11, "ns", "web", full, host("UNKNOWN"), func(s *computev1alpha1.Server) {

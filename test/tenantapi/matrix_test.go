@@ -50,7 +50,7 @@ var grades = []grade{
 }
 
 // hostFields are the names of what the policy hides, in JSON and in YAML.
-var hostFields = []string{"hostStatus", "hostStatusReason", "hostStatusTransitionTime", "hostReporting", "maintenanceWindow"}
+var hostFields = []string{"hostStatus", "hostStatusReason", "hostStatusTransitionTime", "hostReporting", "maintenanceWindow", "hostHistory"}
 
 func TestEachGradeSeesOfEachHostStatusWhatItWasGiven(t *testing.T) {
 	namespace := newNamespace(t)

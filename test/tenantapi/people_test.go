@@ -183,6 +183,7 @@ func setHostFields(s *computev1alpha1.Server, status computev1alpha1.HostStatus)
 	if status == computev1alpha1.HostStatusNeedsMaintenance {
 		s.Status.MaintenanceWindow = &computev1alpha1.AnnouncedWindow{StartTime: ptr.To(metav1.NewTime(time.Now().Add(time.Hour)))}
 	}
+	s.Status.HostHistory = []computev1alpha1.HostStatusChange{{HostStatus: &status, Reason: s.Status.HostStatusReason, Since: s.Status.HostStatusTransitionTime}}
 	s.Status.ObservedGeneration = 1
 }
 
