@@ -9,11 +9,11 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 // change is what a verb does to a host.
@@ -31,6 +31,9 @@ type change struct {
 	deadly bool
 	// flag is the field that the verb sets; another owner of it may set it again.
 	flag string
+	// together decides about all hosts before one is changed; nil if each is changed by
+	// itself.
+	together func(services []v1alpha1.ComputeService, now time.Time) (*rollout, error)
 }
 
 // plan is what a change means for one host.
@@ -45,8 +48,8 @@ type plan struct {
 	reason   v1alpha1.HostStatusReason
 	// already describes a host that needs no change, and detail one that was changed.
 	already, detail string
-	// warning is empty, or names another owner of the field.
-	warning string
+	// warnings name what the change does not achieve, or destroys.
+	warnings []string
 }
 
 // newPlan decides what a change means for a host. lease may be nil; manager is called only
@@ -56,7 +59,11 @@ func newPlan(c *change, service *v1alpha1.ComputeService, lease *coordinationv1.
 	if err := c.apply(&p.after.Spec, now); err != nil {
 		return nil, fmt.Errorf("%s: %w", service.Name, err)
 	}
-	p.warning = c.ownerWarning(p.before, p.after)
+	for _, warning := range []string{c.ownerWarning(p.before, p.after), answersWarning(p.before, p.after)} {
+		if warning != "" {
+			p.warnings = append(p.warnings, warning)
+		}
+	}
 	if equality.Semantic.DeepEqual(p.before.Spec, p.after.Spec) {
 		p.already = c.already(&service.Spec)
 		return p, nil
@@ -109,6 +116,19 @@ func (c *change) ownerWarning(before, after *v1alpha1.ComputeService) string {
 	}
 }
 
+// answersWarning warns that owners have answered to a window which becomes another one.
+func answersWarning(before, after *v1alpha1.ComputeService) string {
+	record, w := hoststatus.RecordOf(before), after.Spec.MaintenanceWindow
+	if record == nil || w == nil || hoststatus.RecordOf(after) != nil {
+		return ""
+	}
+	if answered := number(record.Ready) + number(record.PutOff); answered > 0 {
+		return fmt.Sprintf("%s: the owners of %s have answered to the window of %s; to the new one they have to answer again",
+			before.Name, kubectlplugin.Counted(answered, "server"), kubectlplugin.Stamp(record.StartTime.Time))
+	}
+	return ""
+}
+
 // stillReports returns the evidence that a host is not off, or "". Either the manager
 // or the Lease is enough: the manager judges by arrival, the Lease is newer.
 func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manager func() managerSign, now time.Time) string {
@@ -116,7 +136,7 @@ func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manag
 	if lease != nil && lease.Spec.RenewTime != nil {
 		d, _ := durationOf(s, lease)
 		if age := now.Sub(lease.Spec.RenewTime.Time); age.Abs() < d {
-			return fmt.Sprintf("Lease %s was renewed %s ago", key, human(age))
+			return fmt.Sprintf("Lease %s was renewed %s ago", key, kubectlplugin.Human(age))
 		}
 	}
 	if meta.IsStatusConditionTrue(s.Status.Conditions, v1alpha1.ConditionReporting) {
@@ -131,12 +151,17 @@ func stillReports(s *v1alpha1.ComputeService, lease *coordinationv1.Lease, manag
 
 // expect returns the host status before a change and after it, by the manager's own rules.
 func expect(before, after *v1alpha1.ComputeService, now time.Time) (from, to string, reason v1alpha1.HostStatusReason) {
-	seen := observation(before)
+	seen := observation(before, now)
 	if !equality.Semantic.DeepEqual(before.Spec.MaintenanceWindow, after.Spec.MaintenanceWindow) {
-		seen.WindowOpened = false
+		next := after.DeepCopy()
+		next.Generation++
+		seen.WindowOpened = hoststatus.WindowOpened(next, now)
+		if hoststatus.RecordOf(next) == nil {
+			seen.Answers = hoststatus.Answers{Servers: seen.Answers.Servers} // They are to another window.
+		}
 	}
 	result := hoststatus.Derive(&after.Spec, seen, now)
-	return showStatus(before.Status.HostStatus), showStatus(result.Status), result.Reason
+	return kubectlplugin.ShowStatus(before.Status.HostStatus), kubectlplugin.ShowStatus(result.Status), result.Reason
 }
 
 // assert sets a flag and its reason.
@@ -163,83 +188,4 @@ func quoted(reason *string) string {
 		return ""
 	}
 	return fmt.Sprintf(" (%q)", *reason)
-}
-
-// windowChange has the values of the flags of window. A nil field changes nothing.
-type windowChange struct {
-	clear      bool
-	start, end *moment
-	// endless removes the end.
-	endless bool
-	// length puts the end that long after the start.
-	length time.Duration
-	reason *string
-	// now is what relative times count from: the same for all hosts.
-	now time.Time
-}
-
-// apply changes the window of spec. A window that is over is replaced, and a new one
-// starts now unless --start is given.
-func (w *windowChange) apply(spec *v1alpha1.ComputeServiceSpec, now time.Time) error {
-	if w.clear {
-		spec.MaintenanceWindow = nil
-		return nil
-	}
-	if w.now.IsZero() {
-		w.now = now
-	}
-	window := spec.MaintenanceWindow.DeepCopy()
-	if window == nil || window.EndTime != nil && !now.Before(window.EndTime.Time) {
-		window = &v1alpha1.MaintenanceWindow{StartTime: &metav1.Time{Time: w.now.Truncate(time.Second)}}
-	}
-	if w.start != nil {
-		window.StartTime = &metav1.Time{Time: w.start.time(w.now)}
-	}
-	if window.StartTime == nil && (w.end != nil || w.length > 0) {
-		return usageError("the window has no start yet, so it can have no end; add --start")
-	}
-	switch {
-	case w.endless:
-		window.EndTime = nil
-	case w.end != nil:
-		window.EndTime = &metav1.Time{Time: w.end.time(w.now)}
-	case w.length > 0:
-		window.EndTime = &metav1.Time{Time: window.StartTime.Add(w.length)}
-	}
-	if w.reason != nil {
-		window.Reason = w.reason
-		if *w.reason == "" {
-			window.Reason = nil
-		}
-	}
-	if end := window.EndTime; end != nil {
-		if !end.After(window.StartTime.Time) {
-			return usageError("the window must end after it starts, and it would start at %s and end at %s; change --start, --end or --for", stamp(window.StartTime.Time), stamp(end.Time))
-		}
-		if !end.After(now) {
-			return usageError("the window must end in the future, and it would end at %s; it is %s now. Change --end or --for, or remove the window with --clear", stamp(end.Time), stamp(now))
-		}
-	}
-	spec.MaintenanceWindow = window
-	return nil
-}
-
-// already describes a window that needs no change.
-func (w *windowChange) already(spec *v1alpha1.ComputeServiceSpec) string {
-	if spec.MaintenanceWindow == nil {
-		return "it has no maintenance window"
-	}
-	return "its window is already " + showWindow(spec.MaintenanceWindow)
-}
-
-// detail describes the window after the change.
-func (*windowChange) detail(spec *v1alpha1.ComputeServiceSpec) string {
-	if spec.MaintenanceWindow == nil {
-		return ""
-	}
-	detail := ", " + showWindow(spec.MaintenanceWindow)
-	if spec.MaintenanceWindow.EndTime == nil && spec.MaintenanceWindow.StartTime != nil {
-		detail += " (no end: it stays open until --end or --for sets one, or --clear removes it)"
-	}
-	return detail
 }

@@ -17,6 +17,7 @@ import (
 
 	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 const (
@@ -49,7 +50,7 @@ the servers in --namespace. Until all of that works the checks are repeated, for
 --timeout at most.`,
 		Example: `  kubectl hosts check
   kubectl hosts check -n team-a --lease-namespaces hoststatus-leases,kube-node-lease`,
-		Args: hostArgs(cobra.NoArgs, "check takes no arguments; --namespace chooses the namespace"),
+		Args: kubectlplugin.Args(cobra.NoArgs, "check takes no arguments; --namespace chooses the namespace"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.check(cmd.Context(), o) },
 	}
 	cmd.Flags().StringSliceVar(&o.leaseNamespaces, "lease-namespaces", []string{v1alpha1.DefaultLeaseNamespace}, "The lease namespaces of the manager, as in its flag --lease-namespaces.")
@@ -60,10 +61,10 @@ the servers in --namespace. Until all of that works the checks are repeated, for
 
 func (o *checkOptions) validate() error {
 	if o.timeout < 0 || o.timeout > 10*time.Minute {
-		return usageError("--timeout: %s is out of range; use 0s to 10m", o.timeout)
+		return kubectlplugin.UsageError("--timeout: %s is out of range; use 0s to 10m", o.timeout)
 	}
 	if len(o.leaseNamespaces) == 0 {
-		return usageError("--lease-namespaces: it is empty; give the lease namespaces of the manager, for example %s", v1alpha1.DefaultLeaseNamespace)
+		return kubectlplugin.UsageError("--lease-namespaces: it is empty; give the lease namespaces of the manager, for example %s", v1alpha1.DefaultLeaseNamespace)
 	}
 	return nil
 }
@@ -76,7 +77,7 @@ func (p *plugin) check(ctx context.Context, o *checkOptions) error {
 	if err != nil {
 		return err
 	}
-	namespace, _, err := p.config.ToRawKubeConfigLoader().Namespace()
+	namespace, _, err := p.Config.ToRawKubeConfigLoader().Namespace()
 	if err != nil || namespace == "" {
 		namespace = defaultNamespace
 	}
@@ -85,7 +86,7 @@ func (p *plugin) check(ctx context.Context, o *checkOptions) error {
 	ctx, cancel := context.WithTimeout(ctx, max(o.timeout, 5*time.Second))
 	defer cancel()
 	findings := k.until(ctx)
-	rows := make([][]cell, len(findings))
+	rows := make([][]kubectlplugin.Cell, len(findings))
 	failed := 0
 	for i, f := range findings {
 		answer := ok
@@ -93,9 +94,9 @@ func (p *plugin) check(ctx context.Context, o *checkOptions) error {
 			answer = f.err.Error()
 			failed++
 		}
-		rows[i] = []cell{plain(f.what), plain(answer)}
+		rows[i] = []kubectlplugin.Cell{kubectlplugin.Plain(f.what), kubectlplugin.Plain(answer)}
 	}
-	(&table{rows: rows}).write(p.Out, false)
+	(&kubectlplugin.Table{Rows: rows}).Write(p.Out, false)
 	if failed > 0 {
 		return fmt.Errorf("%d of %d checks failed", failed, len(findings))
 	}
@@ -141,7 +142,7 @@ func (k *check) look(ctx context.Context) (findings []finding) {
 	defer cancel()
 	err := k.List(ctx, &v1alpha1.ComputeServiceList{}, client.Limit(1))
 	findings = append(findings, finding{"custom resources", k.explain(err, "list", "computeservices", "")})
-	namespaces := unique(k.options.leaseNamespaces)
+	namespaces := kubectlplugin.Unique(k.options.leaseNamespaces)
 	reads := k.readCanaries(ctx, namespaces)
 	for _, namespace := range namespaces {
 		findings = append(findings, finding{"manager, by its canary in " + namespace, k.canary(namespace, reads[namespace])})
@@ -166,7 +167,7 @@ func (k *check) canary(namespace string, read canaryRead) error {
 	case renewed.IsZero():
 		return errors.New("does not exist: " + hint)
 	case renewed.Equal(first):
-		return fmt.Errorf("was last renewed %s ago: %s", human(k.now().Sub(renewed)), hint)
+		return fmt.Errorf("was last renewed %s ago: %s", kubectlplugin.Human(k.now().Sub(renewed)), hint)
 	default:
 		return nil
 	}
@@ -180,7 +181,7 @@ func (k *check) ownersView(ctx context.Context) error {
 	switch {
 	case err == nil:
 		return nil
-	case isForbiddenByRBAC(err, "list", "servers"):
+	case kubectlplugin.IsForbiddenByRBAC(err, "list", "servers"):
 		return fmt.Errorf("you lack the right to list servers.%s in namespace %s; ask for the ClusterRole hoststatus-server-viewer or view", tenantv1alpha1.SchemeGroupVersion.Group, k.namespace)
 	case apierrors.IsNotFound(err):
 		return fmt.Errorf("is not served: there is no APIService v1alpha1.%s", tenantv1alpha1.SchemeGroupVersion.Group)

@@ -101,13 +101,13 @@ func TestCheckLooksAtWhatRunsAndNotOnlyAtWhatIsStored(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(c.cluster)
 			defer server.Close()
-			p := &plugin{Environment: Environment{
+			p := newPlugin(Environment{
 				IOStreams: genericiooptions.IOStreams{In: &bytes.Buffer{}, Out: &bytes.Buffer{}, ErrOut: &bytes.Buffer{}},
 				Getenv:    func(string) string { return "" },
 				Now:       func() time.Time { return now.Add(time.Minute) },
-			}}
+			})
 			newRoot(p)
-			*p.config.APIServer = server.URL
+			*p.Config.APIServer = server.URL
 			cluster, err := p.connect()
 			if err != nil {
 				t.Fatal(err)

@@ -5,9 +5,7 @@ package kubectlhosts
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -15,24 +13,19 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
-const (
-	// fieldManager owns what the plugin writes.
-	fieldManager = "kubectl-hosts"
-	// listPage is how many objects one request asks for.
-	listPage = 500
-)
+// fieldManager owns what the plugin writes.
+const fieldManager = "kubectl-hosts"
 
 // cluster is a connection to the API server.
 type cluster struct {
@@ -48,24 +41,13 @@ type cluster struct {
 
 // connect makes a client. It sends no request yet.
 func (p *plugin) connect() (*cluster, error) {
-	config, err := p.config.ToRESTConfig()
-	// If nothing is configured, client-go still defaults to port 8080 of localhost.
-	if kubeconfig, readErr := p.config.ToRawKubeConfigLoader().RawConfig(); clientcmd.IsEmptyConfig(err) ||
-		err == nil && readErr == nil && clientcmdapi.IsConfigEmpty(&kubeconfig) && text(p.config.APIServer) == "" && config.Host == "http://localhost:8080" {
-		return nil, errors.New("no cluster is configured; give --kubeconfig, set $KUBECONFIG or create ~/.kube/config")
-	}
+	config, where, err := p.RESTConfig()
 	if err != nil {
 		return nil, err
 	}
-	config.UserAgent = fieldManager
-	config.QPS, config.Burst = 50, 300
-	config.WarningHandler = &serverWarnings{plugin: p}
-	c := &cluster{now: p.Now, patience: cmp.Or(p.ManagerPatience, managerPatience), where: p.whereIs(config)}
-	if c.now == nil {
-		c.now = time.Now
-	}
+	c := &cluster{now: p.Clock(), patience: cmp.Or(p.ManagerPatience, managerPatience), where: where}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, coordinationv1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{v1alpha1.AddToScheme, ownerv1alpha1.AddToScheme, coordinationv1.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("registering the kinds: %w", err)
 		}
@@ -75,36 +57,23 @@ func (p *plugin) connect() (*cluster, error) {
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"), meta.RESTScopeRoot)
 	mapper.Add(v1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
 	mapper.Add(tenantv1alpha1.SchemeGroupVersion.WithKind("Server"), meta.RESTScopeNamespace)
+	mapper.Add(ownerv1alpha1.SchemeGroupVersion.WithKind("MaintenanceAnswer"), meta.RESTScopeNamespace)
 	mapper.Add(coordinationv1.SchemeGroupVersion.WithKind("Lease"), meta.RESTScopeNamespace)
 	if c.WithWatch, err = client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: mapper}); err != nil {
 		return nil, fmt.Errorf("making a client: %w", err)
 	}
-	if c.raw, err = rawClient(config); err != nil {
+	if c.raw, err = kubectlplugin.RawClient(config, v1alpha1.SchemeGroupVersion); err != nil {
 		return nil, err
 	}
 	return c, nil
-}
-
-// whereIs names the cluster in errors.
-func (p *plugin) whereIs(config *rest.Config) string {
-	name := text(p.config.Context)
-	if name == "" {
-		if kubeconfig, err := p.config.ToRawKubeConfigLoader().RawConfig(); err == nil {
-			name = kubeconfig.CurrentContext
-		}
-	}
-	if name == "" {
-		return config.Host
-	}
-	return fmt.Sprintf("%s (context %q)", config.Host, name)
 }
 
 // get returns one host.
 func (c *cluster) get(ctx context.Context, name string) (*v1alpha1.ComputeService, error) {
 	service := &v1alpha1.ComputeService{}
 	err := c.Get(ctx, client.ObjectKey{Name: name}, service)
-	if isNoSuchObject(err) {
-		return nil, exitError{c.noSuchHost(ctx, name), ExitNotFound}
+	if kubectlplugin.IsNoSuchObject(err) {
+		return nil, kubectlplugin.WithCode(c.noSuchHost(ctx, name), ExitNotFound)
 	}
 	if err != nil {
 		return nil, c.explain(err, "get", "computeservices", "")
@@ -116,7 +85,7 @@ func (c *cluster) get(ctx context.Context, name string) (*v1alpha1.ComputeServic
 // all returns the named hosts, or all that match options if none is named.
 func (c *cluster) all(ctx context.Context, names []string, options ...client.ListOption) ([]v1alpha1.ComputeService, error) {
 	var services []v1alpha1.ComputeService
-	for _, name := range unique(names) {
+	for _, name := range kubectlplugin.Unique(names) {
 		service, err := c.get(ctx, name)
 		if err != nil {
 			return nil, err
@@ -126,7 +95,7 @@ func (c *cluster) all(ctx context.Context, names []string, options ...client.Lis
 	if len(names) > 0 {
 		return services, nil
 	}
-	err := eachPage(ctx, c, &v1alpha1.ComputeServiceList{}, func(page *v1alpha1.ComputeServiceList) {
+	err := kubectlplugin.EachPage(ctx, c, &v1alpha1.ComputeServiceList{}, func(page *v1alpha1.ComputeServiceList) {
 		services = append(services, page.Items...)
 	}, options...)
 	if err != nil {
@@ -135,14 +104,14 @@ func (c *cluster) all(ctx context.Context, names []string, options ...client.Lis
 	for i := range services {
 		typed(&services[i])
 	}
-	slices.SortFunc(services, func(a, b v1alpha1.ComputeService) int { return compareNames(a.Name, b.Name) })
+	slices.SortFunc(services, func(a, b v1alpha1.ComputeService) int { return kubectlplugin.CompareNames(a.Name, b.Name) })
 	return services, nil
 }
 
 // serversOn returns the servers of a host, of one namespace or of all.
 func (c *cluster) serversOn(ctx context.Context, host, namespace string) ([]v1alpha1.Server, error) {
 	var servers []v1alpha1.Server
-	err := eachPage(ctx, c, &v1alpha1.ServerList{}, func(page *v1alpha1.ServerList) {
+	err := kubectlplugin.EachPage(ctx, c, &v1alpha1.ServerList{}, func(page *v1alpha1.ServerList) {
 		servers = append(servers, page.Items...)
 	}, client.InNamespace(namespace), client.MatchingFields{v1alpha1.ServerHostField: host})
 	if err != nil {
@@ -164,19 +133,6 @@ func (c *cluster) lease(ctx context.Context, key client.ObjectKey) (*coordinatio
 	return lease, nil
 }
 
-// eachPage lists page by page.
-func eachPage[L client.ObjectList](ctx context.Context, c client.Reader, list L, take func(L), options ...client.ListOption) error {
-	for {
-		if err := c.List(ctx, list, append(options, client.Limit(listPage), client.Continue(list.GetContinue()))...); err != nil {
-			return err
-		}
-		take(list)
-		if list.GetContinue() == "" {
-			return nil
-		}
-	}
-}
-
 // typed sets the kind, which decoding leaves out and printing needs.
 func typed(service *v1alpha1.ComputeService) {
 	service.SetGroupVersionKind(v1alpha1.SchemeGroupVersion.WithKind("ComputeService"))
@@ -195,7 +151,7 @@ func (c *cluster) noSuchHost(ctx context.Context, name string) error {
 	for _, s := range services {
 		names = append(names, s.Name)
 	}
-	if like := similar(name, names); len(like) > 0 {
+	if like := kubectlplugin.Similar(name, names); len(like) > 0 {
 		return fmt.Errorf("there is no host %q; similar names: %s", name, strings.Join(like, ", "))
 	}
 	return fmt.Errorf("there is no host %q; 'kubectl hosts list' lists all %d", name, len(names))
@@ -216,45 +172,25 @@ func (c *cluster) explain(err error, verb, resource, namespace string) error {
 
 func explain(err error, where, verb, resource, namespace string) error {
 	group := v1alpha1.SchemeGroupVersion.Group
-	if resource == "leases" {
+	switch resource {
+	case "leases":
 		group = coordinationv1.GroupName
+	case "maintenanceanswers":
+		group = ownerv1alpha1.SchemeGroupVersion.Group
 	}
 	in := ""
 	if namespace != "" {
 		in = " in namespace " + namespace
 	}
-	var unanswered *url.Error
 	full := schema.GroupResource{Group: group, Resource: resource}
 	switch {
-	case isForbiddenByRBAC(err, verb, resource):
+	case kubectlplugin.IsForbiddenByRBAC(err, verb, resource):
 		return fmt.Errorf("you lack the right to %s %s%s; ask for the ClusterRole %s (%w)", verb, full, in, roleFor(verb), err)
-	case apierrors.IsNotFound(err) && !isNoSuchObject(err):
+	case apierrors.IsNotFound(err) && !kubectlplugin.IsNoSuchObject(err):
 		return fmt.Errorf("hoststatus is not installed in the cluster at %s: it has no %s; check --context, or install hoststatus", where, full)
-	case errors.As(err, &unanswered):
-		return fmt.Errorf("no answer from the cluster at %s; check --context, and that the API server runs: %w", where, unanswered.Err)
+	case kubectlplugin.Unanswered(err) != nil:
+		return fmt.Errorf("no answer from the cluster at %s; check --context, and that the API server runs: %w", where, kubectlplugin.Unanswered(err))
 	default:
 		return err
 	}
-}
-
-// isForbiddenByRBAC is true if a right is missing. A refusal by admission has a message
-// of its own.
-func isForbiddenByRBAC(err error, verb, resource string) bool {
-	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), fmt.Sprintf("cannot %s resource %q", verb, resource))
-}
-
-// isNoSuchObject is true if the object does not exist, and false if the API does not:
-// that 404 has no Status of the API.
-func isNoSuchObject(err error) bool {
-	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
-}
-
-func unique(names []string) []string {
-	var out []string
-	for _, name := range names {
-		if !slices.Contains(out, name) {
-			out = append(out, name)
-		}
-	}
-	return out
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 // completionTimeout is how long Tab may take.
@@ -46,5 +47,5 @@ func (p *plugin) completeHosts(limit int, wants func(*v1alpha1.ComputeService) b
 
 // describe is the status of a host and its reason.
 func describe(s *v1alpha1.ComputeService) string {
-	return strings.TrimSpace(showStatus(s.Status.HostStatus) + " " + string(s.Status.HostStatusReason))
+	return strings.TrimSpace(kubectlplugin.ShowStatus(s.Status.HostStatus) + " " + string(s.Status.HostStatusReason))
 }

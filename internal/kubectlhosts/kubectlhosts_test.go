@@ -17,6 +17,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 var now = time.Date(2026, 10, 1, 12, 0, 0, 0, time.UTC)
@@ -178,59 +179,6 @@ func TestAForcedDownHostThatLastRenewedBeforeIsOff(t *testing.T) {
 
 func runs(hint string) bool { return strings.Contains(hint, "still runs") }
 
-func TestNamesAreOrderedAsPeopleCount(t *testing.T) {
-	want := []string{"a", "a1", "a2", "a10", "a10b", "b", "compute-01", "compute-1", "compute-2.x", "compute-10"}
-	for range 20 {
-		got := slices.Clone(want)
-		slices.Reverse(got)
-		slices.SortFunc(got, compareNames)
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Fatalf("(-want +got):\n%s", diff)
-		}
-	}
-	for _, a := range want {
-		for _, b := range want {
-			if x, y := compareNames(a, b), compareNames(b, a); x != -y || x == 0 && a != b {
-				t.Errorf("%s and %s compare as %d and %d", a, b, x, y)
-			}
-		}
-	}
-}
-
-func TestSimilarNames(t *testing.T) {
-	names := []string{"compute-1", "compute-2", "compute-10", "storage-1.example.com"}
-	for typed, want := range map[string][]string{
-		"compute-1":             {"compute-1", "compute-10", "compute-2"},
-		"compue-2":              {"compute-2", "compute-1"},
-		"storage-1":             {"storage-1.example.com"},
-		"compute-2.example.com": {"compute-2", "compute-1", "compute-10"},
-		"COMPUTE-10":            {"compute-10", "compute-1", "compute-2"},
-		"storage-2.example.com": {"storage-1.example.com"},
-		"nova":                  nil,
-	} {
-		if diff := cmp.Diff(want, similar(typed, names)); diff != "" {
-			t.Errorf("like %s (-want +got):\n%s", typed, diff)
-		}
-	}
-}
-
-func TestTextFromObjectsIsPrintedWithoutControlCharacters(t *testing.T) {
-	if got := clean("a\x1b[2J\nb\tc\u202e\x00é"); got != "a\ufffd[2J b c\ufffd\ufffdé" {
-		t.Errorf("it prints %q", got)
-	}
-}
-
-func TestTablesAlignWhatIsColoured(t *testing.T) {
-	var out strings.Builder
-	rows := [][]cell{{{"ü", "32"}, plain("1"), plain("")}, {plain("long"), plain("2"), plain("note")}}
-	aligned := &table{indent: " ", header: []string{"A", "B", "C"}, rows: rows, colours: true}
-	aligned.write(&out, true)
-	want := " A      B   C\n \x1b[32mü\x1b[0m      1\n long   2   note\n"
-	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Errorf("(-want +got):\n%s", diff)
-	}
-}
-
 func TestAnOwnerThatAppliesHasPrecedence(t *testing.T) {
 	field := metav1.NewFieldsV1
 	managed := []metav1.ManagedFieldsEntry{
@@ -279,7 +227,7 @@ func TestAWindowWithoutATimeIsShownAndGetsAnEndOnlyWithAStart(t *testing.T) {
 	}{
 		"a length alone":       {windowChange{length: time.Hour}, "add --start"},
 		"another reason":       {windowChange{reason: ptr.To("new memory")}, ""},
-		"a start and a length": {windowChange{start: &moment{at: now.Add(time.Hour)}, length: time.Hour}, ""},
+		"a start and a length": {windowChange{start: &kubectlplugin.Moment{At: now.Add(time.Hour)}, length: time.Hour}, ""},
 	} {
 		err := c.change.apply(s.Spec.DeepCopy(), now)
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {

@@ -15,10 +15,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/cli-runtime/pkg/printers"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 // statusNone is the value of --status for a host that has no status yet.
@@ -42,11 +44,11 @@ type listOptions struct {
 	sort      string
 	noHeaders bool
 	exitCode  bool
-	output    *output
+	output    *kubectlplugin.Output
 }
 
 func (p *plugin) newList() *cobra.Command {
-	o := &listOptions{output: newOutput("wide")}
+	o := &listOptions{output: kubectlplugin.NewOutput("wide")}
 	cmd := &cobra.Command{
 		Use:     "list [HOST...]",
 		Aliases: []string{"ls"},
@@ -67,13 +69,13 @@ long names and notes are shortened to fit; in a pipe nothing is shortened.`,
 	cmd.Flags().StringVar(&o.sort, "sort", "name", "Order of the hosts: name, status (the most urgent first) or since (the latest change first).")
 	cmd.Flags().BoolVar(&o.noHeaders, "no-headers", false, "Print neither column headers nor the summary.")
 	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "Exit with code 5 if a listed host is not UP or there are no hosts, and with 6 if all are UP but no manager is at work.")
-	o.output.addFlags(cmd, "Output format, a table by default:", "wide", "json", "yaml", "name")
+	o.output.AddTo(cmd, "Output format, a table by default:", "wide", "json", "yaml", "name")
 	completions := make([]string, len(hostStatuses))
 	for i, status := range hostStatuses {
 		completions[i] = cobra.CompletionWithDesc(status, statusMeanings[i])
 	}
-	complete(cmd, "status", completions...)
-	complete(cmd, "sort", "name", "status", "since")
+	kubectlplugin.Complete(cmd, "status", completions...)
+	kubectlplugin.Complete(cmd, "sort", "name", "status", "since")
 	return cmd
 }
 
@@ -111,7 +113,7 @@ func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error 
 	sign, now := manager(), c.now()
 	p.warnOfManager(sign, now)
 	if hint := c.ownersViewHint(ctx); hint != "" && printer == nil {
-		p.warn("%s", hint)
+		p.Warn("%s", hint)
 	}
 	if err := p.printHosts(services, servers, o, printer, now); err != nil {
 		return err
@@ -122,9 +124,9 @@ func (p *plugin) list(cmd *cobra.Command, names []string, o *listOptions) error 
 	notUp := func(s v1alpha1.ComputeService) bool { return statusWord(&s) != string(v1alpha1.HostStatusUp) }
 	switch {
 	case empty || slices.ContainsFunc(services, notUp):
-		return exitError{errors.New(""), ExitNotUp}
+		return kubectlplugin.WithCode(errors.New(""), ExitNotUp)
 	case sign.gone():
-		return exitError{errors.New(""), ExitNoManager}
+		return kubectlplugin.WithCode(errors.New(""), ExitNoManager)
 	}
 	return nil
 }
@@ -134,13 +136,13 @@ func (o *listOptions) validate(names []string) (labels.Selector, printers.Resour
 	for i, status := range o.statuses {
 		o.statuses[i] = strings.ToUpper(status)
 		if !slices.Contains(hostStatuses, o.statuses[i]) {
-			return nil, nil, usageError("--status: %q is not a host status; use one of %s", status, strings.Join(hostStatuses, ", "))
+			return nil, nil, kubectlplugin.UsageError("--status: %q is not a host status; use one of %s", status, strings.Join(hostStatuses, ", "))
 		}
 	}
 	if err := sortHosts(nil, o.sort); err != nil {
 		return nil, nil, err
 	}
-	printer, err := o.output.printer()
+	printer, err := o.output.Printer()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -150,11 +152,11 @@ func (o *listOptions) validate(names []string) (labels.Selector, printers.Resour
 
 func parseSelector(selector string, names []string) (labels.Selector, error) {
 	if selector != "" && len(names) > 0 {
-		return nil, usageError("--selector: it cannot be combined with names of hosts; use one or the other")
+		return nil, kubectlplugin.UsageError("--selector: it cannot be combined with names of hosts; use one or the other")
 	}
 	parsed, err := labels.Parse(selector)
 	if err != nil {
-		return nil, usageError("--selector: %q is not a label selector (%w); write it as rack=r12", selector, err)
+		return nil, kubectlplugin.UsageError("--selector: %q is not a label selector (%w); write it as rack=r12", selector, err)
 	}
 	return parsed, nil
 }
@@ -165,14 +167,14 @@ func (p *plugin) printHosts(services []v1alpha1.ComputeService, servers *serverC
 			_, _ = fmt.Fprintln(p.ErrOut, "No hosts found.")
 			return nil
 		}
-		p.hostTable(services, servers, o.output.format() == "wide", now).write(p.Out, !o.noHeaders)
+		p.hostTable(services, servers, o.output.Format() == "wide", now).Write(p.Out, !o.noHeaders)
 		if !o.noHeaders {
 			_, _ = fmt.Fprintf(p.ErrOut, "%s%s.\n", summary(services), servers.summary())
 		}
 		return nil
 	}
 	// The printer of names takes no list.
-	if o.output.format() == "name" {
+	if o.output.Format() == "name" {
 		for i := range services {
 			if err := printer.PrintObj(&services[i], p.Out); err != nil {
 				return err
@@ -194,38 +196,56 @@ func listOf(services []v1alpha1.ComputeService) *v1alpha1.ComputeServiceList {
 }
 
 // hostTable is a row for each host.
-func (p *plugin) hostTable(services []v1alpha1.ComputeService, servers *serverCount, wide bool, now time.Time) *table {
-	t := p.newTable("NAME", "HOST STATUS", "REASON", "REPORTING", "SINCE")
+func (p *plugin) hostTable(services []v1alpha1.ComputeService, servers *serverCount, wide bool, now time.Time) *kubectlplugin.Table {
+	t := p.NewTable("NAME", "HOST STATUS", "REASON", "REPORTING", "SINCE")
 	if wide {
-		t.add("LAST CHANGE", "LEASE", "LEASE DURATION", "WINDOW")
+		t.Add("LAST CHANGE", "LEASE", "LEASE DURATION", "WINDOW", "OPENS AT", "READY")
 	}
-	t.add("SERVERS", "NOTE")
-	t.shorten("NAME", middle)
-	t.shorten("LEASE", middle)
-	t.shorten("NOTE", end)
+	t.Add("SERVERS", "NOTE")
+	t.Shorten("NAME", kubectlplugin.Middle)
+	t.Shorten("LEASE", kubectlplugin.Middle)
+	t.Shorten("NOTE", kubectlplugin.End)
 	for i := range services {
 		s := &services[i]
-		reporting := none
+		reporting := kubectlplugin.None
 		if r := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); r != nil {
 			reporting = string(r.Status)
 		}
-		row := []cell{
-			plain(s.Name), statusCell(s.Status.HostStatus), plain(cmp.Or(string(s.Status.HostStatusReason), none)),
-			plain(reporting), plain(age(s.Status.HostStatusTransitionTime, now)),
+		row := []kubectlplugin.Cell{
+			kubectlplugin.Plain(s.Name), kubectlplugin.StatusCell(s.Status.HostStatus), kubectlplugin.Plain(cmp.Or(string(s.Status.HostStatusReason), kubectlplugin.None)),
+			kubectlplugin.Plain(reporting), kubectlplugin.Plain(kubectlplugin.Age(s.Status.HostStatusTransitionTime, now)),
 		}
 		if wide {
-			changed, held := none, none
+			changed, held := kubectlplugin.None, kubectlplugin.None
 			if t := s.Status.HostStatusTransitionTime; !t.IsZero() {
-				changed = stamp(t.Time)
+				changed = kubectlplugin.Stamp(t.Time)
 			}
 			if s.Spec.LeaseDurationSeconds > 0 {
 				held = (time.Duration(s.Spec.LeaseDurationSeconds) * time.Second).String()
 			}
-			row = append(row, plain(changed), plain(s.HeartbeatLease().String()), plain(held), plain(showWindow(s.Spec.MaintenanceWindow)))
+			row = append(row, kubectlplugin.Plain(changed), kubectlplugin.Plain(s.HeartbeatLease().String()), kubectlplugin.Plain(held), kubectlplugin.Plain(showWindow(s.Spec.MaintenanceWindow)),
+				kubectlplugin.Plain(opensAt(s)), kubectlplugin.Plain(readyOf(s)))
 		}
-		t.rows = append(t.rows, append(row, plain(servers.on(s.Name)), plain(note(s, now))))
+		t.Rows = append(t.Rows, append(row, kubectlplugin.Plain(servers.on(s.Name)), kubectlplugin.Plain(note(s, now))))
 	}
 	return t
+}
+
+// opensAt is when a window opens, or opened, given what owners have answered.
+func opensAt(s *v1alpha1.ComputeService) string {
+	if record := hoststatus.RecordOf(s); record != nil && record.OpensAt != nil {
+		return kubectlplugin.Stamp(record.OpensAt.Time)
+	}
+	return kubectlplugin.None
+}
+
+// readyOf is for how many of the servers on a host the owners have answered that they are
+// ready for its window.
+func readyOf(s *v1alpha1.ComputeService) string {
+	if record := hoststatus.RecordOf(s); record != nil {
+		return fmt.Sprintf("%d/%d", number(record.Ready), number(record.Servers))
+	}
+	return kubectlplugin.None
 }
 
 // note has the reasons that people gave for the host's flags and window, if these apply now.
@@ -241,19 +261,19 @@ func note(s *v1alpha1.ComputeService, now time.Time) string {
 		notes = append(notes, text(w.Reason))
 	}
 	notes = slices.DeleteFunc(notes, func(n string) bool { return n == "" })
-	return clean(strings.Join(notes, "; "))
+	return kubectlplugin.Clean(strings.Join(notes, "; "))
 }
 
 func showWindow(w *v1alpha1.MaintenanceWindow) string {
 	switch {
 	case w == nil:
-		return none
+		return kubectlplugin.None
 	case w.StartTime == nil:
 		return "planned"
 	case w.EndTime == nil:
-		return stamp(w.StartTime.Time) + "/.."
+		return kubectlplugin.Stamp(w.StartTime.Time) + "/.."
 	default:
-		return stamp(w.StartTime.Time) + "/" + stamp(w.EndTime.Time)
+		return kubectlplugin.Stamp(w.StartTime.Time) + "/" + kubectlplugin.Stamp(w.EndTime.Time)
 	}
 }
 
@@ -271,7 +291,7 @@ func statusName(status *v1alpha1.HostStatus) string {
 func sortHosts(services []v1alpha1.ComputeService, by string) error {
 	switch by {
 	case "name":
-		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return compareNames(a.Name, b.Name) })
+		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return kubectlplugin.CompareNames(a.Name, b.Name) })
 	case "status":
 		rank := func(s v1alpha1.ComputeService) int { return hoststatus.Rank(s.Status.HostStatus) }
 		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return cmp.Compare(rank(b), rank(a)) })
@@ -281,10 +301,12 @@ func sortHosts(services []v1alpha1.ComputeService, by string) error {
 		}
 		slices.SortStableFunc(services, func(a, b v1alpha1.ComputeService) int { return at(b).Compare(at(a)) })
 	default:
-		return usageError("--sort: %q is not supported; use name, status or since", by)
+		return kubectlplugin.UsageError("--sort: %q is not supported; use name, status or since", by)
 	}
 	return nil
 }
+
+func number(n *int32) int { return int(ptr.Deref(n, 0)) }
 
 func ptrTime(t *metav1.Time) time.Time {
 	if t == nil {

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 const (
@@ -187,9 +188,9 @@ func (m managerSign) since(now time.Time) string {
 	case m.lastSeen.IsZero():
 		return ""
 	case m.lastSeen.After(now):
-		return fmt.Sprintf(" since %s by its own clock, which is ahead of this machine's", stamp(m.lastSeen))
+		return fmt.Sprintf(" since %s by its own clock, which is ahead of this machine's", kubectlplugin.Stamp(m.lastSeen))
 	default:
-		return fmt.Sprintf(" since %s (%s ago)", stamp(m.lastSeen), human(now.Sub(m.lastSeen)))
+		return fmt.Sprintf(" since %s (%s ago)", kubectlplugin.Stamp(m.lastSeen), kubectlplugin.Human(now.Sub(m.lastSeen)))
 	}
 }
 
@@ -222,6 +223,6 @@ func (m managerSign) warnings(now time.Time) []string {
 // warnOfManager prints these warnings.
 func (p *plugin) warnOfManager(sign managerSign, now time.Time) {
 	for _, warning := range sign.warnings(now) {
-		p.warn("%s", warning)
+		p.Warn("%s", warning)
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 const (
@@ -34,6 +35,8 @@ const (
 
 // api answers like an API server with some hosts, and a manager that is at work.
 type api struct {
+	// state protects hosts, if something changes them while it answers.
+	state sync.RWMutex
 	hosts []v1alpha1.ComputeService
 	// canary answers a read of the canary; nil if there is none.
 	canary func() *coordinationv1.Lease
@@ -53,6 +56,8 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.other != nil && a.other(w, r) {
 		return
 	}
+	a.state.RLock()
+	defer a.state.RUnlock()
 	name := strings.TrimPrefix(r.URL.Path, hostsPath+"/")
 	i := slices.IndexFunc(a.hosts, func(s v1alpha1.ComputeService) bool { return s.Name == name })
 	switch {
@@ -286,18 +291,18 @@ func TestLongNamesAreShortenedOnATerminalOnly(t *testing.T) {
 	out, _, _ := a.run(t, 80, "list")
 	seen := map[string]bool{}
 	for line := range strings.Lines(out) {
-		if n := letters(strings.TrimSuffix(line, "\n")); n > 80 {
+		if n := kubectlplugin.Letters(strings.TrimSuffix(line, "\n")); n > 80 {
 			t.Errorf("a line has %d letters: %s", n, line)
 		}
 		seen[strings.Fields(line)[0]] = true
 	}
-	if len(seen) != 4 || !strings.Contains(out, ellipsis) {
+	if len(seen) != 4 || !strings.Contains(out, kubectlplugin.Ellipsis) {
 		t.Errorf("the hosts cannot be distinguished:\n%s", out)
 	}
-	if out, _, _ := a.run(t, 0, "list"); strings.Contains(out, ellipsis) || !strings.Contains(out, hosts[0].Name) {
+	if out, _, _ := a.run(t, 0, "list"); strings.Contains(out, kubectlplugin.Ellipsis) || !strings.Contains(out, hosts[0].Name) {
 		t.Errorf("in a pipe a name is shortened:\n%s", out)
 	}
-	if out, _, _ := a.run(t, 300, "list"); strings.Contains(out, ellipsis) {
+	if out, _, _ := a.run(t, 300, "list"); strings.Contains(out, kubectlplugin.Ellipsis) {
 		t.Errorf("a name is shortened that fits:\n%s", out)
 	}
 }
@@ -429,21 +434,6 @@ func TestDownIsSuggestedAsForceDown(t *testing.T) {
 		_, complaints, code := newAPI().run(t, 0, typed, "compute-1")
 		if code != ExitUsage || !strings.Contains(complaints, "did you mean "+want) {
 			t.Errorf("%s ends with %d: %s", typed, code, complaints)
-		}
-	}
-}
-
-func TestDurationsMayHaveDays(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"1d": day, "1d12h": 36 * time.Hour, "0.5d": 12 * time.Hour, "+2h": 2 * time.Hour, "-1d1h": -25 * time.Hour, "90m": 90 * time.Minute,
-	} {
-		if got, err := parseDuration(text); err != nil || got != want {
-			t.Errorf("%s is %s, %v; want %s", text, got, err, want)
-		}
-	}
-	for _, text := range []string{"", "d", "1w", "1d-1h", "--1h", "nand", "1e9d", "1dd", "tomorrow"} {
-		if got, err := parseDuration(text); err == nil {
-			t.Errorf("%q is taken for %s", text, got)
 		}
 	}
 }

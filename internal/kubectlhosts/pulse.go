@@ -9,6 +9,8 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 const (
@@ -29,7 +31,7 @@ type pulse struct {
 	// hosts is true if the namespaces are those of hosts.
 	hosts      bool
 	screen     *screen
-	connection *connection
+	connection *kubectlplugin.Connection
 
 	// Only run uses these.
 	state   ManagerState
@@ -119,7 +121,7 @@ func (p *pulse) take(ctx context.Context) {
 			sign.lastSeen = read.renewed()
 		}
 	}
-	p.connection.read(lost)
+	p.connection.Read(lost)
 	switch {
 	case lost != nil, !answered:
 		// Not known, so this time does not count as silence.
@@ -148,15 +150,15 @@ func (p *pulse) sign(now time.Time) string {
 	p.mu.Unlock()
 	at := p.cluster.now().UTC().Format("15:04:05Z")
 	switch {
-	case p.connection.lost():
+	case p.connection.Lost():
 		return at + "  not connected"
 	case p.state == ManagerSilent, p.state == ManagerAbsent:
 		return at + "  connected, and no manager is at work"
 	case quiet < gatherFor:
 		return ""
 	case p.state == ManagerAtWork:
-		return fmt.Sprintf("%s  no change for %s; a manager is at work", at, human(quiet))
+		return fmt.Sprintf("%s  no change for %s; a manager is at work", at, kubectlplugin.Human(quiet))
 	default:
-		return fmt.Sprintf("%s  no change for %s; connected", at, human(quiet))
+		return fmt.Sprintf("%s  no change for %s; connected", at, kubectlplugin.Human(quiet))
 	}
 }

@@ -14,10 +14,12 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/duration"
+	"k8s.io/utils/ptr"
 
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 const (
@@ -105,20 +107,38 @@ const (
 	DurationUnknown DurationFrom = "Unknown"
 )
 
+// The phases of a maintenance window.
+const (
+	phaseAnnounced = "Announced"
+	phaseOpen      = "Open"
+	phaseClosed    = "Closed"
+)
+
 // WindowReport is a maintenance window.
 type WindowReport struct {
 	// Phase is Announced, Open or Closed.
 	Phase string `json:"phase"`
 	// StartTime is absent while it is not known.
 	StartTime *metav1.Time `json:"startTime,omitempty"`
-	EndTime   *metav1.Time `json:"endTime,omitempty"`
-	Reason    string       `json:"reason,omitempty"`
+	// LatestStartTime is until when owners may put it off.
+	LatestStartTime *metav1.Time `json:"latestStartTime,omitempty"`
+	EndTime         *metav1.Time `json:"endTime,omitempty"`
+	// OpensAt is when it opens or opened, and OpensBecause why then. Both are absent while
+	// the manager has not counted the owners' answers.
+	OpensAt       *metav1.Time                 `json:"opensAt,omitempty"`
+	OpensBecause  string                       `json:"opensBecause,omitempty"`
+	OpenWhenReady bool                         `json:"openWhenReady,omitempty"`
+	Category      v1alpha1.MaintenanceCategory `json:"category,omitempty"`
+	Impact        v1alpha1.MaintenanceImpact   `json:"impact,omitempty"`
+	Reason        string                       `json:"reason,omitempty"`
 }
 
 // TenantReport is what one tenant has on the host.
 type TenantReport struct {
 	Namespace string         `json:"namespace"`
 	Servers   []ServerReport `json:"servers"`
+	// Answers are what it has answered to the host's window. It is nil without one.
+	Answers *AnswersReport `json:"answers,omitempty"`
 }
 
 // ServerReport is one server.
@@ -129,6 +149,10 @@ type ServerReport struct {
 	PowerState v1alpha1.PowerState       `json:"powerState,omitempty"`
 	HostStatus string                    `json:"hostStatus"`
 	Reason     v1alpha1.HostStatusReason `json:"reason,omitempty"`
+	// Answer is what has become of its owner's answer to the host's window, and NotBefore
+	// the time for which the owner asks.
+	Answer    v1alpha1.AnswerState `json:"answer,omitempty"`
+	NotBefore *metav1.Time         `json:"notBefore,omitempty"`
 }
 
 // evidence is what was read for a report.
@@ -141,6 +165,9 @@ type evidence struct {
 	manager    managerSign
 	servers    []v1alpha1.Server
 	serversErr error
+	// answers are those that put the window off; answersErr is why some could not be read.
+	answers    []ownerv1alpha1.MaintenanceAnswer
+	answersErr error
 	// namespace is the only one whose servers were listed; empty for all.
 	namespace string
 	// ownersView is a warning about the owners' view; mostly empty.
@@ -172,10 +199,11 @@ func newReport(e evidence, now time.Time) *Report {
 	}
 	if e.serversErr == nil {
 		r.Tenants = tenants(e.servers)
+		addAnswers(r, e)
 	}
 	r.Why = why(r, reportingMessage(s), now)
 	if r.Manager.LastSeen != nil {
-		r.Why = "As of " + stamp(r.Manager.LastSeen.Time) + ": " + r.Why
+		r.Why = "As of " + kubectlplugin.Stamp(r.Manager.LastSeen.Time) + ": " + r.Why
 	}
 	r.Hints = hints(r, e)
 	return r
@@ -240,20 +268,24 @@ func (r *LeaseReport) age() (time.Duration, bool) {
 func (r *LeaseReport) duration() time.Duration { return time.Duration(r.DurationSeconds) * time.Second }
 
 // observation is what the manager knew of the host when it wrote the status.
-func observation(s *v1alpha1.ComputeService) hoststatus.Observation {
+func observation(s *v1alpha1.ComputeService, now time.Time) hoststatus.Observation {
 	seen := hoststatus.Observation{Reporting: v1alpha1.HostReportingUnknown, Reason: v1alpha1.ReasonWaitingForHeartbeat}
 	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
 		seen.Reporting, seen.Reason = v1alpha1.HostReporting(c.Status), v1alpha1.HostStatusReason(c.Reason)
 	}
-	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionWindowOpen); c != nil {
-		seen.WindowOpened = c.Status == metav1.ConditionTrue && c.ObservedGeneration == s.Generation
+	seen.WindowOpened = hoststatus.WindowOpened(s, now)
+	if record := hoststatus.RecordOf(s); record != nil {
+		seen.Answers = hoststatus.Answers{
+			Servers: number(record.Servers), Ready: number(record.Ready), PutOff: number(record.PutOff),
+			Latest: ptrTime(record.OpensAt),
+		}
 	}
 	return seen
 }
 
 // phaseOf returns the phase of the host's maintenance window.
 func phaseOf(s *v1alpha1.ComputeService, now time.Time) hoststatus.WindowPhase {
-	return hoststatus.Derive(&s.Spec, observation(s), now).Window
+	return hoststatus.Derive(&s.Spec, observation(s, now), now).Window
 }
 
 func windowReport(s *v1alpha1.ComputeService, now time.Time) *WindowReport {
@@ -262,15 +294,22 @@ func windowReport(s *v1alpha1.ComputeService, now time.Time) *WindowReport {
 		return nil
 	}
 	phase := map[hoststatus.WindowPhase]string{
-		hoststatus.WindowAnnounced: "Announced", hoststatus.WindowOpen: "Open", hoststatus.WindowClosed: "Closed",
+		hoststatus.WindowAnnounced: phaseAnnounced, hoststatus.WindowOpen: phaseOpen, hoststatus.WindowClosed: phaseClosed,
 	}[phaseOf(s, now)]
-	return &WindowReport{Phase: phase, StartTime: w.StartTime, EndTime: w.EndTime, Reason: text(w.Reason)}
+	r := &WindowReport{
+		Phase: phase, StartTime: w.StartTime, LatestStartTime: w.LatestStartTime, EndTime: w.EndTime, OpenWhenReady: isTrue(w.OpenWhenReady),
+		Category: w.Category, Impact: w.Impact, Reason: text(w.Reason),
+	}
+	if record := hoststatus.RecordOf(s); record != nil && record.OpensAt != nil {
+		r.OpensAt, r.OpensBecause = record.OpensAt, opensBecause(w, record)
+	}
+	return r
 }
 
 // tenants groups servers by their namespaces.
 func tenants(servers []v1alpha1.Server) []TenantReport {
 	slices.SortFunc(servers, func(a, b v1alpha1.Server) int {
-		return cmp.Or(compareNames(a.Namespace, b.Namespace), compareNames(a.Name, b.Name))
+		return cmp.Or(kubectlplugin.CompareNames(a.Namespace, b.Namespace), kubectlplugin.CompareNames(a.Name, b.Name))
 	})
 	out := []TenantReport{}
 	for _, s := range servers {
@@ -317,7 +356,8 @@ func why(r *Report, message string, now time.Time) string {
 		if r.Window.StartTime == nil {
 			return "The host reports, and maintenance is planned for it" + because(&Flag{Reason: r.Window.Reason}) + ", at a time that is not known yet."
 		}
-		return fmt.Sprintf("The host reports, and its maintenance window opens at %s (in %s).", stamp(r.Window.StartTime.Time), human(r.Window.StartTime.Sub(now)))
+		opens := cmp.Or(r.Window.OpensAt, r.Window.StartTime)
+		return fmt.Sprintf("The host reports, and its maintenance window opens at %s (in %s).", kubectlplugin.Stamp(opens.Time), kubectlplugin.Human(opens.Sub(now)))
 	case v1alpha1.ReasonReporting:
 		return "The host renews its Lease in time."
 	default:
@@ -339,7 +379,7 @@ func until(w *WindowReport, now time.Time) string {
 	case w.EndTime == nil:
 		return " until it is removed"
 	default:
-		return fmt.Sprintf(" until %s (for another %s)", stamp(w.EndTime.Time), human(w.EndTime.Sub(now)))
+		return fmt.Sprintf(" until %s (for another %s)", kubectlplugin.Stamp(w.EndTime.Time), kubectlplugin.Human(w.EndTime.Sub(now)))
 	}
 }
 
@@ -355,9 +395,9 @@ func hints(r *Report, e evidence) []string {
 	case outOfDate && !renewed:
 		hint("No manager checks this host at present, so its status may be out of date.")
 	case outOfDate && age.Abs() < r.Lease.duration():
-		hint("No manager checks this host at present, so its status may be out of date. The host does report: it renewed its Lease %s ago.", human(age))
+		hint("No manager checks this host at present, so its status may be out of date. The host does report: it renewed its Lease %s ago.", kubectlplugin.Human(age))
 	case outOfDate:
-		hint("No manager checks this host at present, so its status may be out of date. The host does not report: it renewed its Lease %s ago, and a renewal expires after %s.", human(age), human(r.Lease.duration()))
+		hint("No manager checks this host at present, so its status may be out of date. The host does not report: it renewed its Lease %s ago, and a renewal expires after %s.", kubectlplugin.Human(age), kubectlplugin.Human(r.Lease.duration()))
 	case s.Status.HostStatus != nil && s.Status.ObservedGeneration < s.Generation:
 		hint("The status is older than the spec: the manager has not processed the last change yet.")
 	}
@@ -367,17 +407,17 @@ func hints(r *Report, e evidence) []string {
 	switch {
 	case !renewed:
 	case age < -maxClockSkew:
-		hint("renewTime is %s in the future: the clock of the host or of this machine is wrong. The status depends on neither: a renewal counts when it arrives.", human(-age))
+		hint("renewTime is %s in the future: the clock of the host or of this machine is wrong. The status depends on neither: a renewal counts when it arrives.", kubectlplugin.Human(-age))
 	case outOfDate:
 	case r.Reporting == v1alpha1.HostReportingTrue && age > r.Lease.duration()+maxClockSkew:
-		hint("The manager sees renewals, but renewTime is %s old: the host's clock is slow, this machine's is fast, or the host stopped reporting just now.", human(age))
+		hint("The manager sees renewals, but renewTime is %s old: the host's clock is slow, this machine's is fast, or the host stopped reporting just now.", kubectlplugin.Human(age))
 	case r.Reporting == v1alpha1.HostReportingFalse && age < r.Lease.duration():
 		hint("By its renewTime the Lease has not expired, but the manager does not count the host as reporting: the host came back just now, or its clock was fast when it stopped reporting.")
 	}
 	if every, held := renewalInterval(e), r.Lease.duration(); every > 0 && held < 2*every {
 		hint("The Lease expires %s after a renewal, and the host renews it about every %s: one late renewal makes the host UNKNOWN. "+
 			"Set spec.leaseDurationSeconds to %d or more, or remove it to use the %s of the Lease.",
-			human(held), human(every), int(math.Ceil(3*every.Seconds())), human(time.Duration(*e.lease.Spec.LeaseDurationSeconds)*time.Second))
+			kubectlplugin.Human(held), kubectlplugin.Human(every), int(math.Ceil(3*every.Seconds())), kubectlplugin.Human(time.Duration(*e.lease.Spec.LeaseDurationSeconds)*time.Second))
 	}
 	if r.Lease.State == LeaseMissing && r.Reporting != v1alpha1.HostReportingUnknown {
 		hint("Lease %s/%s does not exist any more; check whether it was deleted.", r.Lease.Namespace, r.Lease.Name)
@@ -386,16 +426,19 @@ func hints(r *Report, e evidence) []string {
 		hint("The host does not report; the status does not show that during MAINTENANCE.")
 	}
 	if r.Reason == v1alpha1.ReasonForcedDown && renewed && !r.Since.IsZero() && r.Lease.RenewTime.After(r.Since.Time) {
-		hint("The host is forced down but still runs: it renewed its Lease %s ago, after it was forced down. Do not fail its servers over. Fence the host, or run 'kubectl hosts up %s'.", human(age), r.Host)
+		hint("The host is forced down but still runs: it renewed its Lease %s ago, after it was forced down. Do not fail its servers over. Fence the host, or run 'kubectl hosts up %s'.", kubectlplugin.Human(age), r.Host)
 	}
 	if behind := outOfStep(r); behind > 0 && !outOfDate {
-		hint("The status has not reached %s yet.", counted(behind, "server"))
+		hint("The status has not reached %s yet.", kubectlplugin.Counted(behind, "server"))
 	}
 	if e.leaseErr != nil {
 		hint("Its Lease could not be read: %v", e.leaseErr)
 	}
 	if e.serversErr != nil {
 		hint("Its servers could not be read: %v", e.serversErr)
+	}
+	if e.answersErr != nil {
+		hint("Until when owners have put the window off could not be read: %v", e.answersErr)
 	}
 	if e.ownersView != "" {
 		hint("%s", strings.ToUpper(e.ownersView[:1])+e.ownersView[1:])
@@ -428,11 +471,13 @@ func outOfStep(r *Report) (n int) {
 	return n
 }
 
-func human(d time.Duration) string { return duration.HumanDuration(max(0, d)) }
-
 func value(s *v1alpha1.HostStatus) v1alpha1.HostStatus {
 	if s == nil {
 		return ""
 	}
 	return *s
 }
+
+func text(s *string) string { return ptr.Deref(s, "") }
+
+func isTrue(flag *bool) bool { return ptr.Deref(flag, false) }

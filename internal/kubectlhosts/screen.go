@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 const (
@@ -161,7 +162,7 @@ func showGathered(changes []Transition, colours bool) string {
 			first.Time = t.Time
 		}
 	}
-	slices.SortFunc(names, compareNames)
+	slices.SortFunc(names, kubectlplugin.CompareNames)
 	first.Host = fmt.Sprintf("%d more", len(names))
 	line := showTransition(first, colours)
 	rest := ""
@@ -169,5 +170,5 @@ func showGathered(changes []Transition, colours bool) string {
 		rest = fmt.Sprintf(" and %d more", len(names)-maxGathered)
 		names = names[:maxGathered]
 	}
-	return line + ": " + clean(strings.Join(names, ", ")) + rest
+	return line + ": " + kubectlplugin.Clean(strings.Join(names, ", ")) + rest
 }

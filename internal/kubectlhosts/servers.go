@@ -11,20 +11,13 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/client-go/rest"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
-const (
-	// asTable requests printed columns in place of objects: a tenth of the bytes.
-	asTable = "application/json;as=Table;v=v1;g=meta.k8s.io"
-	// maxAskedByHost is for how many named hosts the servers are listed one by one.
-	maxAskedByHost = 10
-)
+// maxAskedByHost is for how many named hosts the servers are listed one by one.
+const maxAskedByHost = 10
 
 // serverCount is how many servers each host has; nil if they were not counted.
 type serverCount struct {
@@ -50,7 +43,7 @@ func (s *serverCount) summary() string {
 	case s.err != nil:
 		return "; servers could not be counted: " + s.err.Error()
 	default:
-		return "; " + counted(s.total, "server")
+		return "; " + kubectlplugin.Counted(s.total, "server")
 	}
 }
 
@@ -84,9 +77,9 @@ func (c *cluster) countByHost(ctx context.Context, selector string, count map[st
 	next := ""
 	for {
 		request := c.raw.Get().AbsPath("apis", v1alpha1.SchemeGroupVersion.Group, v1alpha1.SchemeGroupVersion.Version, "servers").
-			SetHeader("Accept", asTable).
+			SetHeader("Accept", kubectlplugin.AsTable).
 			Param("includeObject", string(metav1.IncludeNone)).
-			Param("limit", strconv.Itoa(listPage))
+			Param("limit", strconv.Itoa(kubectlplugin.ListPage))
 		if selector != "" {
 			request = request.Param("fieldSelector", selector)
 		}
@@ -118,19 +111,4 @@ func (c *cluster) countByHost(ctx context.Context, selector string, count map[st
 			return nil
 		}
 	}
-}
-
-// rawClient makes requests whose answers are not our objects.
-func rawClient(config *rest.Config) (rest.Interface, error) {
-	config = rest.CopyConfig(config)
-	config.GroupVersion = &v1alpha1.SchemeGroupVersion
-	// Errors are decoded, and nothing else.
-	errors := runtime.NewScheme()
-	metav1.AddToGroupVersion(errors, schema.GroupVersion{Version: "v1"})
-	config.NegotiatedSerializer = serializer.NewCodecFactory(errors).WithoutConversion()
-	client, err := rest.UnversionedRESTClientFor(config)
-	if err != nil {
-		return nil, fmt.Errorf("making a client: %w", err)
-	}
-	return client, nil
 }

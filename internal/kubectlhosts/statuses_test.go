@@ -11,6 +11,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 // oneOfEach returns a host for each status of the table, and at the end one with a status
@@ -29,12 +30,12 @@ func oneOfEach() (services []v1alpha1.ComputeService) {
 func TestEveryStatusOfTheTableCanBeAskedForAndHasAColour(t *testing.T) {
 	for _, s := range oneOfEach() {
 		name := statusWord(&s)
-		_, _, err := (&listOptions{statuses: []string{strings.ToLower(name)}, sort: "name", output: newOutput()}).validate(nil)
+		_, _, err := (&listOptions{statuses: []string{strings.ToLower(name)}, sort: "name", output: kubectlplugin.NewOutput()}).validate(nil)
 		_, known := hoststatus.RowOf(s.Status.HostStatus)
 		if (err == nil) != known {
 			t.Errorf("--status %s: %v", name, err)
 		}
-		if coloured := statusCell(s.Status.HostStatus).colour != ""; coloured != (known && name != statusNone) {
+		if coloured := kubectlplugin.StatusCell(s.Status.HostStatus).Colour != ""; coloured != (known && name != statusNone) {
 			t.Errorf("%s has a colour: %t", name, coloured)
 		}
 	}

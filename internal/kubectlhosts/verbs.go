@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
 const (
@@ -132,7 +133,7 @@ func (p *plugin) newVerb(v verb) *cobra.Command {
 		ValidArgsFunction: p.completeHosts(0, v.wants),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if v.reason && strings.TrimSpace(reason) == "" {
-				return usageError("--reason: it is required; give the reason to show with the host's status")
+				return kubectlplugin.UsageError("--reason: it is required; give the reason to show with the host's status")
 			}
 			reason, err := p.fitReason(reason, v.cuts)
 			if err != nil {
@@ -156,12 +157,12 @@ func (p *plugin) newVerb(v verb) *cobra.Command {
 // or cut if the verb must not fail because of its text.
 func (p *plugin) fitReason(reason string, cuts bool) (string, error) {
 	// The schema accepts visible characters only.
-	fitting := clean(reason)
-	if n := letters(fitting); n > maxReason && !cuts {
-		return "", usageError("--reason: it has %d characters; use at most %d", n, maxReason)
+	fitting := kubectlplugin.Clean(reason)
+	if n := kubectlplugin.Letters(fitting); n > maxReason && !cuts {
+		return "", kubectlplugin.UsageError("--reason: it has %d characters; use at most %d", n, maxReason)
 	} else if n > maxReason {
-		p.warn("--reason: it has %d characters and is cut to %d", n, maxReason)
-		fitting = string([]rune(fitting)[:maxReason-1]) + ellipsis
+		p.Warn("--reason: it has %d characters and is cut to %d", n, maxReason)
+		fitting = string([]rune(fitting)[:maxReason-1]) + kubectlplugin.Ellipsis
 	}
 	return fitting, nil
 }
@@ -172,19 +173,21 @@ type writer struct {
 	selector string
 	dryRun   string
 	yes      bool
-	output   *output
+	output   *kubectlplugin.Output
 	in       *bufio.Reader
 	// manager waits for the answer to whether a manager is at work.
 	manager func() managerSign
+	// rollout is what was decided about all hosts together; nil if each is changed by itself.
+	rollout *rollout
 }
 
 func (w *writer) addFlags(cmd *cobra.Command) {
-	w.output = newOutput()
+	w.output = kubectlplugin.NewOutput()
 	cmd.Flags().StringVarP(&w.selector, "selector", "l", "", "Select hosts by their labels, for example rack=r12. You are asked to confirm before anything is written.")
 	cmd.Flags().StringVar(&w.dryRun, "dry-run", "none", "none, client (only print what would change) or server (let the API server check the change without storing it).")
 	cmd.Flags().BoolVarP(&w.yes, "yes", "y", false, "Answer every question with yes.")
-	w.output.addFlags(cmd, "Print the changed hosts in this format instead:", "json", "yaml", "name")
-	complete(cmd, "dry-run", "none", "client", "server")
+	w.output.AddTo(cmd, "Print the changed hosts in this format instead:", "json", "yaml", "name")
+	kubectlplugin.Complete(cmd, "dry-run", "none", "client", "server")
 }
 
 // run changes the hosts. Nothing is written before all are known to exist and all
@@ -208,6 +211,9 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 		_, _ = fmt.Fprintln(w.ErrOut, "No hosts found.")
 		return nil
 	}
+	if w.rollout != nil {
+		w.printRollout(w.rollout)
+	}
 	if err := w.confirm(ctx, plans, c); err != nil {
 		return err
 	}
@@ -229,47 +235,25 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 			failed = append(failed, err)
 		}
 	}
-	err = joined(failed)
+	err = kubectlplugin.Joined(failed)
 	if err != nil && written {
 		// The other codes promise that nothing was.
-		return exitError{fmt.Errorf("some hosts were changed and others were not: %w", err), ExitError}
+		return kubectlplugin.WithCode(fmt.Errorf("%s: %w", w.partly(done, plans), err), ExitError)
 	}
 	return err
 }
 
-// joined keeps the exit code where all failed alike.
-func joined(failed []error) error {
-	if len(failed) == 0 {
-		return nil
-	}
-	code := -1
-	for _, err := range failed {
-		this := ExitError
-		var coded exitError
-		if errors.As(err, &coded) {
-			this = coded.code
-		}
-		if code == -1 {
-			code = this
-		}
-		if code != this {
-			code = ExitError
-		}
-	}
-	return exitError{errors.Join(failed...), code}
-}
-
 func (w *writer) validate(names []string) (printers.ResourcePrinter, error) {
 	if len(names) == 0 && w.selector == "" {
-		return nil, usageError("no hosts given; name them, or select them with --selector")
+		return nil, kubectlplugin.UsageError("no hosts given; name them, or select them with --selector")
 	}
 	if _, err := parseSelector(w.selector, names); err != nil {
 		return nil, err
 	}
 	if !slices.Contains([]string{"none", "client", "server"}, w.dryRun) {
-		return nil, usageError("--dry-run: %q is not supported; use none, client or server", w.dryRun)
+		return nil, kubectlplugin.UsageError("--dry-run: %q is not supported; use none, client or server", w.dryRun)
 	}
-	return w.output.printer()
+	return w.output.Printer()
 }
 
 func (w *writer) plan(ctx context.Context, cluster *cluster, names []string, c *change) ([]*plan, error) {
@@ -280,6 +264,11 @@ func (w *writer) plan(ctx context.Context, cluster *cluster, names []string, c *
 	services, err := cluster.all(ctx, names, client.MatchingLabelsSelector{Selector: selector})
 	if err != nil {
 		return nil, err
+	}
+	if c.together != nil && len(services) > 0 {
+		if w.rollout, err = c.together(services, cluster.now()); err != nil {
+			return nil, err
+		}
 	}
 	w.manager = cluster.lookForManager(ctx, services)
 	var plans []*plan
@@ -294,6 +283,9 @@ func (w *writer) plan(ctx context.Context, cluster *cluster, names []string, c *
 }
 
 func (w *writer) planFor(ctx context.Context, cluster *cluster, service *v1alpha1.ComputeService, c *change) (*plan, error) {
+	if w.rollout != nil {
+		c = w.rollout.changes[service.Name]
+	}
 	if !c.deadly {
 		return newPlan(c, service, nil, w.manager, cluster.now())
 	}
@@ -323,6 +315,9 @@ func (w *writer) confirm(ctx context.Context, plans []*plan, c *change) error {
 		_, _ = fmt.Fprintln(w.ErrOut, "DOWN means that a host is off: its servers may be started elsewhere while they still run on it.")
 		return w.ask(ctx, fmt.Sprintf("%s %s anyway?", c.question, listed(changing)),
 			fmt.Sprintf("%s still reporting; make sure that it is off, then add --yes", isOrAre(reporting)))
+	case w.rollout != nil && len(changing) > 0:
+		return w.ask(ctx, fmt.Sprintf("%s %s?", c.question, listed(changing)),
+			fmt.Sprintf("the plan is for %s; add --yes to set the windows", listed(changing)))
 	case w.selector != "" && len(changing) > 0:
 		return w.ask(ctx, fmt.Sprintf("%s %s?", c.question, listed(changing)),
 			fmt.Sprintf("--selector selects %s; add --yes to change them", listed(changing)))
@@ -354,7 +349,7 @@ func (w *writer) ask(ctx context.Context, question, refusal string) error {
 		return nil
 	}
 	if !w.InTerminal {
-		return exitError{errors.New(unconfirmed + ": " + refusal), ExitNotConfirmed}
+		return kubectlplugin.WithCode(errors.New(unconfirmed+": "+refusal), ExitNotConfirmed)
 	}
 	_, _ = fmt.Fprintf(w.ErrOut, "%s [y/N] ", question)
 	answer := make(chan string, 1)
@@ -370,7 +365,7 @@ func (w *writer) ask(ctx context.Context, question, refusal string) error {
 	case <-ctx.Done():
 		_, _ = fmt.Fprintln(w.ErrOut)
 	}
-	return exitError{errors.New(unconfirmed), ExitNotConfirmed}
+	return kubectlplugin.WithCode(errors.New(unconfirmed), ExitNotConfirmed)
 }
 
 // carryOut writes one change, on condition that the host is still as it was when
@@ -395,7 +390,7 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 			return p, nil
 		}
 		if c.deadly && !isTrue(p.before.Spec.ForcedDown) && p.after.Spec.ForcedDownReason != nil && refusesOnly(err, "spec.forcedDownReason") {
-			w.warn("%s: --reason: the API server refused it, so it is left out: %v", p.before.Name, err)
+			w.Warn("%s: --reason: the API server refused it, so it is left out: %v", p.before.Name, err)
 			p.after.Spec.ForcedDownReason = nil
 			continue
 		}
@@ -441,16 +436,16 @@ func refusesOnly(err error, field string) bool {
 func (w *writer) printAll(done []*plan, c *change, printer printers.ResourcePrinter, several bool, now func() time.Time) error {
 	manager := w.manager()
 	if warnings := manager.warnings(now()); len(warnings) > 0 && manager.gone() {
-		w.warn("%s, so the change has no effect yet; check that a manager runs", manager.noManager(now()))
+		w.Warn("%s, so the change has no effect yet; check that a manager runs", manager.noManager(now()))
 	} else {
 		w.warnOfManager(manager, now())
 	}
 	for _, p := range done {
-		if p.warning != "" {
-			w.warn("%s", p.warning)
+		for _, warning := range p.warnings {
+			w.Warn("%s", warning)
 		}
 	}
-	if w.output.format() == "json" && several {
+	if w.output.Format() == "json" && several {
 		var after []v1alpha1.ComputeService
 		for _, p := range done {
 			after = append(after, *p.after)
@@ -475,6 +470,6 @@ func (w *writer) print(p *plan, c *change, printer printers.ResourcePrinter, man
 	if !p.needed {
 		did = "unchanged"
 	}
-	_, err := fmt.Fprintf(w.Out, "%s %s%s: %s\n", p.after.Name, did, suffix, clean(p.outcome(manager)))
+	_, err := fmt.Fprintf(w.Out, "%s %s%s: %s\n", p.after.Name, did, suffix, kubectlplugin.Clean(p.outcome(manager)))
 	return err
 }

@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -20,16 +19,13 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
-
-// reconnectBackoff is between attempts to reconnect.
-var reconnectBackoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
 
 type watchOptions struct {
 	selector string
@@ -60,7 +56,7 @@ line.`,
 	}
 	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
 	cmd.Flags().StringVarP(&o.output, "output", "o", "", "Output format: text by default, or json, one object a line.")
-	complete(cmd, "output", "json")
+	kubectlplugin.Complete(cmd, "output", "json")
 	return cmd
 }
 
@@ -80,7 +76,7 @@ type Transition struct {
 
 func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) error {
 	if o.output != "" && o.output != "json" {
-		return usageError("--output: %q is not supported; use json, or leave it out", o.output)
+		return kubectlplugin.UsageError("--output: %q is not supported; use json, or leave it out", o.output)
 	}
 	selector, err := parseSelector(o.selector, names)
 	if err != nil {
@@ -105,7 +101,7 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	defer stop()
 	interactive := p.OutTerminal && o.output == "" && p.Getenv("TERM") != "dumb"
 	screen := &screen{
-		out: p.Out, notes: p.ErrOut, gathered: interactive, colours: p.colours(),
+		out: p.Out, notes: p.ErrOut, gathered: interactive, colours: p.Colours(),
 		print: func(t Transition) error { return p.printTransition(t, o.output) },
 	}
 	defer screen.end()
@@ -124,7 +120,7 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 		pulse.changed()
 		printed(screen.change(t, time.Now()))
 	})
-	connection := &connection{note: screen.note, explain: func(err error) error { return c.explain(err, "watch", "computeservices", "") }}
+	connection := &kubectlplugin.Connection{Note: screen.note, Explain: func(err error) error { return c.explain(err, "watch", "computeservices", "") }}
 	pulse.connection = connection
 	var beating sync.WaitGroup
 	defer beating.Wait()
@@ -134,21 +130,21 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
 			list := &v1alpha1.ComputeServiceList{}
 			err := c.List(ctx, list, &client.ListOptions{Raw: &options, LabelSelector: selector})
-			connection.heard(err)
+			connection.Heard(err)
 			return list, err
 		},
 		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
 			stream, err := c.Watch(ctx, &v1alpha1.ComputeServiceList{}, &client.ListOptions{Raw: &options, LabelSelector: selector})
 			if err != nil {
-				connection.heard(err)
+				connection.Heard(err)
 				return nil, err
 			}
-			return connection.follow(stream), nil
+			return connection.Follow(stream), nil
 		},
 	}
 	silent := logr.Discard()
 	cache.NewReflectorWithOptions(source, &v1alpha1.ComputeService{}, changes, cache.ReflectorOptions{
-		Name: "hosts", Logger: &silent, Backoff: &reconnectBackoff,
+		Name: "hosts", Logger: &silent, Backoff: &kubectlplugin.ReconnectBackoff,
 	}).RunWithContext(logr.NewContext(ctx, silent))
 	changes.mu.Lock()
 	defer changes.mu.Unlock()
@@ -157,101 +153,21 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	return broken
 }
 
-// connection reports when the connection to the API server is lost, and when it is back,
-// by the watch and by the reads beside it: a watch may hang for long without an error.
-type connection struct {
-	note    func(format string, args ...any)
-	explain func(error) error
-
-	mu                   sync.Mutex
-	watchLost, readsLost bool
-}
-
-// heard gets the result of a request of the watch.
-func (c *connection) heard(err error) { c.update(&c.watchLost, err) }
-
-// read gets the result of a read beside it.
-func (c *connection) read(err error) { c.update(&c.readsLost, err) }
-
-func (c *connection) update(lost *bool, err error) {
-	if errors.Is(err, context.Canceled) {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	was := c.watchLost || c.readsLost
-	*lost = err != nil
-	switch is := c.watchLost || c.readsLost; {
-	case is && !was:
-		c.note("Connection lost, trying again: %v", c.explain(err))
-	case was && !is:
-		c.note("Connected again.")
-	}
-}
-
-// lost is true while there is no connection.
-func (c *connection) lost() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.watchLost || c.readsLost
-}
-
-// aliveAfter is how long a watch has to last before its connection counts as good. A
-// connection that is cut at once looks like a watch without events.
-const aliveAfter = time.Second
-
-// follow passes the events of a watch on, and notices whether it lasts.
-func (c *connection) follow(stream watch.Interface) watch.Interface {
-	events := make(chan watch.Event)
-	proxy := watch.NewProxyWatcher(events)
-	go func() {
-		defer close(events)
-		defer stream.Stop()
-		timer := time.NewTimer(aliveAfter)
-		defer timer.Stop()
-		alive := false
-		for {
-			select {
-			case event, ok := <-stream.ResultChan():
-				if !ok && !alive {
-					c.heard(errors.New("the connection was closed at once"))
-				}
-				if !ok {
-					return
-				}
-				alive = true
-				c.heard(nil)
-				select {
-				case events <- event:
-				case <-proxy.StopChan():
-					return
-				}
-			case <-timer.C:
-				alive = true
-				c.heard(nil)
-			case <-proxy.StopChan():
-				return
-			}
-		}
-	}()
-	return proxy
-}
-
 func (p *plugin) printTransition(t Transition, output string) error {
 	if output == "json" {
 		// kubectl's printer of JSON writes an object over several lines.
-		return safely(p.Out, output, func(w io.Writer) error { return json.NewEncoder(w).Encode(t) })
+		return kubectlplugin.Safely(p.Out, output, func(w io.Writer) error { return json.NewEncoder(w).Encode(t) })
 	}
-	_, err := fmt.Fprintln(p.Out, showTransition(t, p.colours()))
+	_, err := fmt.Fprintln(p.Out, showTransition(t, p.Colours()))
 	return err
 }
 
 // showTransition writes a change as a line.
 func showTransition(t Transition, colours bool) string {
-	words := []string{stamp(t.Time), clean(t.Host)}
+	words := []string{kubectlplugin.Stamp(t.Time), kubectlplugin.Clean(t.Host)}
 	status := func(s string) string {
 		status := v1alpha1.HostStatus(s)
-		return paint(statusCell(&status), colours)
+		return kubectlplugin.Paint(kubectlplugin.StatusCell(&status), colours)
 	}
 	switch {
 	case t.Event == "Added":
@@ -264,10 +180,10 @@ func showTransition(t Transition, colours bool) string {
 		words = append(words, status(t.From), "->", status(t.To))
 	}
 	if t.Why != "" && t.Event != "Deleted" {
-		words = append(words, clean(string(t.Why)))
+		words = append(words, kubectlplugin.Clean(string(t.Why)))
 	}
 	if t.ReportingFrom != t.ReportingTo && t.Event == "Changed" {
-		words = append(words, clean(fmt.Sprintf("(reporting: %s -> %s)", cmp.Or(t.ReportingFrom, none), cmp.Or(t.ReportingTo, none))))
+		words = append(words, kubectlplugin.Clean(fmt.Sprintf("(reporting: %s -> %s)", cmp.Or(t.ReportingFrom, kubectlplugin.None), cmp.Or(t.ReportingTo, kubectlplugin.None))))
 	}
 	return strings.Join(words, "  ")
 }
@@ -281,7 +197,7 @@ func summary(services []v1alpha1.ComputeService) string {
 	var parts []string
 	add := func(status string) {
 		if n := count[status]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, clean(status)))
+			parts = append(parts, fmt.Sprintf("%d %s", n, kubectlplugin.Clean(status)))
 			delete(count, status)
 		}
 	}
@@ -292,7 +208,7 @@ func summary(services []v1alpha1.ComputeService) string {
 	for _, status := range slices.Sorted(maps.Keys(count)) {
 		add(status)
 	}
-	return fmt.Sprintf("%s: %s", counted(len(services), "host"), strings.Join(parts, ", "))
+	return fmt.Sprintf("%s: %s", kubectlplugin.Counted(len(services), "host"), strings.Join(parts, ", "))
 }
 
 // state is what watch compares of a host.
@@ -410,7 +326,7 @@ func (t *transitions) Replace(list []any, _ string) error {
 		}
 		return ""
 	}
-	slices.SortFunc(objects, func(a, b any) int { return compareNames(name(a), name(b)) })
+	slices.SortFunc(objects, func(a, b any) int { return kubectlplugin.CompareNames(name(a), name(b)) })
 	for _, obj := range objects {
 		there[name(obj)] = true
 		if err := t.seen(obj); err != nil {

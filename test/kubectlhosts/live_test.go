@@ -88,6 +88,7 @@ func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 		t.Errorf("of a host that is well, show tells %+v", r)
 	}
 	does(v1alpha1.HostStatusNeedsMaintenance, v1alpha1.ReasonWindowAnnounced, "window", "live-1", "--start", "1h", "--for", "1h")
+	does(v1alpha1.HostStatusNeedsMaintenance, v1alpha1.ReasonWindowAnnounced, "window", "live-1", "--put-off", "1h", "--for", "1h", "--open-when-ready", "--impact", "Reboot")
 	does(v1alpha1.HostStatusMaintenance, v1alpha1.ReasonWindowOpen, "window", "live-1", "--start", "now")
 	does(v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled, "disable", "live-1", "--reason", "new memory")
 	does(v1alpha1.HostStatusMaintenance, v1alpha1.ReasonWindowOpen, "enable", "live-1")

@@ -34,6 +34,7 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	plugin "hoststatus.dev/hoststatus/internal/kubectlhosts"
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
@@ -112,7 +113,7 @@ func start(ctx context.Context) (err error) {
 		return err
 	}
 	all := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme, ownerv1alpha1.AddToScheme} {
 		if err := add(all); err != nil {
 			return err
 		}

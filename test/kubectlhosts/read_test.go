@@ -11,7 +11,9 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
@@ -156,6 +158,38 @@ func TestShowTellsWhatDoesNotFitTogether(t *testing.T) {
 	s.golden(t)
 }
 
+func TestTheFleetViewerSeesUntilWhenOwnersPutAWindowOff(t *testing.T) {
+	start, until := ago(-2*time.Hour), ago(-4*time.Hour)
+	h := up("compute-1")
+	h.spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: start, LatestStartTime: ago(-8 * time.Hour)}
+	s := h.make(t)
+	s.Status.Maintenance = &v1alpha1.MaintenanceStatus{StartTime: start, OpensAt: until, Servers: ptr.To[int32](1), Ready: ptr.To[int32](0), PutOff: ptr.To[int32](1)}
+	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
+	tenant(t, "team-a")
+	server(t, "team-a", "web-1", "compute-1", v1alpha1.HostStatusNeedsMaintenance)
+	web := &v1alpha1.Server{}
+	expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "web-1"}, web))
+	web.Status.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: start, OpensAt: until, Answer: v1alpha1.AnswerStateNotBefore}
+	expect.NoError(t, env.admin.Status().Update(t.Context(), web))
+	answer := &ownerv1alpha1.MaintenanceAnswer{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "web-1"}}
+	answer.Spec = ownerv1alpha1.MaintenanceAnswerSpec{Answer: ownerv1alpha1.AnswerNotBefore, NotBefore: until, WindowStartTime: start}
+	create(t, answer)
+	viewer := as(t, "wanda", "hoststatus-fleet-viewer")
+	if code := viewer.run(t.Context(), "show", "compute-1", "-o", "wide"); code != 0 {
+		t.Errorf("show ends with %d", code)
+	}
+	viewer.run(t.Context(), "list", "-o", "wide")
+	for _, want := range []string{
+		"put off by the owner of 1 server, which is possible until 2026-10-01T20:00:00Z",
+		"NotBefore 2026-10-01T16:00:00Z",
+		"2026-10-01T16:00:00Z   0/1 ",
+	} {
+		if printed := viewer.transcript.String(); !strings.Contains(printed, want) || strings.Contains(printed, "could not be read") {
+			t.Errorf("there is no %q, or something could not be read:\n%s", want, printed)
+		}
+	}
+}
+
 func TestNothingIsShownAsNewThatNobodyKeepsUpToDate(t *testing.T) {
 	up("compute-1").make(t)
 	s := newSession()
@@ -191,7 +225,7 @@ func TestWrongUsageAsksNobody(t *testing.T) {
 		{"list", "--frobnicate"},
 		{"show"},
 		{"show", "compute-1", "compute-2"},
-		{"show", "compute-1", "-o", "wide"},
+		{"show", "compute-1", "-o", "xml"},
 		{"watch", "-o", "yaml"},
 		{"up"},
 		{"up", "compute-1", "-l", "a=b"},
@@ -236,6 +270,9 @@ func TestAHostThatIsNotThereIsLikeOthers(t *testing.T) {
 func TestTheDocumentationShowsWhatIsPrinted(t *testing.T) {
 	goldens, err := filepath.Glob(filepath.Join("testdata", "*.golden"))
 	expect.NoError(t, err)
+	withoutACluster, err := filepath.Glob(filepath.Join(env.root, "internal", "kubectlhosts", "testdata", "*.golden"))
+	expect.NoError(t, err)
+	goldens = append(goldens, withoutACluster...)
 	printed := "\n" + strings.Join(watchedLines, "\n") + "\n"
 	for _, path := range goldens {
 		golden, err := os.ReadFile(path)

@@ -137,6 +137,41 @@ func TestWindow(t *testing.T) {
 	s.golden(t)
 }
 
+func TestAPlanOfWindowsIsCarriedOut(t *testing.T) {
+	names := []string{"compute-1", "compute-2", "compute-3"}
+	for _, name := range names {
+		h := up(name)
+		h.labels = map[string]string{"rack": "r12"}
+		h.make(t)
+	}
+	plan := []string{"window", "-l", "rack=r12", "--max-unavailable", "1", "--start", "1h", "--put-off", "2h", "--for", "1h", "--category", "Software", "--impact", "Reboot"}
+	s := newSession()
+	if code := s.run(t.Context(), plan...); code != 4 || read(t, "compute-1").Spec.MaintenanceWindow != nil {
+		t.Errorf("a plan that nobody has confirmed ends with %d", code)
+	}
+	if code := s.run(t.Context(), append(plan, "--dry-run=server")...); code != 0 || read(t, "compute-1").Spec.MaintenanceWindow != nil {
+		t.Errorf("a dry run ends with %d", code)
+	}
+	if code := s.run(t.Context(), append(plan, "--yes")...); code != 0 {
+		t.Errorf("the plan ends with %d:\n%s", code, s.transcript.String())
+	}
+	for i, name := range names {
+		starts := time.Duration(1+3*i) * time.Hour
+		want := &v1alpha1.MaintenanceWindow{
+			StartTime: ago(-starts), LatestStartTime: ago(-starts - 2*time.Hour), EndTime: ago(-starts - 3*time.Hour),
+			Category: v1alpha1.CategorySoftware, Impact: v1alpha1.ImpactReboot,
+		}
+		if diff := cmp.Diff(want, read(t, name).Spec.MaintenanceWindow); diff != "" {
+			t.Errorf("the window of %s (-want +got):\n%s", name, diff)
+		}
+	}
+	// Nothing is left to do, so nobody is asked.
+	version := read(t, "compute-3").ResourceVersion
+	if code := s.run(t.Context(), plan...); code != 0 || read(t, "compute-3").ResourceVersion != version {
+		t.Errorf("the same once more ends with %d", code)
+	}
+}
+
 func TestADryRunWritesNothing(t *testing.T) {
 	up("compute-1").make(t)
 	version := read(t, "compute-1").ResourceVersion
