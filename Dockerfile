@@ -50,3 +50,8 @@ FROM base AS kubectl-hosts
 LABEL org.opencontainers.image.title="hoststatus kubectl-hosts"
 COPY --from=build /out/kubectl-hosts /kubectl-hosts
 ENTRYPOINT ["/kubectl-hosts"]
+
+FROM base AS kubectl-servers
+LABEL org.opencontainers.image.title="hoststatus kubectl-servers"
+COPY --from=build /out/kubectl-servers /kubectl-servers
+ENTRYPOINT ["/kubectl-servers"]

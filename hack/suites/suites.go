@@ -37,6 +37,7 @@ var suites = []suite{
 	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 20 * time.Minute},
 	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
+	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 20 * time.Minute},
 	{name: "nodemirror", packages: []string{"./test/nodemirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "vmimirror", packages: []string{"./test/vmimirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	// The short form of `make test-cluster`. It builds images, as install has done.

@@ -30,7 +30,7 @@ func serverTarget(s *v1alpha1.Server) *target {
 	return &target{resource: "servers", namespace: s.Namespace, name: s.Name, version: s.ResourceVersion, fields: map[string]any{
 		"hostStatus": s.Status.HostStatus, "hostStatusReason": s.Status.HostStatusReason, "hostReporting": s.Status.HostReporting,
 		"maintenanceWindow": s.Status.MaintenanceWindow, "observedGeneration": s.Status.ObservedGeneration,
-		"hostVersion": s.Status.HostVersion,
+		"hostVersion": s.Status.HostVersion, "hostHistory": s.Status.HostHistory,
 	}}
 }
 
@@ -99,6 +99,9 @@ func (w *world) apply(ctx context.Context, t *target, n int64) error {
 	fields["hostStatusTransitionTime"] = markTime(n)
 	if window, ok := fields["maintenanceWindow"].(*v1alpha1.AnnouncedWindow); ok && window == nil {
 		delete(fields, "maintenanceWindow") // A merge patch says null, an apply nothing.
+	}
+	if len(fields["hostHistory"].([]v1alpha1.HostStatusChange)) == 0 {
+		delete(fields, "hostHistory")
 	}
 	body := mustJSON(map[string]any{
 		"apiVersion": v1alpha1.SchemeGroupVersion.String(), "kind": "Server",

@@ -394,6 +394,8 @@ func anotherValue(t *testing.T, field string) any {
 		return v1alpha1.HostReportingFalse
 	case "maintenanceWindow":
 		return map[string]string{"startTime": "2001-01-01T00:00:00Z"}
+	case "hostHistory":
+		return []map[string]string{{"hostStatus": "DOWN", "since": "2001-01-01T00:00:00Z"}}
 	case "observedGeneration":
 		return 1_000_000
 	case "hostVersion":

@@ -95,6 +95,7 @@ const (
 	compute = "/apis/compute.hoststatus.dev/v1alpha1"
 	reports = "/apis/agent.hoststatus.dev/v1alpha1/hostreports"
 	tenants = "/apis/tenant.hoststatus.dev/v1alpha1"
+	owners  = "/apis/owner.hoststatus.dev/v1alpha1"
 	leaseOf = "/apis/coordination.k8s.io/v1/namespaces/hoststatus-leases/leases"
 	rbac    = "/apis/rbac.authorization.k8s.io/v1"
 	ours    = "/api/v1/namespaces/hoststatus-system"
@@ -123,6 +124,11 @@ func leaseBody(name string) string {
 
 func reportBody(name string) string {
 	return `{"apiVersion":"agent.hoststatus.dev/v1alpha1","kind":"HostReport","metadata":{"name":"` + name + `"},"spec":{}}`
+}
+
+func answerBody(name string) string {
+	return `{"apiVersion":"owner.hoststatus.dev/v1alpha1","kind":"MaintenanceAnswer","metadata":{"name":"` + name + `"},` +
+		`"spec":{"answer":"Ready","windowStartTime":"2030-01-01T00:00:00Z"}}`
 }
 
 // nobodys are rights that none of our identities has.
@@ -167,6 +173,9 @@ var nobodys = map[string]request{
 	"delete all Servers":                     del(compute + "/namespaces/team-a/servers"),
 	"read the owners' view":                  get(tenants + "/servers"),
 	"read the owners' view of a server":      get(tenants + "/namespaces/team-a/servers/web-1"),
+	"answer for an owner":                    post(owners+"/namespaces/team-a/maintenanceanswers", answerBody("web-1")),
+	"take an owner's answer away":            del(owners + "/namespaces/team-a/maintenanceanswers/web-1"),
+	"take all answers away":                  del(owners + "/namespaces/team-a/maintenanceanswers"),
 	"read all Leases":                        get("/apis/coordination.k8s.io/v1/leases"),
 	"read a Lease elsewhere":                 get("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/some"),
 	"create a Lease elsewhere":               post("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases", `{}`),
@@ -212,6 +221,7 @@ var identities = map[string]identity{
 		"read its webhook":     get("/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/hoststatus-webhook"),
 		"read ComputeServices": get(compute + "/computeservices"),
 		"read Servers":         get(compute + "/servers"),
+		"read answers":         get(owners + "/maintenanceanswers"),
 		"write its canary":     merge(leaseOf+"/hoststatus-canary", `{"spec":{"holderIdentity":"x"}}`),
 		"write a status":       merge(compute+"/computeservices/compute-1/status", `{"status":{"hostStatusReason":"Reporting"}}`),
 	}},
@@ -237,6 +247,7 @@ var identities = map[string]identity{
 		"write the status of another Server":    merge(compute+"/namespaces/team-a/servers/web-2/status", `{"status":{"state":"ERROR"}}`),
 		"patch its own report":                  merge(reports+"/compute-1", `{"spec":{}}`),
 		"read its own report":                   get(reports + "/compute-1"),
+		"read owners' answers":                  get(owners + "/maintenanceanswers"),
 		"list the hosts' reports":               get(reports),
 		"create the report of another host":     post(reports, reportBody("compute-99")),
 		"delete the report of another host":     del(reports + "/compute-2"),
@@ -255,6 +266,7 @@ var identities = map[string]identity{
 		"write the status of a Server":     merge(compute+"/namespaces/team-a/servers/web-1/status", `{"status":{"state":"ERROR"}}`),
 		"list the hosts' Leases":           get(leaseOf),
 		"read a host's Lease":              get(leaseOf + "/compute-1"),
+		"read owners' answers":             get(owners + "/maintenanceanswers"),
 		"read the leader's Lease":          get(leaderLease),
 		"read the leader's Lease of 0.1":   get(leaseOf + "/hoststatus-manager"),
 		"write the canary":                 put(leaseOf+"/hoststatus-canary", leaseBody("hoststatus-canary")),

@@ -65,6 +65,31 @@ func TestBadInputIsRefusedByNameWithWhatToDo(t *testing.T) {
 		{"a window that ends with a lower-case z", "ComputeService", `spec: {maintenanceWindow: {startTime: "2026-12-01T22:00:00Z", endTime: "2026-12-02T22:00:00z"}}`, []string{"spec.maintenanceWindow.endTime", "2026-12-02T22:00:00z"}},
 		{"a window in the year 1", "ComputeService", `spec: {maintenanceWindow: {startTime: "0001-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.startTime", "from 1970 to 9999"}},
 		{"a window until the year 10000 in UTC", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", endTime: "9999-12-31T23:59:59-05:00"}}`, []string{"spec.maintenanceWindow.endTime", "from 1970 to 9999"}},
+		{"a window that owners may put off", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", latestStartTime: "2030-01-01T06:00:00Z", endTime: "2030-01-01T08:00:00Z", openWhenReady: true, category: Hardware, impact: Reboot}}`, nil},
+		{"a latest time at the start", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", latestStartTime: "2030-01-01T00:00:00Z"}}`, nil},
+		{"a latest time before the start", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", latestStartTime: "2029-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.latestStartTime", "must not be before startTime"}},
+		{"a latest time at the end", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", latestStartTime: "2030-01-01T08:00:00Z", endTime: "2030-01-01T08:00:00Z"}}`, []string{"spec.maintenanceWindow.latestStartTime", "before endTime"}},
+		{"a latest time without a start", "ComputeService", `spec: {maintenanceWindow: {latestStartTime: "2030-01-01T00:00:00Z"}}`, []string{"spec.maintenanceWindow.startTime", "must be given where latestStartTime is"}},
+		{"a latest time that no client can read", "ComputeService", `spec: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", latestStartTime: "2030-01-01T06:00:00z"}}`, []string{"spec.maintenanceWindow.latestStartTime", "2030-01-01T06:00:00z"}},
+		{"a category that is none", "ComputeService", `spec: {maintenanceWindow: {category: Recall}}`, []string{"spec.maintenanceWindow.category", "Unsupported value"}},
+		{"an impact that is none", "ComputeService", `spec: {maintenanceWindow: {impact: Bad}}`, []string{"spec.maintenanceWindow.impact", "Unsupported value"}},
+		{"counts of answers", "ComputeService/status", `status: {maintenance: {startTime: "2030-01-01T00:00:00Z", opensAt: "2030-01-01T00:00:00Z", servers: 3, ready: 1, putOff: 0}}`, nil},
+		{"a count below 0", "ComputeService/status", `status: {maintenance: {servers: 3, ready: -1, putOff: 0}}`, []string{"status.maintenance.ready", "greater than or equal to 0"}},
+		{"an opening that no client can read", "ComputeService/status", `status: {maintenance: {opensAt: "2030-01-01T00:00:00z", servers: 3, ready: 1, putOff: 0}}`, []string{"status.maintenance.opensAt", "2030-01-01T00:00:00z"}},
+
+		{"ready", "MaintenanceAnswer", `spec: {answer: Ready, windowStartTime: "2030-01-01T00:00:00Z"}`, nil},
+		{"ready for one server", "MaintenanceAnswer", `spec: {answer: Ready, windowStartTime: "2030-01-01T00:00:00Z", serverUID: 6ba7b810-9dad-11d1-80b4-00c04fd430c8}`, nil},
+		{"not before a time", "MaintenanceAnswer", `spec: {answer: NotBefore, notBefore: "2030-01-01T04:00:00Z", windowStartTime: "2030-01-01T00:00:00Z"}`, nil},
+		{"not before no time", "MaintenanceAnswer", `spec: {answer: NotBefore, windowStartTime: "2030-01-01T00:00:00Z"}`, []string{"spec.notBefore", "must be given with answer NotBefore"}},
+		{"ready not before a time", "MaintenanceAnswer", `spec: {answer: Ready, notBefore: "2030-01-01T04:00:00Z", windowStartTime: "2030-01-01T00:00:00Z"}`, []string{"spec.notBefore", "with no other answer"}},
+		{"an answer to no window", "MaintenanceAnswer", `spec: {answer: Ready}`, []string{"spec.windowStartTime", "Required value"}},
+		{"an answer without a word", "MaintenanceAnswer", `spec: {windowStartTime: "2030-01-01T00:00:00Z"}`, []string{"spec.answer", "Required value"}},
+		{"an answer that is none", "MaintenanceAnswer", `spec: {answer: Never, windowStartTime: "2030-01-01T00:00:00Z"}`, []string{"spec.answer", "Unsupported value"}},
+		{"no answer", "MaintenanceAnswer", ``, []string{"spec", "Required value"}},
+		{"a window that no client can read", "MaintenanceAnswer", `spec: {answer: Ready, windowStartTime: "2030-01-01t00:00:00Z"}`, []string{"spec.windowStartTime", "2030-01-01t00:00:00Z"}},
+		{"a time that no client can read", "MaintenanceAnswer", `spec: {answer: NotBefore, notBefore: "2030-01-01T00:00:00z", windowStartTime: "2030-01-01T00:00:00Z"}`, []string{"spec.notBefore", "2030-01-01T00:00:00z"}},
+		{"a uid of 10,000 characters", "MaintenanceAnswer", `spec: {answer: Ready, windowStartTime: "2030-01-01T00:00:00Z", serverUID: ` + long + `}`, []string{"spec.serverUID", "64"}},
+
 		{"a kubelet's lease", "ComputeService", `spec: {leaseRef: {namespace: kube-node-lease, name: node-1.example.org}}`, nil},
 		{"a lease reference to nothing", "ComputeService", `spec: {leaseRef: {}}`, []string{"spec.leaseRef"}},
 		{"a lease in no possible namespace", "ComputeService", `spec: {leaseRef: {namespace: Not_A_Namespace}}`, []string{"spec.leaseRef.namespace", "lower-case"}},
@@ -104,6 +129,12 @@ func TestBadInputIsRefusedByNameWithWhatToDo(t *testing.T) {
 		{"a condition", "ComputeService/status", `status: {conditions: [` + condition("2030-01-01T00:00:00Z") + `]}`, nil},
 		{"a condition that no client can read", "ComputeService/status", `status: {conditions: [` + condition("2030-01-01T00:00:00z") + `]}`, []string{"status.conditions", "2030-01-01T00:00:00z"}},
 		{"a condition of the year 1", "ComputeService/status", `status: {conditions: [` + condition("0001-01-01T00:00:00Z") + `]}`, []string{"status.conditions", "lastTransitionTime must", "from 1970 to 9999"}},
+		{"what owners may know of a window", "Server/status", `status: {maintenanceWindow: {startTime: "2030-01-01T00:00:00Z", opensAt: "2030-01-01T01:00:00Z", latestStartTime: "2030-01-01T06:00:00Z", category: Other, impact: None, answer: Stale}}`, nil},
+		{"an answer that is none", "Server/status", `status: {maintenanceWindow: {answer: Perhaps}}`, []string{"status.maintenanceWindow.answer", "Unsupported value"}},
+		{"a history", "Server/status", `status: {hostHistory: [{hostStatus: "", reason: NoHost, since: "2030-01-01T00:00:00Z"}, {since: "2030-01-01T00:00:00Z"}]}`, nil},
+		{"a history of nine", "Server/status", `status: {hostHistory: [` + strings.Repeat(`{since: "2030-01-01T00:00:00Z"},`, 9) + `]}`, []string{"status.hostHistory", "at most 8"}},
+		{"a change at no time", "Server/status", `status: {hostHistory: [{hostStatus: UP}]}`, []string{"status.hostHistory[0].since", "Required value"}},
+		{"a change that no client can read", "Server/status", `status: {hostHistory: [{since: "2030-01-01t00:00:00Z"}]}`, []string{"status.hostHistory[0].since", "2030-01-01t00:00:00Z"}},
 		{"a reason that is none", "Server/status", `status: {hostStatusReason: BecauseOfHost1}`, []string{"status.hostStatusReason", "Unsupported value"}},
 	} {
 		t.Run(test.kind[:6]+": "+test.name, func(t *testing.T) {
@@ -135,7 +166,11 @@ func submit(t *testing.T, kind, object string) error {
 	if kind == "ComputeService" && rest != "" && rest != "status" {
 		name = rest
 	}
-	manifest := fmt.Sprintf("apiVersion: compute.hoststatus.dev/v1alpha1\nkind: %s\nmetadata: {name: %s, namespace: team-a}\n%s\n", kind, name, object)
+	group := "compute"
+	if kind == "MaintenanceAnswer" {
+		group = "owner"
+	}
+	manifest := fmt.Sprintf("apiVersion: %s.hoststatus.dev/v1alpha1\nkind: %s\nmetadata: {name: %s, namespace: team-a}\n%s\n", group, kind, name, object)
 	obj := &unstructured.Unstructured{}
 	expect.NoError(t, yaml.Unmarshal([]byte(manifest), &obj.Object))
 	if kind == "ComputeService" {

@@ -100,6 +100,11 @@ func TestTheNodeShowsTheWindowOfItsHost(t *testing.T) {
 	expect.NoError(t, hasWindow(name, "new disks (with a time)")())
 	expect.NoError(t, says(name, "", "", "", "")())
 
+	patch(t, name, `{"spec":{"maintenanceWindow":{"category":"Hardware","impact":"Reboot"}}}`)
+	expect.Eventually(t, patience, shows(name, "MaintenancePlanned/WindowAnnounced: new disks. Category Hardware, impact Reboot. Opens at "+later.UTC().Format(time.RFC3339)))
+	patch(t, name, `{"spec":{"maintenanceWindow":{"category":null,"impact":null}}}`)
+	expect.Eventually(t, patience, shows(name, "MaintenancePlanned/WindowAnnounced: new disks. Opens at "+later.UTC().Format(time.RFC3339)))
+
 	patch(t, name, window(time.Now().Add(-time.Minute)))
 	expect.Eventually(t, patience, shows(name, "MaintenanceInProgress/WindowOpen: new disks. Stays open until spec.maintenanceWindow is removed"))
 	expect.Eventually(t, patience, is(name, v1alpha1.HostStatusMaintenance))

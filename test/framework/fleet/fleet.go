@@ -24,6 +24,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
@@ -303,7 +304,7 @@ func (f *Fleet) connect() error {
 // NewClient returns a client that knows the kinds of hoststatus, without a cache.
 func NewClient(config *rest.Config) (client.WithWatch, error) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(v1alpha1.AddToScheme(scheme), agentv1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(v1alpha1.AddToScheme(scheme), agentv1alpha1.AddToScheme(scheme), ownerv1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, fmt.Errorf("registering the kinds: %w", err)
 	}
 	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
