@@ -49,8 +49,9 @@ type Heartbeat struct {
 	Clock clock.Clock
 	// Logger takes a line when renewing begins to fail and when it works again.
 	Logger logr.Logger
-	// OnConnectionFailure, if set, is called after a request that got no answer, and
+	// OnConnectionFailure, if set, is called after a renewal that got no answer, and
 	// after the second refusal in a row, so that the next one can use a fresh connection.
+	// While renewals go on to fail, it is called less and less often: see dropsAfter.
 	OnConnectionFailure func()
 
 	// DriverError, if set, returns the driver's error, or "". Renewals carry it, so that a
@@ -59,7 +60,8 @@ type Heartbeat struct {
 
 	last     *coordinationv1.Lease
 	lastTime time.Time
-	failing  bool
+	// failures is how many renewals have failed since the last one that did not.
+	failures int
 }
 
 // Run renews until ctx ends.
@@ -154,20 +156,29 @@ func (h *Heartbeat) stamp(lease *coordinationv1.Lease) {
 
 // report logs the first failure and the recovery, not each failure.
 func (h *Heartbeat) report(err error) {
+	if err == nil {
+		if h.failures > 0 {
+			h.Logger.Info("Heartbeat works again")
+		}
+		h.failures = 0
+		return
+	}
+	if h.failures++; h.failures == 1 {
+		h.Logger.Error(err, "Heartbeat failed; retrying", "every", h.retryDelay().String())
+	}
 	// A second refusal in a row may come from one API server of several behind a load
 	// balancer, to which this connection goes.
-	again := h.failing && !apierrors.IsConflict(err)
-	if err != nil && (!apiserver.IsAnswer(err) || again) && h.OnConnectionFailure != nil {
+	refusedAgain := h.failures > 1 && !apierrors.IsConflict(err)
+	if (!apiserver.IsAnswer(err) || refusedAgain) && dropsAfter(h.failures) && h.OnConnectionFailure != nil {
 		h.OnConnectionFailure()
 	}
-	switch {
-	case err != nil && !h.failing:
-		h.Logger.Error(err, "Heartbeat failed; retrying", "every", h.retryDelay().String())
-	case err == nil && h.failing:
-		h.Logger.Info("Heartbeat works again")
-	}
-	h.failing = err != nil
 }
+
+// dropsAfter reports whether the nth failure in a row is one after which connections are
+// dropped: the 1st, 2nd, 4th and 8th, and each 16th. If a fresh connection is no better, it
+// is the API server that is slow, and a fleet that greets it anew with every try would keep it
+// so: a TLS handshake costs it more than a renewal.
+func dropsAfter(n int) bool { return n%16 == 0 || n < 16 && n&(n-1) == 0 }
 
 // retryDelay is the wait between two tries.
 func (h *Heartbeat) retryDelay() time.Duration {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -337,6 +338,35 @@ func TestHeartbeatDropsItsConnectionsWhenItIsRefusedAgain(t *testing.T) {
 			t.Errorf("dropped %d times, want once, after the second", got)
 		}
 	})
+}
+
+// A handshake costs an overloaded API server more than the renewal that it is for.
+func TestHeartbeatDropsItsConnectionsLessOftenWhileThatDoesNotHelp(t *testing.T) {
+	for name, answer := range map[string]error{
+		"no answer": fmt.Errorf("asking: %w", context.DeadlineExceeded),
+		"a refusal": apierrors.NewUnauthorized("who are you?"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBeating(t)
+				b.answers = slices.Repeat([]error{answer}, 64)
+				b.run()
+				for range 63 {
+					b.step(d)
+				}
+				if got := b.dropped.Load(); got > 8 || got < 7 {
+					t.Errorf("dropped %d times in 64 tries, want 8 times, and once less for refusals", got)
+				}
+				b.step(d) // It works again,
+				before := b.dropped.Load()
+				b.answers = []error{io.ErrUnexpectedEOF}
+				b.step(d) // and the next failure is a first one.
+				if got := b.dropped.Load(); got != before+1 {
+					t.Errorf("dropped %d times after a new failure, want once", got-before)
+				}
+			})
+		})
+	}
 }
 
 // hanging is an API server that takes requests and does not answer.
