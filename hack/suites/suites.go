@@ -12,9 +12,12 @@ type suite struct {
 	// packages are patterns of `go test`; but are those that are left out.
 	packages, but []string
 	// race turns the race detector on, in the tests and in the binaries that they build. What
-	// looks at packages, commands and dashboards does without: it doubles the CPU that the
-	// processes take, and other suites run the same processes with it.
+	// looks at packages, commands, dashboards, mirrors and faults does without: it doubles the
+	// CPU that the processes take, and other suites run the same processes with it.
 	race bool
+	// alone is of a suite that judges how late something is: it runs when no other does, and so
+	// after them.
+	alone bool
 	// controlPlane and prometheus are what has to be there before it begins, and debian what
 	// hack/ensure-packages.sh installs for it.
 	controlPlane, prometheus bool
@@ -33,13 +36,13 @@ var suites = []suite{
 	// It builds 0.1 and images first.
 	{name: "install", packages: []string{"./test/install"}, controlPlane: true, releases: true, pods: true, builds: []build{staticCommands, staticCommandsARM64, images, helm}, timeout: 40 * time.Minute},
 	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
-	{name: "chaos", packages: []string{"./test/chaos/..."}, race: true, controlPlane: true, timeout: 30 * time.Minute},
+	{name: "chaos", packages: []string{"./test/chaos/..."}, alone: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 20 * time.Minute},
 	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
 	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 20 * time.Minute},
-	{name: "nodemirror", packages: []string{"./test/nodemirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "vmimirror", packages: []string{"./test/vmimirror"}, race: true, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "nodemirror", packages: []string{"./test/nodemirror"}, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "vmimirror", packages: []string{"./test/vmimirror"}, controlPlane: true, timeout: 20 * time.Minute},
 	// The short form of `make test-cluster`. It builds images, as install has done.
 	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, debian: "nodes", pods: true, builds: []build{staticCommands, images, helm}, timeout: 20 * time.Minute},
 	{name: "observability", packages: []string{"./test/observability"}, controlPlane: true, prometheus: true, builds: []build{controllerGen}, timeout: 20 * time.Minute},

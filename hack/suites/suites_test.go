@@ -47,30 +47,45 @@ func TestSuitesAreChosenByName(t *testing.T) {
 
 func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 	var mu sync.Mutex
-	var begun []string
-	now, most := 0, 0
+	var begun, others, running, beside []string
+	most := 0
 	results := runAll(t.Context(), suites, func(_ context.Context, s suite) result {
 		mu.Lock()
 		begun = append(begun, s.name)
-		now++
-		most = max(most, now)
+		running = append(running, s.name)
+		most = max(most, len(running))
 		mu.Unlock()
 		runtime.Gosched()
 		mu.Lock()
-		now--
+		if s.alone && len(running) > 1 {
+			beside = append(beside, running...)
+		}
+		running = slices.DeleteFunc(running, func(name string) bool { return name == s.name })
 		mu.Unlock()
 		return result{suite: s}
 	})
 	if most > atOnce {
 		t.Errorf("%d ran at once", most)
 	}
+	if len(beside) > 0 {
+		t.Errorf("one that runs alone ran beside others: %q", beside)
+	}
 	for i, r := range results {
 		if r.suite.name != suites[i].name {
 			t.Errorf("result %d is of %q, want %q", i, r.suite.name, suites[i].name)
 		}
+		if r.suite.alone {
+			if slices.Index(begun, r.suite.name) < len(others) {
+				t.Errorf("%s has begun before others", r.suite.name)
+			}
+			continue
+		}
+		others = append(others, r.suite.name)
+	}
+	for i, name := range others {
 		// All before it have a place, or have ended.
-		if at := slices.Index(begun, r.suite.name); at < 0 || at <= i-atOnce {
-			t.Errorf("suite %d, %s, has begun as number %d", i, r.suite.name, at)
+		if at := slices.Index(begun, name); at < 0 || at <= i-atOnce {
+			t.Errorf("suite %d, %s, has begun as number %d", i, name, at)
 		}
 	}
 }
