@@ -36,7 +36,7 @@ import (
 // the host fields of each Server are those of its host's present status, and nothing
 // is written any more.
 func TestTheHostStatusOfAServerIsAFunctionOfItsHostsStatusWhateverTheOrderOfEvents(t *testing.T) {
-	const runs, steps = 5000, 60
+	const runs, steps = 1500, 60
 	for seed := range uint64(runs) {
 		h := newHistory(seed)
 		for range steps {

@@ -45,7 +45,7 @@ import (
 // replica nothing that it sees goes back, and it never sees what no source had.
 func TestEveryClientOfEitherReplicaEndsWithTheTruth(t *testing.T) {
 	if checks := flag.Lookup("rapid.checks"); checks.Value.String() == checks.DefValue {
-		check(t, checks.Value.Set("1000"))
+		check(t, checks.Value.Set("500"))
 	}
 	for _, marked := range []bool{true, false} {
 		name := "each state of a host is another, and servers stay where they are"
