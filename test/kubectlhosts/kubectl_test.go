@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -62,9 +61,7 @@ func TestKubectlFindsThePluginAndPassesItsExitCodeOn(t *testing.T) {
 
 func TestKubectlCompletesHosts(t *testing.T) {
 	fleet(t)
-	script, err := os.ReadFile(filepath.Join(env.root, "cmd", "kubectl-hosts", "kubectl_complete-hosts"))
-	expect.NoError(t, err)
-	expect.NoError(t, os.WriteFile(filepath.Join(env.dir, "bin", "kubectl_complete-hosts"), script, 0o755))
+	env.InstallCompletion(t, "hosts")
 	for _, step := range []struct {
 		typed []string
 		want  []string

@@ -6,8 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +17,6 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	plugin "hoststatus.dev/hoststatus/internal/kubectlhosts"
-	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
@@ -27,12 +24,12 @@ import (
 // shipped binary through a host's bad day.
 func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 	startManager(t)
-	create(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "live-1", Labels: map[string]string{"site": "a"}}})
+	env.Create(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "live-1", Labels: map[string]string{"site": "a"}}})
 	l := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: "live-1"},
 		Spec:       coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: time.Now()}, LeaseDurationSeconds: ptr.To[int32](1)},
 	}
-	create(t, l)
+	env.Create(t, l)
 	report := func() (r plugin.Report) {
 		out, errOut, code := asPlugin(t, "show", "live-1", "-o", "json")
 		if code != 0 {
@@ -63,7 +60,7 @@ func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 	}
 	renew := func() {
 		l.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()}
-		expect.NoError(t, env.admin.Update(t.Context(), l))
+		expect.NoError(t, env.Admin.Update(t.Context(), l))
 	}
 	renewing, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -76,7 +73,7 @@ func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 				return
 			case <-ticker.C:
 				l.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()}
-				if err := env.admin.Update(t.Context(), l); err != nil {
+				if err := env.Admin.Update(t.Context(), l); err != nil {
 					t.Error(err)
 					return
 				}
@@ -111,18 +108,13 @@ func TestWhatThePluginExpectsIsWhatTheManagerDoes(t *testing.T) {
 
 func startManager(t *testing.T) {
 	t.Helper()
-	config, err := env.cluster.ConfigFor("system:serviceaccount:hoststatus-system:hoststatus-manager", "system:serviceaccounts", "system:serviceaccounts:hoststatus-system")
+	p, err := env.StartManager()
 	expect.NoError(t, err)
-	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
-	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, config))
-	p := controlplane.NewProcess("manager", filepath.Join(env.dir, "bin", "manager"), filepath.Join(env.dir, "manager.log"), os.Environ(),
-		"--kubeconfig="+kubeconfig, "--metrics-bind-address=0", "--health-probe-bind-address=0")
-	expect.NoError(t, p.Start())
 	t.Cleanup(func() {
 		p.Stop()
 		for _, namespace := range []string{v1alpha1.DefaultLeaseNamespace, "hoststatus-system"} {
 			lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: v1alpha1.LeaderLeaseName}}
-			if err := client.IgnoreNotFound(env.admin.Delete(context.Background(), lease)); err != nil {
+			if err := client.IgnoreNotFound(env.Admin.Delete(context.Background(), lease)); err != nil {
 				t.Error(err)
 			}
 		}

@@ -27,18 +27,15 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	plugin "hoststatus.dev/hoststatus/internal/kubectlhosts"
-	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/kubectlplugin"
 )
 
 // patience is how long something may take that is not timed.
@@ -50,75 +47,23 @@ var update = flag.Bool("update", false, "write the golden files")
 var now = time.Date(2026, 10, 1, 12, 0, 0, 0, time.UTC)
 
 // env is the control plane that the tests share, one after the other.
-var env struct {
-	dir, root, kubeconfig string
-	cluster               *controlplane.Cluster
-	admin                 client.Client
-	// uninstalled is what the plugin says of a cluster without hoststatus.
-	uninstalled *session
-}
+var env kubectlplugin.World
+
+// uninstalled is what the plugin says of a cluster without hoststatus.
+var uninstalled *session
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
-	os.Exit(run(m))
+	os.Exit(env.Main(m, start, "kubectl-hosts", "manager"))
 }
 
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
-	var err error
-	if env.dir, err = os.MkdirTemp("", "hoststatus-kubectlhosts-"); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(env.dir) }()
-	defer func() {
-		if env.cluster != nil {
-			env.cluster.Stop()
-		}
-	}()
-	if err := start(context.Background()); err != nil {
-		fmt.Println("starting the environment:", err)
-		return 1
-	}
-	return m.Run()
-}
-
-func start(ctx context.Context) (err error) {
-	if env.root, err = controlplane.RepositoryRoot(); err != nil {
-		return err
-	}
-	if err := controlplane.BuildCommands(ctx, filepath.Join(env.dir, "bin"), "kubectl-hosts", "manager"); err != nil {
-		return err
-	}
-	if env.cluster, err = controlplane.Start(ctx, controlplane.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stderr}); err != nil {
-		return err
-	}
-	config, err := env.cluster.AdminConfig()
-	if err != nil {
-		return err
-	}
-	env.kubeconfig = filepath.Join(env.dir, "admin.kubeconfig")
-	if err := controlplane.WriteKubeconfig(env.kubeconfig, config); err != nil {
-		return err
-	}
-	env.uninstalled = &session{kubeconfig: env.kubeconfig}
-	env.uninstalled.run(ctx, "list")
-	env.uninstalled.run(ctx, "show", "compute-1")
-	env.uninstalled.run(ctx, "up", "compute-1")
-	if err := install(ctx); err != nil {
-		return err
-	}
-	all := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme, ownerv1alpha1.AddToScheme} {
-		if err := add(all); err != nil {
-			return err
-		}
-	}
-	if env.admin, err = client.New(config, client.Options{Scheme: all}); err != nil {
+func start(ctx context.Context) error {
+	uninstalled = newSession()
+	uninstalled.run(ctx, "list")
+	uninstalled.run(ctx, "show", "compute-1")
+	uninstalled.run(ctx, "up", "compute-1")
+	if err := env.Install(ctx); err != nil {
 		return err
 	}
 	return sign(ctx, now, time.Hour)
@@ -128,15 +73,15 @@ func start(ctx context.Context) (err error) {
 func sign(ctx context.Context, renewed time.Time, holds time.Duration) error {
 	canary := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: v1alpha1.CanaryLeaseName}}
 	spec := coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: renewed}, LeaseDurationSeconds: ptr.To(int32(holds / time.Second))}
-	err := env.admin.Get(ctx, client.ObjectKeyFromObject(canary), canary)
+	err := env.Admin.Get(ctx, client.ObjectKeyFromObject(canary), canary)
 	canary.Spec = spec
 	if apierrors.IsNotFound(err) {
-		return env.admin.Create(ctx, canary)
+		return env.Admin.Create(ctx, canary)
 	}
 	if err != nil {
 		return err
 	}
-	return env.admin.Update(ctx, canary)
+	return env.Admin.Update(ctx, canary)
 }
 
 // managerAt lets the last sign of a manager be of some time, until the test ends.
@@ -150,32 +95,13 @@ func managerAt(t *testing.T, renewed time.Time) {
 func noManager(t *testing.T) {
 	t.Helper()
 	canary := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: v1alpha1.CanaryLeaseName}}
-	expect.NoError(t, env.admin.Delete(t.Context(), canary))
+	expect.NoError(t, env.Admin.Delete(t.Context(), canary))
 	t.Cleanup(func() { expect.NoError(t, sign(context.Background(), now, time.Hour)) })
-}
-
-// install retries, because a new CRD takes a moment to be served.
-func install(ctx context.Context) error {
-	deadline := time.Now().Add(30 * time.Second)
-	for {
-		out, err := kubectl(ctx, "apply", "--server-side", "-k", filepath.Join(env.root, "config", "default")).CombinedOutput()
-		if err == nil {
-			out, err = kubectl(ctx, "get", "computeservices,servers.compute", "-A").CombinedOutput()
-		}
-		if err == nil {
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return fmt.Errorf("installing: %w\n%s", err, out)
-		}
-	}
 }
 
 // kubectl runs kubectl as administrator, with the plugin in its path.
 func kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := env.cluster.Kubectl(ctx, env.kubeconfig, args...)
-	cmd.Env = append(cmd.Env, "PATH="+strings.Join([]string{filepath.Join(env.dir, "bin"), filepath.Dir(env.cluster.KubectlPath()), os.Getenv("PATH")}, ":"))
-	return cmd
+	return env.Kubectl(ctx, env.Kubeconfig, args...)
 }
 
 // session is what somebody types, and what comes of it.
@@ -192,17 +118,15 @@ type session struct {
 }
 
 // newSession is one of the administrator, without a terminal.
-func newSession() *session { return &session{kubeconfig: env.kubeconfig} }
+func newSession() *session { return &session{kubeconfig: env.Kubeconfig} }
 
 // as is a session of a user with the given ClusterRoles and no other right.
 func as(t *testing.T, user string, roles ...string) *session {
 	t.Helper()
-	config, err := env.cluster.ConfigFor(user)
-	expect.NoError(t, err)
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	expect.NoError(t, controlplane.WriteKubeconfig(path, config))
+	expect.NoError(t, env.WriteKubeconfig(path, user))
 	for _, role := range roles {
-		create(t, &rbacv1.ClusterRoleBinding{
+		env.Create(t, &rbacv1.ClusterRoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: user + "-" + role},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
@@ -277,7 +201,7 @@ var warning = regexp.MustCompile(`(?m)^2> Warning: `)
 func (s *session) golden(t *testing.T) {
 	t.Helper()
 	got := serverMade.ReplaceAll(s.transcript.Bytes(), []byte("${1}${2}..${2}"))
-	got = bytes.ReplaceAll(got, []byte(env.cluster.URL), []byte("https://10.0.0.1:6443"))
+	got = bytes.ReplaceAll(got, []byte(env.Cluster.URL), []byte("https://10.0.0.1:6443"))
 	path := filepath.Join("testdata", strings.ReplaceAll(t.Name(), "/", "-")+".golden")
 	if *update {
 		expect.NoError(t, os.WriteFile(path, got, 0o644))
@@ -347,7 +271,7 @@ func (h host) make(t *testing.T) *v1alpha1.ComputeService {
 	labels := map[string]string{"site": "a"}
 	maps.Copy(labels, h.labels)
 	s := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: h.name, Labels: labels}, Spec: h.spec}
-	create(t, s)
+	env.Create(t, s)
 	if h.reason != "" {
 		s.Status = v1alpha1.ComputeServiceStatus{
 			HostStatus: &h.status, HostStatusReason: h.reason, HostStatusTransitionTime: ago(h.since), ObservedGeneration: s.Generation,
@@ -359,7 +283,7 @@ func (h host) make(t *testing.T) *v1alpha1.ComputeService {
 		if h.reason == v1alpha1.ReasonWaitingForHeartbeat {
 			s.Status.HostStatus = nil
 		}
-		expect.NoError(t, env.admin.Status().Update(t.Context(), s))
+		expect.NoError(t, env.Admin.Status().Update(t.Context(), s))
 	}
 	if h.renewed != nil {
 		lease(t, v1alpha1.DefaultLeaseNamespace, h.name, *h.renewed, h.holds)
@@ -378,43 +302,32 @@ func lease(t *testing.T, namespace, name string, renewed time.Duration, holds in
 	if holds > 0 {
 		l.Spec.LeaseDurationSeconds = &holds
 	}
-	create(t, l)
+	env.Create(t, l)
 }
 
 // server creates a Server on a host until the test ends.
 func server(t *testing.T, namespace, name, host string, status v1alpha1.HostStatus) {
 	t.Helper()
 	s := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.ServerSpec{Host: host}}
-	create(t, s)
+	env.Create(t, s)
 	s.Status = v1alpha1.ServerStatus{State: "ACTIVE", PowerState: "RUNNING", HostFields: v1alpha1.HostFields{HostStatus: &status}}
-	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
+	expect.NoError(t, env.Admin.Status().Update(t.Context(), s))
 }
 
 func tenant(t *testing.T, names ...string) {
 	t.Helper()
 	for _, name := range names {
-		err := env.admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
+		err := env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}})
 		if client.IgnoreAlreadyExists(err) != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// create makes an object until the test ends.
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	expect.NoError(t, env.admin.Create(t.Context(), obj, client.FieldOwner("test")))
-	t.Cleanup(func() {
-		if err := client.IgnoreNotFound(env.admin.Delete(context.Background(), obj)); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // read returns a host as it is now.
 func read(t *testing.T, name string) *v1alpha1.ComputeService {
 	t.Helper()
 	s := &v1alpha1.ComputeService{}
-	expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKey{Name: name}, s))
+	expect.NoError(t, env.Admin.Get(t.Context(), client.ObjectKey{Name: name}, s))
 	return s
 }

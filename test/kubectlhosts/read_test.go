@@ -164,16 +164,16 @@ func TestTheFleetViewerSeesUntilWhenOwnersPutAWindowOff(t *testing.T) {
 	h.spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: start, LatestStartTime: ago(-8 * time.Hour)}
 	s := h.make(t)
 	s.Status.Maintenance = &v1alpha1.MaintenanceStatus{StartTime: start, OpensAt: until, Servers: ptr.To[int32](1), Ready: ptr.To[int32](0), PutOff: ptr.To[int32](1)}
-	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
+	expect.NoError(t, env.Admin.Status().Update(t.Context(), s))
 	tenant(t, "team-a")
 	server(t, "team-a", "web-1", "compute-1", v1alpha1.HostStatusNeedsMaintenance)
 	web := &v1alpha1.Server{}
-	expect.NoError(t, env.admin.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "web-1"}, web))
+	expect.NoError(t, env.Admin.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "web-1"}, web))
 	web.Status.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: start, OpensAt: until, Answer: v1alpha1.AnswerStateNotBefore}
-	expect.NoError(t, env.admin.Status().Update(t.Context(), web))
+	expect.NoError(t, env.Admin.Status().Update(t.Context(), web))
 	answer := &ownerv1alpha1.MaintenanceAnswer{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: "web-1"}}
 	answer.Spec = ownerv1alpha1.MaintenanceAnswerSpec{Answer: ownerv1alpha1.AnswerNotBefore, NotBefore: until, WindowStartTime: start}
-	create(t, answer)
+	env.Create(t, answer)
 	viewer := as(t, "wanda", "hoststatus-fleet-viewer")
 	if code := viewer.run(t.Context(), "show", "compute-1", "-o", "wide"); code != 0 {
 		t.Errorf("show ends with %d", code)
@@ -250,7 +250,7 @@ func TestWrongUsageAsksNobody(t *testing.T) {
 	s.golden(t)
 }
 
-func TestAClusterWithoutHoststatusIsNamedSo(t *testing.T) { env.uninstalled.golden(t) }
+func TestAClusterWithoutHoststatusIsNamedSo(t *testing.T) { uninstalled.golden(t) }
 
 func TestAHostThatIsNotThereIsLikeOthers(t *testing.T) {
 	s := newSession()
@@ -270,7 +270,7 @@ func TestAHostThatIsNotThereIsLikeOthers(t *testing.T) {
 func TestTheDocumentationShowsWhatIsPrinted(t *testing.T) {
 	goldens, err := filepath.Glob(filepath.Join("testdata", "*.golden"))
 	expect.NoError(t, err)
-	withoutACluster, err := filepath.Glob(filepath.Join(env.root, "internal", "kubectlhosts", "testdata", "*.golden"))
+	withoutACluster, err := filepath.Glob(filepath.Join(env.Root, "internal", "kubectlhosts", "testdata", "*.golden"))
 	expect.NoError(t, err)
 	goldens = append(goldens, withoutACluster...)
 	printed := "\n" + strings.Join(watchedLines, "\n") + "\n"
@@ -279,7 +279,7 @@ func TestTheDocumentationShowsWhatIsPrinted(t *testing.T) {
 		expect.NoError(t, err)
 		printed += "\n" + strings.ReplaceAll(string(golden), "\n2> ", "\n")
 	}
-	page, err := os.ReadFile(filepath.Join(env.root, "docs", "operate", "kubectl-hosts.md"))
+	page, err := os.ReadFile(filepath.Join(env.Root, "docs", "operate", "kubectl-hosts.md"))
 	expect.NoError(t, err)
 	steps := 0
 	for block := range strings.SplitSeq(string(page), "```") {

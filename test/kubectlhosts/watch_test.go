@@ -33,7 +33,7 @@ func becomes(t *testing.T, name string, status v1alpha1.HostStatus, reason v1alp
 	if c := &s.Status.Conditions[0]; c.Status != reporting {
 		c.Status, c.LastTransitionTime = reporting, *ago(-when)
 	}
-	expect.NoError(t, env.admin.Status().Update(t.Context(), s))
+	expect.NoError(t, env.Admin.Status().Update(t.Context(), s))
 }
 
 // watching is a running watch of the plugin.
@@ -113,14 +113,14 @@ var watchedLines = []string{
 func TestWatchTellsEachChange(t *testing.T) {
 	up("compute-1").make(t)
 	up("compute-2").make(t)
-	w := startWatch(t, env.kubeconfig)
+	w := startWatch(t, env.Kubeconfig)
 	expectLines(t, w.notes, "Watching 2 hosts: 2 UP.")
 	becomes(t, "compute-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionFalse, time.Second)
 	becomes(t, "compute-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown, metav1.ConditionFalse, 2*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled, metav1.ConditionTrue, 3*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonDisabled, metav1.ConditionFalse, 4*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusMaintenance, v1alpha1.ReasonWindowOpen, metav1.ConditionFalse, 3*time.Second)
-	expect.NoError(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
+	expect.NoError(t, env.Admin.Delete(t.Context(), read(t, "compute-2")))
 	expectLines(t, w.lines, watchedLines...)
 	if code := w.stop(); code != 0 {
 		t.Errorf("Ctrl-C ends it with %d", code)
@@ -134,7 +134,7 @@ func TestWatchOfSomeHostsTellsOfNoOthers(t *testing.T) {
 		h.make(t)
 	}
 	for _, args := range [][]string{{"compute-2"}, {"-l", "name=compute-2"}} {
-		w := startWatch(t, env.kubeconfig, append(args, "-o", "json")...)
+		w := startWatch(t, env.Kubeconfig, append(args, "-o", "json")...)
 		expectLines(t, w.notes, "Watching 1 host: 1 UP.")
 		becomes(t, "compute-1", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionFalse, time.Second)
 		becomes(t, "compute-2", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionFalse, time.Second)
@@ -165,7 +165,7 @@ type door struct {
 
 func newDoor(t *testing.T) *door {
 	t.Helper()
-	u, err := url.Parse(env.cluster.URL)
+	u, err := url.Parse(env.Cluster.URL)
 	expect.NoError(t, err)
 	d := &door{address: "127.0.0.1:0", to: u.Host, passing: map[net.Conn]struct{}{}}
 	d.open(t)
@@ -219,7 +219,7 @@ func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
 		up(name).make(t)
 	}
 	d := newDoor(t)
-	config, err := env.cluster.AdminConfig()
+	config, err := env.Cluster.AdminConfig()
 	expect.NoError(t, err)
 	config.Host = "https://" + d.address
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
@@ -236,7 +236,7 @@ func TestWatchTellsWhatChangedWhileItWasCutOff(t *testing.T) {
 	becomes(t, "compute-1", v1alpha1.HostStatusUp, v1alpha1.ReasonReporting, metav1.ConditionTrue, 2*time.Second)
 	becomes(t, "compute-1", v1alpha1.HostStatusDown, v1alpha1.ReasonForcedDown, metav1.ConditionTrue, 3*time.Second)
 	becomes(t, "compute-2", v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired, metav1.ConditionTrue, 4*time.Second)
-	expect.NoError(t, env.admin.Delete(t.Context(), read(t, "compute-3")))
+	expect.NoError(t, env.Admin.Delete(t.Context(), read(t, "compute-3")))
 	d.open(t)
 	expectLines(t, w.notes, "Connected again.")
 	// Whether each step is told depends on whether the watch could go on where it
@@ -265,7 +265,7 @@ func TestWatchEndsWithItsReader(t *testing.T) {
 	notes, errOut := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- plugin.Run(t.Context(), s.environment(out, errOut), []string{"watch", "--kubeconfig=" + env.kubeconfig})
+		code <- plugin.Run(t.Context(), s.environment(out, errOut), []string{"watch", "--kubeconfig=" + env.Kubeconfig})
 	}()
 	told := lines(notes)
 	expectLines(t, told, "Watching 1 host: 1 UP.")
@@ -280,7 +280,7 @@ func TestWatchSaysWhenTheManagerIsGoneAndBack(t *testing.T) {
 	up("compute-1").make(t)
 	t.Cleanup(func() { expect.NoError(t, sign(context.Background(), now, time.Hour)) })
 	expect.NoError(t, sign(t.Context(), now, time.Second))
-	w := startWatch(t, env.kubeconfig)
+	w := startWatch(t, env.Kubeconfig)
 	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
 		"Warning: no hoststatus manager has been at work since 2026-10-01T12:00:00Z (0s ago), so no host status changes; check that a manager runs")
 	expect.NoError(t, sign(t.Context(), now.Add(time.Minute), time.Hour))
@@ -289,7 +289,7 @@ func TestWatchSaysWhenTheManagerIsGoneAndBack(t *testing.T) {
 
 	// One that was gone before.
 	expect.NoError(t, sign(t.Context(), now.Add(-time.Hour), time.Second))
-	w = startWatch(t, env.kubeconfig)
+	w = startWatch(t, env.Kubeconfig)
 	expectLines(t, w.notes, "Watching 1 host: 1 UP.",
 		"Warning: no hoststatus manager has been at work since 2026-10-01T11:00:00Z (60m ago), so what is shown may be out of date; check that a manager runs")
 }
@@ -302,7 +302,7 @@ func TestWatchOnATerminalShowsASignOfLife(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	code := make(chan int, 1)
 	go func() {
-		code <- plugin.Run(ctx, s.environment(out, io.Discard), []string{"watch", "--kubeconfig=" + env.kubeconfig})
+		code <- plugin.Run(ctx, s.environment(out, io.Discard), []string{"watch", "--kubeconfig=" + env.Kubeconfig})
 		_ = out.Close()
 	}()
 	if seen := readUntil(t, reader, "; a manager is at work"); !strings.Contains(seen, "\r\x1b[K12:00:00Z  no change for ") {

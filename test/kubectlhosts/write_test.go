@@ -232,13 +232,13 @@ func silentRack(t *testing.T, rack string, names ...string) {
 func TestWhatWasConfirmedIsWhatIsWritten(t *testing.T) {
 	patch := func(name, body string) {
 		obj := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}}
-		expect.NoError(t, env.admin.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body))))
+		expect.NoError(t, env.Admin.Patch(t.Context(), obj, client.RawPatch(types.MergePatchType, []byte(body))))
 	}
 	comesBack := func(name string) func() {
 		return func() {
 			s := read(t, name)
 			s.Status.Conditions[0].Status = metav1.ConditionTrue
-			expect.NoError(t, env.admin.Status().Update(t.Context(), s))
+			expect.NoError(t, env.Admin.Status().Update(t.Context(), s))
 		}
 	}
 	silentRack(t, "r12", "compute-1", "compute-2")
@@ -268,8 +268,8 @@ func TestWhatIsNotAsItWasConfirmedIsNotWritten(t *testing.T) {
 	s.terminal = true
 	// Meanwhile compute-2 is replaced: what was said of the old one is not said of the new.
 	s.answers = &whileAsked{do: []func(){func() {
-		expect.NoError(t, env.admin.Delete(t.Context(), read(t, "compute-2")))
-		expect.NoError(t, env.admin.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-2"}}))
+		expect.NoError(t, env.Admin.Delete(t.Context(), read(t, "compute-2")))
+		expect.NoError(t, env.Admin.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-2"}}))
 	}}}
 	if code := s.run(t.Context(), "force-down", "-l", "rack=r13", "--reason", "no power"); code != 1 {
 		t.Errorf("ends with %d", code)
@@ -282,10 +282,10 @@ func TestWhatIsNotAsItWasConfirmedIsNotWritten(t *testing.T) {
 
 func TestWhoAppliesAFieldIsNamed(t *testing.T) {
 	obj := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "compute-1"}}
-	expect.NoError(t, env.admin.Patch(t.Context(), obj, client.RawPatch(types.ApplyPatchType, []byte(
+	expect.NoError(t, env.Admin.Patch(t.Context(), obj, client.RawPatch(types.ApplyPatchType, []byte(
 		`{"apiVersion":"compute.hoststatus.dev/v1alpha1","kind":"ComputeService","metadata":{"name":"compute-1"},"spec":{"disabled":true}}`)),
 		client.FieldOwner("argocd-controller")))
-	t.Cleanup(func() { expect.NoError(t, env.admin.Delete(context.Background(), obj)) })
+	t.Cleanup(func() { expect.NoError(t, env.Admin.Delete(context.Background(), obj)) })
 	s := newSession()
 	s.run(t.Context(), "disable", "compute-1", "--reason", "new memory")
 	s.run(t.Context(), "disable", "compute-1", "--reason", "new memory")
@@ -306,14 +306,14 @@ func TestWarningsOfTheAPIServerReachThePerson(t *testing.T) {
 		if action == admissionregistrationv1.Deny {
 			expression = "!has(object.spec.disabled)"
 		}
-		create(t, &admissionregistrationv1.ValidatingAdmissionPolicy{
+		env.Create(t, &admissionregistrationv1.ValidatingAdmissionPolicy{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Spec: admissionregistrationv1.ValidatingAdmissionPolicySpec{
 				MatchConstraints: &admissionregistrationv1.MatchResources{ResourceRules: everyWrite},
 				Validations:      []admissionregistrationv1.Validation{{Expression: expression, Message: "renewed 3 s ago"}},
 			},
 		})
-		create(t, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
+		env.Create(t, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Spec:       admissionregistrationv1.ValidatingAdmissionPolicyBindingSpec{PolicyName: name, ValidationActions: []admissionregistrationv1.ValidationAction{action}},
 		})

@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -22,153 +21,35 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
-	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
-	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
-	"hoststatus.dev/hoststatus/test/framework/fleet"
+	"hoststatus.dev/hoststatus/test/framework/kubectlplugin"
 )
 
 // patience is how long something may take that is not timed.
 const patience = 30 * time.Second
 
 // env is what the tests share: a control plane with a manager and the owners' view.
-var env struct {
-	dir, root, kubeconfig string
-	cluster               *controlplane.Cluster
-	admin                 client.Client
-	processes             []*controlplane.Process
-}
+var env kubectlplugin.World
 
 func TestMain(m *testing.M) {
 	flag.Parse()
 	ctrl.SetLogger(logr.Discard())
-	os.Exit(run(m))
+	os.Exit(env.Main(m, start, "kubectl-servers", "manager", "tenant-apiserver"))
 }
 
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
-	var err error
-	if env.dir, err = os.MkdirTemp("", "hoststatus-kubectlservers-"); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(env.dir) }()
-	defer func() {
-		for _, p := range env.processes {
-			p.Stop()
-		}
-		if env.cluster != nil {
-			env.cluster.Stop()
-		}
-	}()
-	if err := start(context.Background()); err != nil {
-		fmt.Println("starting the environment:", err)
-		return 1
-	}
-	return m.Run()
-}
-
-func start(ctx context.Context) (err error) {
-	if env.root, err = controlplane.RepositoryRoot(); err != nil {
+func start(ctx context.Context) error {
+	if err := env.Install(ctx); err != nil {
 		return err
 	}
-	if err := controlplane.BuildCommands(ctx, filepath.Join(env.dir, "bin"), "kubectl-servers", "manager", "tenant-apiserver"); err != nil {
+	if _, err := env.StartManager(); err != nil {
 		return err
 	}
-	if env.cluster, err = controlplane.Start(ctx, controlplane.Options{Dir: filepath.Join(env.dir, "cluster"), Log: os.Stderr}); err != nil {
-		return err
-	}
-	config, err := env.cluster.AdminConfig()
-	if err != nil {
-		return err
-	}
-	env.kubeconfig = filepath.Join(env.dir, "admin.kubeconfig")
-	if err := controlplane.WriteKubeconfig(env.kubeconfig, config); err != nil {
-		return err
-	}
-	if err := apply(ctx, filepath.Join(env.root, "config", "default")); err != nil {
-		return err
-	}
-	all := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{scheme.AddToScheme, v1alpha1.AddToScheme, ownerv1alpha1.AddToScheme} {
-		if err := add(all); err != nil {
-			return err
-		}
-	}
-	if env.admin, err = client.New(config, client.Options{Scheme: all}); err != nil {
-		return err
-	}
-	if err := process("manager", "system:serviceaccount:hoststatus-system:hoststatus-manager", []string{"system:serviceaccounts", "system:serviceaccounts:hoststatus-system"},
-		"--metrics-bind-address=0", "--health-probe-bind-address=0"); err != nil {
-		return err
-	}
-	return startView(ctx)
-}
-
-// startView starts the owners' view, and waits until kube-apiserver serves it.
-func startView(ctx context.Context) error {
-	ports, err := controlplane.FreePorts(1)
-	if err != nil {
-		return err
-	}
-	manifests := filepath.Join(env.dir, "tenant-apiserver-manifests")
-	if err := fleet.TenantAPIManifests(env.root, manifests, ports[0]); err != nil {
-		return err
-	}
-	if err := apply(ctx, manifests); err != nil {
-		return err
-	}
-	if err := process("tenant-apiserver", fleet.TenantAPIUser, fleet.TenantAPIGroups, "--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s"); err != nil {
-		return err
-	}
-	return expect.Poll(ctx, 2*patience, func() error {
-		if out, err := kubectl(ctx, env.kubeconfig, "get", "servers.tenant.hoststatus.dev", "-A").CombinedOutput(); err != nil {
-			return fmt.Errorf("reading the owners' view: %w\n%s", err, out)
-		}
-		return nil
-	})
-}
-
-// process starts a binary as the user that it runs as.
-func process(name, user string, groups []string, args ...string) error {
-	config, err := env.cluster.ConfigFor(user, groups...)
-	if err != nil {
-		return err
-	}
-	kubeconfig := filepath.Join(env.dir, name+".kubeconfig")
-	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
-		return err
-	}
-	p := controlplane.NewProcess(name, filepath.Join(env.dir, "bin", name), filepath.Join(env.dir, name+".log"), os.Environ(), append(args, "--kubeconfig="+kubeconfig)...)
-	env.processes = append(env.processes, p)
-	return p.Start()
-}
-
-// apply retries, because a new CRD takes a moment to be served.
-func apply(ctx context.Context, dir string) error {
-	return expect.Poll(ctx, patience, func() error {
-		if out, err := kubectl(ctx, env.kubeconfig, "apply", "--server-side", "--force-conflicts", "-k", dir).CombinedOutput(); err != nil {
-			return fmt.Errorf("applying %s: %w\n%s", dir, err, out)
-		}
-		return nil
-	})
-}
-
-// kubectl runs kubectl with the plugin in its path.
-func kubectl(ctx context.Context, kubeconfig string, args ...string) *exec.Cmd {
-	cmd := env.cluster.Kubectl(ctx, kubeconfig, args...)
-	cmd.Env = append(cmd.Env, "TZ=UTC", "PATH="+strings.Join([]string{filepath.Join(env.dir, "bin"), filepath.Dir(env.cluster.KubectlPath()), os.Getenv("PATH")}, ":"))
-	return cmd
+	return env.StartView(ctx)
 }
 
 // owner is somebody with some ClusterRoles in a namespace, and no other right.
@@ -176,16 +57,14 @@ type owner struct{ namespace, kubeconfig string }
 
 func newOwner(t *testing.T, user, namespace string, roles ...string) *owner {
 	t.Helper()
-	config, err := env.cluster.ConfigFor(user)
-	expect.NoError(t, err)
 	o := &owner{namespace, filepath.Join(t.TempDir(), "kubeconfig")}
-	expect.NoError(t, controlplane.WriteKubeconfig(o.kubeconfig, config))
-	err = env.admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
+	expect.NoError(t, env.WriteKubeconfig(o.kubeconfig, user))
+	err := env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	if client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)
 	}
 	for _, role := range roles {
-		create(t, &rbacv1.RoleBinding{
+		env.Create(t, &rbacv1.RoleBinding{
 			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: user + "-" + role},
 			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
 			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
@@ -198,7 +77,7 @@ func newOwner(t *testing.T, user, namespace string, roles ...string) *owner {
 func (o *owner) run(ctx context.Context, t *testing.T, args ...string) (out, complaints string, code int) {
 	t.Helper()
 	var printed, complained bytes.Buffer
-	cmd := kubectl(ctx, o.kubeconfig, append([]string{"servers"}, append(args, "--namespace="+o.namespace)...)...)
+	cmd := env.Kubectl(ctx, o.kubeconfig, append([]string{"servers"}, append(args, "--namespace="+o.namespace)...)...)
 	cmd.Stdout, cmd.Stderr = &printed, &complained
 	err := cmd.Run()
 	var exit *exec.ExitError
@@ -208,17 +87,6 @@ func (o *owner) run(ctx context.Context, t *testing.T, args ...string) (out, com
 	return printed.String(), complained.String(), cmd.ProcessState.ExitCode()
 }
 
-// create makes an object until the test ends.
-func create(t *testing.T, obj client.Object) {
-	t.Helper()
-	expect.NoError(t, env.admin.Create(t.Context(), obj))
-	t.Cleanup(func() {
-		if err := client.IgnoreNotFound(env.admin.Delete(context.Background(), obj)); err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // host makes a host that reports, with a window or none.
 func host(t *testing.T, name string, window *v1alpha1.MaintenanceWindow) *v1alpha1.ComputeService {
 	t.Helper()
@@ -226,18 +94,18 @@ func host(t *testing.T, name string, window *v1alpha1.MaintenanceWindow) *v1alph
 		ObjectMeta: metav1.ObjectMeta{Name: name},
 		Spec:       v1alpha1.ComputeServiceSpec{LeaseDurationSeconds: v1alpha1.MaxLeaseDurationSeconds, MaintenanceWindow: window},
 	}
-	create(t, service)
+	env.Create(t, service)
 	lease := &coordinationv1.Lease{
 		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: name},
 		Spec:       coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: time.Now()}, LeaseDurationSeconds: ptr.To[int32](3600)},
 	}
-	create(t, lease)
+	env.Create(t, lease)
 	expect.Eventually(t, patience, func() error {
 		lease.Spec.RenewTime = &metav1.MicroTime{Time: time.Now()}
-		if err := env.admin.Update(t.Context(), lease); err != nil {
+		if err := env.Admin.Update(t.Context(), lease); err != nil {
 			return err
 		}
-		if err := env.admin.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
+		if err := env.Admin.Get(t.Context(), client.ObjectKeyFromObject(service), service); err != nil {
 			return err
 		}
 		if service.Status.HostStatusReason != v1alpha1.ReasonReporting && service.Status.HostStatusReason != v1alpha1.ReasonWindowAnnounced {
@@ -252,9 +120,9 @@ func host(t *testing.T, name string, window *v1alpha1.MaintenanceWindow) *v1alph
 func server(t *testing.T, namespace, name, host string) *v1alpha1.Server {
 	t.Helper()
 	s := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.ServerSpec{Host: host}}
-	create(t, s)
+	env.Create(t, s)
 	expect.Eventually(t, patience, func() error {
-		if err := env.admin.Get(t.Context(), client.ObjectKeyFromObject(s), s); err != nil {
+		if err := env.Admin.Get(t.Context(), client.ObjectKeyFromObject(s), s); err != nil {
 			return err
 		}
 		if s.Status.HostStatus == nil {

@@ -6,8 +6,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -101,7 +99,7 @@ func TestAnAnswerCountsOnceTheManagerHasTakenItIn(t *testing.T) {
 	ana.becomes(t, "web-1", "about to be maintained", func(r *plugin.Report) bool { return r.Window != nil && r.Window.Answer == v1alpha1.AnswerStateNone })
 	stored := func() *ownerv1alpha1.MaintenanceAnswer {
 		a := &ownerv1alpha1.MaintenanceAnswer{}
-		err := env.admin.Get(t.Context(), client.ObjectKey{Namespace: "answers", Name: "web-1"}, a)
+		err := env.Admin.Get(t.Context(), client.ObjectKey{Namespace: "answers", Name: "web-1"}, a)
 		if apierrors.IsNotFound(err) {
 			return nil
 		}
@@ -170,7 +168,7 @@ func TestWatchPrintsWhatOwnersMaySee(t *testing.T) {
 	ana := newOwner(t, "ana", "watched", reads, sees)
 	server(t, "watched", "web-1", "watched-1")
 	ana.becomes(t, "web-1", "UP", func(r *plugin.Report) bool { return ptr.Deref(r.HostStatus, "") == v1alpha1.HostStatusUp })
-	cmd := kubectl(t.Context(), ana.kubeconfig, "servers", "watch", "--namespace=watched")
+	cmd := env.Kubectl(t.Context(), ana.kubeconfig, "servers", "watch", "--namespace=watched")
 	out, err := cmd.StdoutPipe()
 	expect.NoError(t, err)
 	notes, err := cmd.StderrPipe()
@@ -182,7 +180,7 @@ func TestWatchPrintsWhatOwnersMaySee(t *testing.T) {
 	}
 	before := service.DeepCopy()
 	service.Spec.ForcedDown, service.Spec.ForcedDownReason = ptr.To(true), ptr.To("fenced by ipmi")
-	expect.NoError(t, env.admin.Patch(t.Context(), service, client.MergeFrom(before)))
+	expect.NoError(t, env.Admin.Patch(t.Context(), service, client.MergeFrom(before)))
 	if line := bufio.NewScanner(out); !line.Scan() || !strings.Contains(line.Text(), "  web-1  host status UP -> DOWN (ForcedDown), failing over is safe") {
 		t.Errorf("it prints %q", line.Text())
 	}
@@ -195,12 +193,10 @@ func TestKubectlCompletesServers(t *testing.T) {
 	host(t, "completed-1", nil)
 	ana := newOwner(t, "ana", "completed", reads, sees)
 	server(t, "completed", "web-1", "completed-1")
-	script, err := os.ReadFile(filepath.Join(env.root, "cmd", "kubectl-servers", "kubectl_complete-servers"))
-	expect.NoError(t, err)
-	expect.NoError(t, os.WriteFile(filepath.Join(env.dir, "bin", "kubectl_complete-servers"), script, 0o755))
+	env.InstallCompletion(t, "servers")
 	for typed, want := range map[string]string{"show": "web-1", "list -o": "wide", "not-before web-1": "tomorrow"} {
 		args := append([]string{"__complete", "servers", "--namespace=completed"}, strings.Fields(typed)...)
-		out, err := kubectl(t.Context(), ana.kubeconfig, append(args, "")...).Output()
+		out, err := env.Kubectl(t.Context(), ana.kubeconfig, append(args, "")...).Output()
 		expect.NoError(t, err)
 		if !strings.Contains(string(out), want) {
 			t.Errorf("kubectl servers %s <Tab> offers\n%s", typed, out)
