@@ -36,6 +36,14 @@ func (l latencies) String() string {
 	return fmt.Sprintf("%d requests, median %s, worst %s", len(s), s[len(s)/2].Round(time.Millisecond), s[len(s)-1].Round(time.Millisecond))
 }
 
+func (l latencies) median() time.Duration { return slices.Sorted(slices.Values(l))[len(l)/2] }
+
+// times is how many times as long l are as other: by their medians or by the least of each,
+// since what else runs on the machine adds to the one or the other.
+func (l latencies) times(other latencies) float64 {
+	return min(float64(l.median())/float64(other.median()), float64(slices.Min(l))/float64(slices.Min(other)))
+}
+
 // suffer lets a victim list and get until enough says so.
 func suffer(t *testing.T, victim *person, namespace string, enough func(n int) bool) (l latencies) {
 	t.Helper()
