@@ -4,6 +4,8 @@
 #   hack/ensure-packages.sh nodes     for test/cluster: containerd, runc, CNI and networks
 #   hack/ensure-packages.sh domains   for test/libvirt: libvirtd, its QEMU driver, virsh, QEMU.
 #                                     Not libvirt-daemon-system, which keeps a libvirtd running
+#   hack/ensure-packages.sh fencing   for test/fencing: a simulated management controller, and
+#                                     the fence agent that powers hosts off by it
 #   hack/ensure-packages.sh model     for test/model: Spin and a C compiler
 # Where it cannot, it prints why, and the test is skipped.
 set -euo pipefail
@@ -28,13 +30,18 @@ domains)
   need qemu-system-x86 qemu-system-x86_64
   need iproute2 ip
   ;;
+fencing)
+  need openipmi ipmi_sim
+  need fence-agents /usr/sbin/fence_ipmilan
+  need ipmitool ipmitool
+  ;;
 model)
   need spin spin
   need gcc gcc
   need libc6-dev /usr/include/stdio.h
   ;;
 *)
-  echo "usage: $0 nodes|domains|model" >&2
+  echo "usage: $0 nodes|domains|fencing|model" >&2
   exit 2
   ;;
 esac

@@ -56,6 +56,7 @@ var suites = []suite{
 	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, builds: []build{lua}, timeout: 20 * time.Minute},
 	// The race detector would spoil what it measures of the driver.
 	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, debian: "domains", timeout: 10 * time.Minute},
+	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing", timeout: 10 * time.Minute},
 	{name: "model", packages: []string{"./test/model"}, debian: "model", timeout: 10 * time.Minute},
 	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
 }

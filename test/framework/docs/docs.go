@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package docs reads from the pages of docs/operate the commands that tests run, so that
-// what readers copy is what was tested.
+// Package docs reads from the pages of docs/operate the commands and scripts that tests run, so
+// that what readers copy is what was tested.
 package docs
 
 import (
@@ -54,6 +54,22 @@ func Kubectl(page, begin string) (script string, err error) {
 		}
 	}
 	return commands.String(), nil
+}
+
+// Script returns a script of a page as its reader would save it: the block of kind bash whose
+// second line says "# NAME ".
+func Script(page, name string) (script string, err error) {
+	content, err := read(page)
+	if err != nil {
+		return "", err
+	}
+	begin := "#!/usr/bin/env bash\n# " + name + " "
+	_, block, found := strings.Cut(content, "```bash\n"+begin)
+	if !found {
+		return "", fmt.Errorf("docs/operate/%s has no script %s", page, name)
+	}
+	block, _, _ = strings.Cut(block, "```")
+	return begin + block, nil
 }
 
 func read(page string) (string, error) {
