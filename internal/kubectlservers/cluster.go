@@ -31,6 +31,8 @@ type cluster struct {
 	raw rest.Interface
 	// where names the cluster in errors: its address and the context.
 	where string
+	// chosen says that the caller has named the namespace on the command line.
+	chosen bool
 }
 
 // connect makes a client. It sends no request yet.
@@ -39,7 +41,7 @@ func (p *plugin) connect() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{now: p.Clock(), where: where}
+	c := &cluster{now: p.Clock(), where: where, chosen: p.namespaceFlag() != ""}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{tenantv1alpha1.AddToScheme, ownerv1alpha1.AddToScheme, authorizationv1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -62,7 +64,7 @@ func (p *plugin) connect() (*cluster, error) {
 }
 
 func (c *cluster) explain(err error, verb, resource, namespace string) error {
-	return explain(err, c.where, verb, resource, namespace)
+	return explain(err, c.where, verb, resource, namespace, c.chosen)
 }
 
 // get returns one server.

@@ -4,6 +4,7 @@ package kubectlservers
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,8 +58,25 @@ Exit codes: 0 done, 1 error, 2 wrong usage or nothing to answer to, 3 no such se
   kubectl servers watch`,
 	}
 	p.Prepare(root)
+	notAVerb := root.RunE
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		err := notAVerb(cmd, args)
+		if err == nil || strings.HasSuffix(err.Error(), "?") { // It knows better what was meant.
+			return err
+		}
+		return kubectlplugin.UsageError("%w; if it is a server: kubectl servers show %s%s", err, args[0], p.namespaceFlag())
+	}
 	root.AddCommand(p.newList(), p.newShow(), p.newWatch(), p.newReady(), p.newNotBefore(), p.newWithdraw())
 	return root
+}
+
+// namespaceFlag is the flag of the command line that names the namespace, as a command that is
+// suggested has to have it; empty if there was none.
+func (p *plugin) namespaceFlag() string {
+	if given := p.Config.Namespace; given != nil && *given != "" {
+		return " -n " + *given
+	}
+	return ""
 }
 
 // namespace is the one of --namespace or of the kubeconfig.

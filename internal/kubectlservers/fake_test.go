@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -277,7 +279,13 @@ func (a *api) run(t *testing.T, width int, args ...string) (out, complaints stri
 	served := httptest.NewServer(a)
 	defer served.Close()
 	streams, _, o, e := genericiooptions.NewTestIOStreams()
-	flags := []string{"--server=" + served.URL, "--kubeconfig=/dev/null", "--namespace=team-a"}
+	// The namespace is that of the kubeconfig, as an owner sets it once.
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	content := `{apiVersion: v1, kind: Config, current-context: "", contexts: [{name: "", context: {namespace: team-a}}]}`
+	if err := os.WriteFile(kubeconfig, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"--server=" + served.URL, "--kubeconfig=" + kubeconfig}
 	if args[0] == "__complete" { // What is completed comes last.
 		args = slices.Concat(args[:1], flags, args[1:])
 	} else {

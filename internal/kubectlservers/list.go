@@ -144,7 +144,7 @@ func (p *plugin) printTable(rows *serverRows, namespace string, o *listOptions) 
 	}
 	t.Write(p.Out, !o.noHeaders)
 	if !o.noHeaders {
-		_, _ = fmt.Fprintf(p.ErrOut, "%s.%s\n", kubectlplugin.Counted(len(rows.rows), "server"), rows.notShown(namespace))
+		_, _ = fmt.Fprintf(p.ErrOut, "%s.%s%s\n", kubectlplugin.Counted(len(rows.rows), "server"), rows.notShown(namespace), rows.next())
 	}
 }
 
@@ -190,6 +190,18 @@ func (r *serverRows) notShown(namespace string) string {
 		return ""
 	}
 	return " Host status is not shown: " + lacksHostStatus(namespace) + "."
+}
+
+// next is where to read on, if there is a host status that asks for it.
+func (r *serverRows) next() string {
+	for _, row := range r.rows {
+		switch r.cell(row, columnHostStatus) {
+		case "", "-", string(v1alpha1.HostStatusUp):
+		default:
+			return " 'kubectl servers show NAME' explains a host status."
+		}
+	}
+	return ""
 }
 
 // serverTable is a row for each server, in Nova's columns.

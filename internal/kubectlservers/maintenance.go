@@ -110,17 +110,20 @@ const (
 	CountsNotKnown Counts = "NotKnown"
 )
 
-// answered describes what was answered, whether it counts, and what to do. answer may be
-// nil; failed is why it could not be read.
-func (s sight) answered(name string, answer *ownerv1alpha1.MaintenanceAnswer, failed error, now time.Time) (Counts, string) {
+// answered describes what was answered, whether it counts, and what to do. target is how a
+// command names the server; answer may be nil; failed is why it could not be read.
+func (s sight) answered(target string, answer *ownerv1alpha1.MaintenanceAnswer, failed error, now time.Time) (Counts, string) {
 	w := s.fields.MaintenanceWindow
-	said := "an answer that could not be read"
-	if failed == nil && answer != nil {
-		said = answerWords(answer, now)
-	}
 	state := v1alpha1.AnswerState("")
 	if w != nil {
 		state = w.Answer
+	}
+	said := cmp.Or(map[v1alpha1.AnswerState]string{
+		v1alpha1.AnswerStateReady:     "ready",
+		v1alpha1.AnswerStateNotBefore: "not before a time that could not be read",
+	}[state], "an answer that could not be read")
+	if failed == nil && answer != nil {
+		said = answerWords(answer, now)
 	}
 	there := answer != nil || state == v1alpha1.AnswerStateReady || state == v1alpha1.AnswerStateNotBefore || state == v1alpha1.AnswerStateStale
 	switch {
@@ -132,8 +135,10 @@ func (s sight) answered(name string, answer *ownerv1alpha1.MaintenanceAnswer, fa
 		return "", "None, and the window is open: an answer changes nothing any more."
 	case !there && w.StartTime == nil:
 		return "", "None. You can answer once the time is known."
+	case !there && w.LatestStartTime == nil:
+		return "", fmt.Sprintf("None, which counts as agreement to %s. 'kubectl servers ready %s' answers.", kubectlplugin.Stamp(w.StartTime.Time), target)
 	case !there:
-		return "", fmt.Sprintf("None, so the window opens %s as far as this server is concerned. 'kubectl servers ready %s' or 'kubectl servers not-before %[2]s TIME' answers.", kubectlplugin.Stamp(w.StartTime.Time), name)
+		return "", fmt.Sprintf("None, which counts as agreement to %s. Answer with 'kubectl servers ready %s', or with 'kubectl servers not-before %[2]s TIME'.", kubectlplugin.Stamp(w.StartTime.Time), target)
 	case !s.shown():
 		return CountsNotKnown, capital(said) + ". Whether it counts is not shown to you."
 	case w == nil:

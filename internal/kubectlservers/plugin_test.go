@@ -188,12 +188,14 @@ func TestTheMissingRightIsNamed(t *testing.T) {
 		lacks, command, want string
 		code                 int
 	}{
-		{"list/servers", "list", "you lack the right to list servers.tenant.hoststatus.dev in namespace team-a; ask for the ClusterRole hoststatus-server-viewer", ExitError},
+		{"list/servers", "list", "you lack the right to list servers.tenant.hoststatus.dev in namespace team-a; if your servers are in another one, name it with --namespace, or else ask for the ClusterRole hoststatus-server-viewer", ExitError},
+		{"list/servers", "list -n team-a", "you lack the right to list servers.tenant.hoststatus.dev in namespace team-a; ask for the ClusterRole hoststatus-server-viewer", ExitError},
 		{"list/servers", "list -A", "you lack the right to list servers.tenant.hoststatus.dev in all namespaces; name one with --namespace, or ask for the ClusterRole hoststatus-server-viewer", ExitError},
 		{"list/servers", "watch", "you lack the right to list servers.tenant.hoststatus.dev in namespace team-a", ExitError},
 		{"get/servers", "show web-1", "you lack the right to get servers.tenant.hoststatus.dev in namespace team-a", ExitError},
 		{"list/servers", "show web-1", "Your other servers could not be read: you lack the right to list servers.tenant.hoststatus.dev in namespace team-a", ExitOK},
 		{"get/maintenanceanswers", "show web-1", "Your answer could not be read: you lack the right to get maintenanceanswers.owner.hoststatus.dev in namespace team-a; ask for the ClusterRole hoststatus-maintenance-answerer", ExitOK},
+		{"get/maintenanceanswers", "show web-2", "Ready. It counts.", ExitOK},
 		{"get/maintenanceanswers", "ready web-1", "you lack the right to get maintenanceanswers.owner.hoststatus.dev in namespace team-a; ask for the ClusterRole hoststatus-maintenance-answerer", ExitError},
 		{"create/maintenanceanswers", "ready web-1", "web-1: you lack the right to create maintenanceanswers.owner.hoststatus.dev in namespace team-a; ask for the ClusterRole hoststatus-maintenance-answerer", ExitError},
 		{"update/maintenanceanswers", "not-before web-2 +3h", "web-2: you lack the right to update maintenanceanswers.owner.hoststatus.dev in namespace team-a", ExitError},
@@ -208,6 +210,27 @@ func TestTheMissingRightIsNamed(t *testing.T) {
 		if code != c.code || !strings.Contains(out+complaints, c.want) {
 			t.Errorf("without %s, %s ends with %d, not %d:\n%s%s\nwant %s", c.lacks, c.command, code, c.code, out, complaints, c.want)
 		}
+	}
+}
+
+// What is suggested works as it stands: with the namespace, if that was named.
+func TestWhatIsSuggestedCanBeTyped(t *testing.T) {
+	for command, want := range map[string]string{
+		"show web-1":           "'kubectl servers ready web-1'",
+		"show web-1 -n team-a": "'kubectl servers ready web-1 -n team-a'",
+		"web-1":                `"web-1" is not a verb of kubectl servers; if it is a server: kubectl servers show web-1`,
+		"web-1 -n team-a":      "kubectl servers show web-1 -n team-a",
+		"shw web-1":            "did you mean show?",
+		"list":                 "'kubectl servers show NAME' explains a host status.",
+	} {
+		out, complaints, _ := busy().run(t, 0, strings.Fields(command)...)
+		if !strings.Contains(out+complaints, want) {
+			t.Errorf("%s prints\n%s%swant %s", command, out, complaints, want)
+		}
+	}
+	a := newAPI(server("web-1", "UP", v1alpha1.ReasonReporting))
+	if _, complaints, _ := a.run(t, 0, "list"); complaints != "1 server.\n" {
+		t.Errorf("where all is well it prints %q", complaints)
 	}
 }
 

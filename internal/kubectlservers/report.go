@@ -65,8 +65,10 @@ type AnswerReport struct {
 
 // evidence is what was read for a report.
 type evidence struct {
-	server *tenantv1alpha1.Server
-	grant  Grant
+	// namespaceFlag is what a command that is suggested needs behind it.
+	namespaceFlag string
+	server        *tenantv1alpha1.Server
+	grant         Grant
 	// answer is nil if there is none, or if it could not be read because of answerErr.
 	answer    *ownerv1alpha1.MaintenanceAnswer
 	answerErr error
@@ -89,7 +91,7 @@ func newReport(e evidence, now time.Time) *Report {
 	r.FailOver, r.FailOverWhy = seen.failOver()
 	r.texts.status, r.texts.window = seen.hostStatus(), seen.window(now)
 	var counts Counts
-	counts, r.texts.answer = seen.answered(s.Name, e.answer, e.answerErr, now)
+	counts, r.texts.answer = seen.answered(s.Name+e.namespaceFlag, e.answer, e.answerErr, now)
 	if a := e.answer; a != nil {
 		r.Answer = &AnswerReport{a.Spec.Answer, a.Spec.NotBefore, a.Spec.WindowStartTime, counts}
 	}

@@ -54,14 +54,17 @@ func lacksHostStatus(namespace string) string {
 		servers, tenantv1alpha1.SchemeGroupVersion.Group, tenantv1alpha1.SubresourceStatus, inNamespace(namespace), hostStatusRole)
 }
 
-// explain adds the cause of an error, and what to do. where names the cluster.
-func explain(err error, where, verb, resource, namespace string) error {
+// explain adds the cause of an error, and what to do. where names the cluster; chosen says that
+// the caller has named the namespace.
+func explain(err error, where, verb, resource, namespace string, chosen bool) error {
 	full := resource + "." + groups[resource]
 	switch {
 	case err == nil:
 		return nil
 	case kubectlplugin.IsForbiddenByRBAC(err, verb, resource) && namespace == "":
 		return fmt.Errorf("you lack the right to %s %s %s; name one with --namespace, or ask for the ClusterRole %s (%w)", verb, full, inNamespace(""), roles[resource], err)
+	case kubectlplugin.IsForbiddenByRBAC(err, verb, resource) && resource == servers && !chosen:
+		return fmt.Errorf("you lack the right to %s %s %s; if your servers are in another one, name it with --namespace, or else ask for the ClusterRole %s (%w)", verb, full, inNamespace(namespace), roles[resource], err)
 	case kubectlplugin.IsForbiddenByRBAC(err, verb, resource):
 		return fmt.Errorf("you lack the right to %s %s %s; ask for the ClusterRole %s (%w)", verb, full, inNamespace(namespace), roles[resource], err)
 	case apierrors.IsNotFound(err) && !kubectlplugin.IsNoSuchObject(err):

@@ -98,7 +98,7 @@ func TestWindowsAndAnswersInSentences(t *testing.T) {
 		"announced": {
 			put(none), GrantAll, false, 0,
 			opens + " Ends 2026-10-02T18:00:00Z (Fri 2 Oct 20:00 CEST, in 30h). Owners can put it off until 2026-10-02T14:00:00Z (Fri 2 Oct 16:00 CEST, in 26h). The hardware is worked on. At the worst, your server is shut down and started again.",
-			"None, so the window opens 2026-10-01T14:00:00Z as far as this server is concerned. 'kubectl servers ready web-1' or 'kubectl servers not-before web-1 TIME' answers.", "",
+			"None, which counts as agreement to 2026-10-01T14:00:00Z. Answer with 'kubectl servers ready web-1', or with 'kubectl servers not-before web-1 TIME'.", "",
 		},
 		"nothing more is known": {
 			put(func(w *v1alpha1.AnnouncedWindow) { *w = v1alpha1.AnnouncedWindow{} }), GrantAll, false, 0,
@@ -106,7 +106,7 @@ func TestWindowsAndAnswersInSentences(t *testing.T) {
 		},
 		"without an end, and not to be put off": {
 			put(func(w *v1alpha1.AnnouncedWindow) { *w = v1alpha1.AnnouncedWindow{StartTime: w.StartTime} }), GrantAll, false, 0,
-			opens + " No end is planned. Owners cannot put it off.", "None, so the window opens", "",
+			opens + " No end is planned. Owners cannot put it off.", "None, which counts as agreement to 2026-10-01T14:00:00Z. 'kubectl servers ready web-1' answers.", "",
 		},
 		"put off by answers": {
 			put(func(w *v1alpha1.AnnouncedWindow) { w.OpensAt = at(3 * time.Hour) }), GrantAll, false, 0,

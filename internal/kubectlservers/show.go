@@ -48,7 +48,7 @@ func (p *plugin) show(cmd *cobra.Command, name string, o *kubectlplugin.Output) 
 	}
 	ctx := cmd.Context()
 	key := client.ObjectKey{Namespace: p.namespace(), Name: name}
-	e := evidence{}
+	e := evidence{namespaceFlag: p.namespaceFlag()}
 	if e.server, err = c.get(ctx, key); err != nil {
 		return err
 	}
