@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,27 @@ func TestAnAnswerCountsOnceTheManagerHasTakenItIn(t *testing.T) {
 		return r.Window.Answer == v1alpha1.AnswerStateNone && r.Window.OpensAt.Equal(window.StartTime)
 	})
 	does("web-1 unchanged: there is no answer", "withdraw", "web-1")
+}
+
+// Whoever has never seen the plugin asks what is happening to a server, and types what is
+// suggested.
+func TestFromAQuestionToAnAnswerItIsTwoCommands(t *testing.T) {
+	host(t, "suggested-1", opening())
+	ana := newOwner(t, "ana", "suggested", reads, sees, answers)
+	server(t, "suggested", "web-1", "suggested-1")
+	ana.becomes(t, "web-1", "about to be maintained", func(r *plugin.Report) bool { return r.Window != nil && r.Window.Answer == v1alpha1.AnswerStateNone })
+	out, complaints, code := ana.run(t.Context(), t, "show", "web-1")
+	_, suggested, found := strings.Cut(out, "Answer with '")
+	suggested, _, ends := strings.Cut(suggested, "'")
+	if code != 0 || !found || !ends || !strings.HasPrefix(suggested, "kubectl servers ") {
+		t.Fatalf("show ends with %d, and suggests %q:\n%s%s", code, suggested, out, complaints)
+	}
+	typed := exec.CommandContext(t.Context(), "bash", "-c", suggested)
+	typed.Env = env.Kubectl(t.Context(), ana.kubeconfig).Env
+	if out, err := typed.CombinedOutput(); err != nil || !strings.Contains(string(out), "web-1 answered: ready for the window of") {
+		t.Errorf("%s: %v\n%s", suggested, err, out)
+	}
+	ana.becomes(t, "web-1", "ready", func(r *plugin.Report) bool { return r.Answer != nil && r.Answer.Counts == plugin.CountsYes })
 }
 
 func TestWithoutSeeingTheWindowOwnersNameIt(t *testing.T) {
