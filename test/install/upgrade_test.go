@@ -3,6 +3,7 @@
 package install
 
 import (
+	gocmp "cmp"
 	"context"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
@@ -157,6 +159,7 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 	})
 	createEveryStatus(t, f)
 	had := snapshot(t, f)
+	answered := map[string]ownerv1alpha1.Answer{}
 	said := newRecord(t, f)
 	led := watchLeaders(t, f)
 
@@ -166,17 +169,24 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 		{"the upgrade", here, after},
 		// The manifests, and so the CRDs, stay those of the newer release.
 		{"the way back", "", before},
+		{"the upgrade once more", "", after},
 	} {
 		t.Run(step.name, func(t *testing.T) {
 			if step.tree != "" {
 				expect.NoError(t, u.apply(t.Context(), f, step.tree))
 			}
 			u.replace(t, f, step.bin)
+			if step.bin == after {
+				// An owner who asks for a later time puts off no window of 0.1, which has no
+				// latestStartTime, and closes none.
+				answerTo(t, f, answered, windowAnnounced, windowOpen)
+			}
 			observe(t, f)
 			if diff := cmp.Diff(had, snapshot(t, f)); diff != "" {
 				t.Errorf("%s has changed (-before +after):\n%s", step.name, diff)
 			}
 			led.check(t, step.name)
+			windowsAreAsAnnounced(t, f, answered)
 			if changes := said.changes(); len(changes) > 0 {
 				t.Errorf("during %s statuses were\n%s", step.name, strings.Join(changes, "\n"))
 			}
@@ -195,8 +205,76 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 			expect.NoError(t, f.WaitFor(t.Context(), 10*time.Second, fleet.All(want, "compute-2")))
 		}
 	})
+	t.Run("afterwards windows open and close as ever", func(t *testing.T) {
+		for host, change := range map[string]struct {
+			spec string
+			want v1alpha1.HostStatus
+		}{
+			windowAnnounced: {fmt.Sprintf(`{"startTime":%q}`, time.Now().UTC().Format(time.RFC3339)), v1alpha1.HostStatusMaintenance},
+			windowOpen:      {"null", v1alpha1.HostStatusUp},
+		} {
+			service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host}}
+			expect.NoError(t, f.Client.Patch(t.Context(), service, client.RawPatch("application/merge-patch+json", []byte(`{"spec":{"maintenanceWindow":`+change.spec+`}}`))))
+			expect.NoError(t, f.WaitFor(t.Context(), patience, fleet.All(change.want, host)))
+		}
+	})
 	if code := fleet.ReportCrashes(t.Output(), f.Dir); code != 0 {
 		t.Error("a process has crashed")
+	}
+}
+
+// Hosts whose windows were announced under the former release.
+const (
+	windowAnnounced  = "needs-maintenance"
+	windowOpen       = "window-open"
+	windowWithoutEnd = "window-without-end"
+)
+
+// answerTo lets the owners of the servers on hosts ask for a later time, and returns once
+// that was taken in.
+func answerTo(t *testing.T, f *fleet.Fleet, answered map[string]ownerv1alpha1.Answer, hosts ...string) {
+	t.Helper()
+	for _, host := range hosts {
+		service := &v1alpha1.ComputeService{}
+		expect.NoError(t, f.Client.Get(t.Context(), client.ObjectKey{Name: host}, service))
+		start := service.Spec.MaintenanceWindow.StartTime
+		answer := &ownerv1alpha1.MaintenanceAnswer{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: host}}
+		answer.Spec = ownerv1alpha1.MaintenanceAnswerSpec{Answer: ownerv1alpha1.AnswerNotBefore, WindowStartTime: start, NotBefore: ptr.To(metav1.NewTime(start.Add(90 * time.Minute)))}
+		expect.NoError(t, client.IgnoreAlreadyExists(f.Client.Create(t.Context(), answer)))
+		answered[host] = answer.Spec.Answer
+		expect.Eventually(t, patience, func() error {
+			server := &v1alpha1.Server{}
+			expect.NoError(t, f.Client.Get(t.Context(), client.ObjectKeyFromObject(answer), server))
+			if w := server.Status.MaintenanceWindow; w == nil || w.Answer != v1alpha1.AnswerStateNotBefore {
+				return fmt.Errorf("the window of %s is %+v", host, w)
+			}
+			return nil
+		})
+	}
+}
+
+// windowsAreAsAnnounced checks what 0.2 adds to a window of 0.1, which then stays behind:
+// when it opens, and what became of an answer; and that the history of a server knows of
+// nothing but the present.
+func windowsAreAsAnnounced(t *testing.T, f *fleet.Fleet, answered map[string]ownerv1alpha1.Answer) {
+	t.Helper()
+	for _, host := range []string{windowAnnounced, windowOpen, windowWithoutEnd} {
+		service, server := &v1alpha1.ComputeService{}, &v1alpha1.Server{}
+		expect.NoError(t, f.Client.Get(t.Context(), client.ObjectKey{Name: host}, service))
+		expect.NoError(t, f.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: host}, server))
+		start := service.Spec.MaintenanceWindow.StartTime
+		if m := service.Status.Maintenance; m != nil && !m.OpensAt.Equal(start) {
+			t.Errorf("%s opens at %s, and was announced for %s", host, m.OpensAt, start)
+		}
+		w := server.Status.MaintenanceWindow
+		if w == nil || !w.StartTime.Equal(start) || w.OpensAt != nil && !w.OpensAt.Equal(start) {
+			t.Errorf("the server on %s shows the window %+v, which was announced for %s", host, w, start)
+		} else if w.Answer != "" && w.Answer != v1alpha1.AnswerState(gocmp.Or(string(answered[host]), string(v1alpha1.AnswerStateNone))) {
+			t.Errorf("the answer for the server on %s is %s", host, w.Answer)
+		}
+		if h := server.Status.HostHistory; len(h) > 1 || len(h) == 1 && !h[0].Since.Equal(server.Status.HostStatusTransitionTime) {
+			t.Errorf("the server on %s has lived through %+v", host, h)
+		}
 	}
 }
 
@@ -262,27 +340,35 @@ func (l *leaders) check(t *testing.T, step string) {
 }
 
 // createEveryStatus adds a host, and a server on it, for each status that the sample
-// fleet does not have.
+// fleet does not have, and for windows that are open.
 func createEveryStatus(t *testing.T, f *fleet.Fleet) {
 	t.Helper()
 	now := time.Now().Truncate(time.Second)
-	for name, host := range map[v1alpha1.HostStatus]v1alpha1.ComputeServiceSpec{
-		v1alpha1.HostStatusDown:             {ForcedDown: ptr.To(true), ForcedDownReason: ptr.To("fenced")},
-		v1alpha1.HostStatusMaintenance:      {Disabled: ptr.To(true), DisabledReason: ptr.To("new memory")},
-		v1alpha1.HostStatusUnknown:          {LeaseDurationSeconds: 3},
-		v1alpha1.HostStatusNeedsMaintenance: {MaintenanceWindow: &v1alpha1.MaintenanceWindow{StartTime: ptr.To(metav1.NewTime(now.Add(time.Hour))), EndTime: ptr.To(metav1.NewTime(now.Add(2 * time.Hour)))}},
-	} {
-		objectName := strings.ToLower(strings.ReplaceAll(string(name), "_", "-"))
-		meta := metav1.ObjectMeta{Name: objectName}
-		// What needs maintenance has to report first: it shares compute-1's Lease.
-		if name == v1alpha1.HostStatusNeedsMaintenance {
-			host.LeaseRef = &v1alpha1.LeaseReference{Name: "compute-1"}
+	window := func(start, end time.Duration) v1alpha1.ComputeServiceSpec {
+		w := &v1alpha1.MaintenanceWindow{StartTime: ptr.To(metav1.NewTime(now.Add(start)))}
+		if end != 0 {
+			w.EndTime = ptr.To(metav1.NewTime(now.Add(end)))
 		}
-		expect.NoError(t, f.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: meta, Spec: host}))
+		// What needs maintenance has to report first: it shares compute-1's Lease.
+		return v1alpha1.ComputeServiceSpec{MaintenanceWindow: w, LeaseRef: &v1alpha1.LeaseReference{Name: "compute-1"}}
+	}
+	for _, host := range []struct {
+		name string
+		want v1alpha1.HostStatus
+		spec v1alpha1.ComputeServiceSpec
+	}{
+		{"down", v1alpha1.HostStatusDown, v1alpha1.ComputeServiceSpec{ForcedDown: ptr.To(true), ForcedDownReason: ptr.To("fenced")}},
+		{"maintenance", v1alpha1.HostStatusMaintenance, v1alpha1.ComputeServiceSpec{Disabled: ptr.To(true), DisabledReason: ptr.To("new memory")}},
+		{"unknown", v1alpha1.HostStatusUnknown, v1alpha1.ComputeServiceSpec{LeaseDurationSeconds: 3}},
+		{windowAnnounced, v1alpha1.HostStatusNeedsMaintenance, window(time.Hour, 2*time.Hour)},
+		{windowOpen, v1alpha1.HostStatusMaintenance, window(-time.Hour, time.Hour)},
+		{windowWithoutEnd, v1alpha1.HostStatusMaintenance, window(-time.Hour, 0)},
+	} {
+		expect.NoError(t, f.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host.name}, Spec: host.spec}))
 		expect.NoError(t, f.Client.Create(t.Context(), &v1alpha1.Server{
-			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: objectName}, Spec: v1alpha1.ServerSpec{Host: objectName},
+			ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: host.name}, Spec: v1alpha1.ServerSpec{Host: host.name},
 		}))
-		expect.NoError(t, f.WaitFor(t.Context(), time.Minute, fleet.All(name, objectName)))
+		expect.NoError(t, f.WaitFor(t.Context(), time.Minute, fleet.All(host.want, host.name)))
 	}
 }
 
@@ -303,13 +389,21 @@ func snapshot(t *testing.T, f *fleet.Fleet) map[string]any {
 	var services v1alpha1.ComputeServiceList
 	expect.NoError(t, f.Client.List(t.Context(), &services))
 	for _, s := range services.Items {
-		s.Status.Report = nil // Of 0.2; it comes with the agents, and stays behind.
+		s.Status.Report = nil      // Of 0.2; it comes with the agents, and stays behind.
+		s.Status.Maintenance = nil // Of 0.2, too: see windowsAreAsAnnounced.
+		if s.Spec.MaintenanceWindow != nil {
+			s.Status.LastSeenUpTime = nil // As of the last write, which adds the former.
+		}
 		all["ComputeService "+s.Name] = []any{s.UID, s.Generation, s.Labels, s.Annotations, s.Spec, s.Status}
 	}
 	var servers v1alpha1.ServerList
 	expect.NoError(t, f.Client.List(t.Context(), &servers))
 	for _, s := range servers.Items {
-		s.Status.HostVersion = "" // Of 0.2; it comes with the manager, and stays behind.
+		// Of 0.2; they come with the manager, and stay behind.
+		s.Status.HostVersion, s.Status.HostHistory = "", nil
+		if w := s.Status.MaintenanceWindow; w != nil {
+			w.OpensAt, w.Answer = nil, ""
+		}
 		all["Server "+s.Namespace+"/"+s.Name] = []any{s.UID, s.Generation, s.Labels, s.Annotations, s.Spec, s.Status}
 	}
 	return all
