@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"unique"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -243,7 +244,7 @@ func Keep(obj any) (any, error) {
 		return obj, nil
 	}
 	return &ownerv1alpha1.MaintenanceAnswer{
-		ObjectMeta: metav1.ObjectMeta{Namespace: answer.Namespace, Name: answer.Name, UID: answer.UID, ResourceVersion: answer.ResourceVersion},
+		ObjectMeta: metav1.ObjectMeta{Namespace: unique.Make(answer.Namespace).Value(), Name: answer.Name, UID: answer.UID, ResourceVersion: answer.ResourceVersion},
 		Spec:       answer.Spec,
 	}, nil
 }

@@ -32,8 +32,8 @@ func staticMapper(*rest.Config, *http.Client) (meta.RESTMapper, error) {
 	return mapper, nil
 }
 
-// stripServer keeps what the controllers read of a Server: fleets have many. Strings that
-// many of them have in common are kept once.
+// stripServer keeps what the controllers read of a Server: fleets have many. What many of them
+// have in common is kept once.
 func stripServer(obj any) (any, error) {
 	s, ok := obj.(*v1alpha1.Server)
 	if !ok {
@@ -59,13 +59,8 @@ func stripServer(obj any) (any, error) {
 	}
 	s.Status.HostStatusReason = shared(s.Status.HostStatusReason)
 	s.Status.HostReporting = shared(s.Status.HostReporting)
-	for i := range s.Status.HostHistory {
-		change := &s.Status.HostHistory[i]
-		change.Reason = shared(change.Reason)
-		if change.HostStatus != nil {
-			change.HostStatus = sharedStatus(*change.HostStatus)
-		}
-	}
+	s.Status.HostHistory = sharedHistory(s.Status.HostHistory)
+	s.Status.MaintenanceWindow = sharedWindow(s.Status.MaintenanceWindow)
 	return s, nil
 }
 
