@@ -35,7 +35,7 @@ type scenario struct {
 
 // scenarios, in the order in which they run.
 var scenarios = []scenario{
-	detection, notice, storm, fanOut, steady, growth, reports, tenantAPI, large,
+	detection, notice, storm, fanOut, steady, growth, reports, answers, tenantAPI, large,
 }
 
 // options are the flags.

@@ -41,6 +41,12 @@ var limits = []limit{
 	{"1,000 hosts", "live heap per host", false, 1.5 * 6},
 	{"1,000 hosts", "live heap per server", false, 1.5 * 1.1},
 	{"1,000 hosts", "writes of the restart", false, 0},
+	{"1,000 servers, 100 windows", "writes of an answer that moves nothing", false, 1.5},
+	{"1,000 servers, 100 windows", "writes of an answer that puts a window off", false, 3},
+	{"1,000 servers, 100 windows", "CPU of an answer that moves nothing", true, 3},
+	{"1,000 servers, 100 windows", "writes while nothing happens", false, 0},
+	{"1,000 servers, 100 windows", "writes of a restart with answers", false, 0},
+	{"1,000 servers, 100 windows", "live heap per server, with its history", false, 1.5 * 1.25},
 	{"10 × the fleet", "CPU of a renewal", true, 2},
 	{"10 × the fleet", "CPU of a change reported of a server", true, 2},
 	{"10 × the fleet", "CPU of a server's first status", true, 2},
@@ -76,6 +82,10 @@ func (t *trial) runShort(ctx context.Context) error {
 	}{{"CPU of a renewal", g.renewal}, {"CPU of a change reported of a server", g.change}, {"CPU of a server's first status", g.write}} {
 		t.result.addBeside("10 × the fleet", s.name, s.cost.Y[1], "µs", "the smaller fleet", s.cost.Y[0])
 	}
+	if err := t.answer(ctx, 1000); err != nil {
+		return err
+	}
+	t.close()
 	w, m, err := t.newOwnersWorld(ctx)
 	if err != nil {
 		return err

@@ -26,12 +26,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
+	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
 // source speaks as much of the Kubernetes API as the manager uses: it lists,
-// watches and patches ComputeServices, Servers, Leases and HostReports, from memory. It stands
-// in where the local control plane, not the manager, is what a measurement would
+// watches and patches ComputeServices, Servers, Leases, HostReports and MaintenanceAnswers, from
+// memory. It stands in where the local control plane, not the manager, is what a measurement would
 // find the limit of. It keeps no history, so nothing is ever deleted from it.
 type source struct {
 	url string
@@ -90,9 +91,10 @@ const (
 	kindServers  = "servers"
 	kindLeases   = "leases"
 	kindReports  = "hostreports"
+	kindAnswers  = "maintenanceanswers"
 )
 
-var kindNames = map[string]string{kindServices: "ComputeService", kindServers: "Server", kindLeases: "Lease", kindReports: "HostReport"}
+var kindNames = map[string]string{kindServices: "ComputeService", kindServers: "Server", kindLeases: "Lease", kindReports: "HostReport", kindAnswers: "MaintenanceAnswer"}
 
 // startSource serves an empty source until the trial ends.
 func (t *trial) startSource() (*source, error) {
@@ -125,6 +127,8 @@ func (s *source) kindOf(obj client.Object) *kind {
 		return s.kinds[kindServers]
 	case *agentv1alpha1.HostReport:
 		return s.kinds[kindReports]
+	case *ownerv1alpha1.MaintenanceAnswer:
+		return s.kinds[kindAnswers]
 	default:
 		return s.kinds[kindLeases]
 	}
@@ -317,6 +321,8 @@ func (k *kind) version() schema.GroupVersion {
 		return coordinationv1.SchemeGroupVersion
 	case kindReports:
 		return agentv1alpha1.SchemeGroupVersion
+	case kindAnswers:
+		return ownerv1alpha1.SchemeGroupVersion
 	default:
 		return v1alpha1.SchemeGroupVersion
 	}
@@ -386,7 +392,7 @@ func (s *source) watch(w http.ResponseWriter, r *http.Request, k *kind, namespac
 		}
 	}
 	if initial {
-		end := map[string]client.Object{kindServices: &v1alpha1.ComputeService{}, kindServers: &v1alpha1.Server{}, kindLeases: &coordinationv1.Lease{}, kindReports: &agentv1alpha1.HostReport{}}[k.name]
+		end := map[string]client.Object{kindServices: &v1alpha1.ComputeService{}, kindServers: &v1alpha1.Server{}, kindLeases: &coordinationv1.Lease{}, kindReports: &agentv1alpha1.HostReport{}, kindAnswers: &ownerv1alpha1.MaintenanceAnswer{}}[k.name]
 		end.SetResourceVersion(strconv.FormatInt(s.version, 10))
 		end.SetAnnotations(map[string]string{metav1.InitialEventsAnnotationKey: "true"})
 		stream.push(stream.encode(watch.Bookmark, end))
