@@ -275,11 +275,28 @@ func TestNoServerIsStartedElsewhereBeforeItsHostIsDown(t *testing.T) {
 	if got := started(t); got != "" {
 		t.Errorf("started:\n%s", got)
 	}
-	patch(t, host, `{"spec":{"disabled":null,"forcedDown":true,"forcedDownReason":"fenced by hand"}}`)
+	// While the first server is started, somebody clears the flag.
+	hook := "rm " + hookFile() + "\nexport KUBECONFIG=" + system.AdminKubeconfig + "\nkubectl patch computeservice " + host + ` --type=merge -p '{"spec":{"forcedDown":null}}'
+kubectl wait computeservice/` + host + ` --for=jsonpath='{.status.hostStatus}'=UP --timeout=60s` + "\n"
+	expect.NoError(t, os.WriteFile(hookFile(), []byte(hook), 0o600))
 	t.Cleanup(func() {
 		patch(t, host, `{"spec":{"forcedDown":null,"forcedDownReason":null}}`)
 		expect.Eventually(t, patience, hostIs(host, v1alpha1.HostStatusUp))
 	})
+	patch(t, host, `{"spec":{"disabled":null,"forcedDown":true,"forcedDownReason":"fenced by hand"}}`)
+	expect.Eventually(t, patience, func() error {
+		var moved v1alpha1.Server
+		expect.NoError(t, system.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: "db-2"}, &moved))
+		if moved.Spec.Host != target {
+			return fmt.Errorf("db-2 is on %s", moved.Spec.Host)
+		}
+		return runs(evacuation.Process.Pid, "kubectl", "wait")
+	})
+	expect.NoError(t, hostIs(host, v1alpha1.HostStatusUp)())
+	if got, want := started(t), "team-a/db-2 on compute-3, DOWN\n"; got != want {
+		t.Errorf("started:\n%swant\n%s", got, want)
+	}
+	patch(t, host, `{"spec":{"forcedDown":true}}`)
 	select {
 	case err := <-ended:
 		if err != nil || !strings.HasSuffix(printed.String(), host+" is drained\n") {
@@ -288,7 +305,7 @@ func TestNoServerIsStartedElsewhereBeforeItsHostIsDown(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("it does not end")
 	}
-	if got, want := started(t), "team-a/db-2 on compute-3, DOWN\nteam-b/build-2 on compute-3, DOWN\n"; got != want {
+	if got, want := started(t), "team-b/build-2 on compute-3, DOWN\n"; got != want {
 		t.Errorf("started:\n%swant\n%s", got, want)
 	}
 	var left v1alpha1.ServerList

@@ -109,7 +109,9 @@ func saveScripts() error {
 set -euo pipefail
 # A server that runs already would run twice.
 status=$(kubectl get computeservice "$(kubectl get servers.compute "$2" -n "$1" -o jsonpath='{.spec.host}')" -o jsonpath='{.status.hostStatus}')
-echo "$1/$2 on $3, $status" >>` + startedFile() + "\n"}
+echo "$1/$2 on $3, $status" >>` + startedFile() + `
+if [ -e ` + hookFile() + ` ]; then bash ` + hookFile() + ` "$@"; fi
+`}
 	for _, name := range []string{"fence-host", "evacuate-host"} {
 		script, err := docs.Script(page, name)
 		if err != nil {
@@ -126,7 +128,10 @@ echo "$1/$2 on $3, $status" >>` + startedFile() + "\n"}
 }
 
 func startedFile() string { return filepath.Join(scratch, "started") }
-func bmcFolder() string   { return filepath.Join(scratch, "bmc") }
+
+// hookFile is a script that start-server runs in the end, if it is there.
+func hookFile() string  { return filepath.Join(scratch, "hook") }
+func bmcFolder() string { return filepath.Join(scratch, "bmc") }
 
 // started is what start-server was asked to do since this was asked before.
 func started(t *testing.T) string {
