@@ -60,7 +60,7 @@ func TestWhatNoServerHasAnyMoreIsForgotten(t *testing.T) {
 		t.Errorf("%d values are known", p.len())
 	}
 	seven := held[7]
-	held = nil
+	clear(held)
 	expect.Eventually(t, time.Minute, func() error {
 		runtime.GC()
 		if n := p.len(); n != 1 {

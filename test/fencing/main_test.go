@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -185,7 +186,7 @@ func script(t *testing.T, user string, roles []string, name string, args ...stri
 		return nil
 	})
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Env = append(system.Cluster.Kubectl(t.Context(), kubeconfig).Env, "PATH="+filepath.Dir(system.Cluster.KubectlPath())+":"+os.Getenv("PATH"))
+	cmd.Env = slices.Concat(system.Cluster.Kubectl(t.Context(), kubeconfig).Env, []string{"PATH=" + filepath.Dir(system.Cluster.KubectlPath()) + ":" + os.Getenv("PATH")})
 	return cmd
 }
 
