@@ -196,7 +196,7 @@ func (w *world) judge(out *result, begin, over, end time.Time, latency time.Dura
 			out.blind = max(out.blind, b.To.Sub(b.From))
 			// A leader that lost its leadership within the fault takes over after it.
 			if b.From.After(over.Add(15 * time.Second)) {
-				idle += b.To.Sub(b.From)
+				idle += sight.Unexplained(b)
 			}
 		}
 		if idle > unexplained {

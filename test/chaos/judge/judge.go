@@ -241,6 +241,7 @@ func isWarning(value string) bool { return value != Up && value != Absent && val
 func (h Host) silent(s Status, sight Sight) bool {
 	decided := s.decidedBy()
 	from := decided.Add(-race - sight.Latency)
+	from = from.Add(-sight.allowance(from, decided))
 	for i, r := range h.Renewals {
 		if r.Confirmed.After(decided) {
 			break
@@ -415,6 +416,12 @@ func (s Sight) allowance(from, to time.Time) time.Duration {
 		allowed += time.Duration(max(0, sum/float64(n)-ownLoad) * float64(Grace))
 	}
 	return allowed
+}
+
+// Unexplained returns how much longer nothing was to be seen than what slowed the API server or
+// the machine down then explains.
+func (s Sight) Unexplained(blind Span) time.Duration {
+	return max(0, blind.length()-s.allowance(blind.From, blind.To))
 }
 
 // median returns the median length of spans; 0 for none.

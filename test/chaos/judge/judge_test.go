@@ -134,6 +134,12 @@ func TestJudge(t *testing.T) {
 		"a host that lives and is UNKNOWN": {
 			every(0, 100), []Status{up, seen(Unknown, 50.5), seen(Up, 51.1)}, Sight{}, kinds{FalseUnknown},
 		},
+		"a host that is back, and whose verdict is seen too long after that": {
+			append(every(0, 20), every(40, 100)...), []Status{up, seen("MAINTENANCE", 22), seen(Unknown, 41.6), seen(Up, 42.2)}, Sight{}, kinds{FalseUnknown},
+		},
+		"a host that is back, and whose verdict is seen as late as a bare client's write": {
+			append(every(0, 20), every(40, 100)...), []Status{up, seen("MAINTENANCE", 22), seen(Unknown, 41.6), seen(Up, 42.2)}, Sight{Bare: bareVerdicts(39.5, 41.5)}, nil,
+		},
 		"a host that was UNKNOWN while nobody looked": {
 			every(0, 100), []Status{up, seen(Up, 60)}, Sight{}, kinds{FalseUnknown},
 		},
@@ -295,6 +301,25 @@ func TestBlindSpans(t *testing.T) {
 	got := BlindSpans([]time.Time{at(1), at(2), at(6), at(7)}, 1500*time.Millisecond, at(0), at(10))
 	if diff := cmp.Diff([]Span{span(2, 6), span(7, 10)}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatSlowsTheMachineDownExplainsBlindTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		sight Sight
+		want  time.Duration
+	}{
+		"nothing was slow":                {Sight{Bare: bareVerdicts(50, 50.05)}, 3 * time.Second},
+		"a bare client was as slow":       {Sight{Bare: bareVerdicts(9.5, 14)}, 0},
+		"the machine was too busy":        {Sight{Busy: []Load{{at(11), 4}}}, time.Second},
+		"the machine was busy before it":  {Sight{Busy: []Load{{at(8), 9}}}, 3 * time.Second},
+		"the machine was busy by us only": {Sight{Busy: []Load{{at(11), ownLoad}}}, 3 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := c.sight.Unexplained(span(10, 13)); got != c.want {
+				t.Errorf("%v, want %v", got, c.want)
+			}
+		})
 	}
 }
 
