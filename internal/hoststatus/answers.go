@@ -100,14 +100,22 @@ func RecordOf(service *v1alpha1.ComputeService) *v1alpha1.MaintenanceStatus {
 // remembered for the generation of the spec, so that a wall clock that is set back does not
 // close it; and over a change of the spec for the window of the same startTime, unless the
 // clock is before the time at which it opened: so that no answer closes it that has come
-// meanwhile.
+// meanwhile. One without a record, as release 0.1 left it, opened at its startTime.
 func WindowOpened(service *v1alpha1.ComputeService, now time.Time) bool {
 	c := meta.FindStatusCondition(service.Status.Conditions, v1alpha1.ConditionWindowOpen)
 	if c == nil || c.Status != metav1.ConditionTrue {
 		return false
 	}
-	record := RecordOf(service)
-	return c.ObservedGeneration == service.Generation || record != nil && record.OpensAt != nil && !now.Before(record.OpensAt.Time)
+	if c.ObservedGeneration == service.Generation {
+		return true
+	}
+	var since *metav1.Time
+	if w := service.Spec.MaintenanceWindow; w != nil && service.Status.Maintenance == nil {
+		since = w.StartTime
+	} else if record := RecordOf(service); record != nil {
+		since = record.OpensAt
+	}
+	return since != nil && !now.Before(since.Time)
 }
 
 // SameSecond compares times as they are stored, in whole seconds; nil is one of them.

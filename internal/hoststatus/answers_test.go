@@ -159,11 +159,14 @@ func TestWindowOpenedIsRememberedByItsGenerationOrItsName(t *testing.T) {
 		service *v1alpha1.ComputeService
 		want    bool
 	}{
-		"the same spec":                               {opened(1, -time.Minute), true},
-		"the same spec, and a clock before that":      {opened(1, time.Minute), true},
-		"another spec with the same window":           {opened(2, -time.Minute), true},
-		"another spec, and a clock before that":       {opened(2, time.Minute), false},
-		"another window":                              {with(opened(2, -time.Minute), func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow.StartTime = after(2 * time.Hour) }), false},
+		"the same spec":                          {opened(1, -time.Minute), true},
+		"the same spec, and a clock before that": {opened(1, time.Minute), true},
+		"another spec with the same window":      {opened(2, -time.Minute), true},
+		"another spec, and a clock before that":  {opened(2, time.Minute), false},
+		"another window":                         {with(opened(2, -time.Minute), func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow.StartTime = after(2 * time.Hour) }), false},
+		"another spec, nothing is known of when, and it was to start by now": {with(opened(2, 0), func(s *v1alpha1.ComputeService) {
+			s.Spec.MaintenanceWindow.StartTime, s.Status.Maintenance = after(-time.Hour), nil
+		}), true},
 		"another spec, and nothing is known of when":  {with(opened(2, 0), func(s *v1alpha1.ComputeService) { s.Status.Maintenance = nil }), false},
 		"the same spec, and nothing is known of when": {with(opened(1, 0), func(s *v1alpha1.ComputeService) { s.Status.Maintenance = nil }), true},
 		"no window any more":                          {with(opened(2, -time.Minute), func(s *v1alpha1.ComputeService) { s.Spec.MaintenanceWindow = nil }), false},
