@@ -27,6 +27,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
+	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -341,10 +342,12 @@ func renewedNow(name string) error {
 	})
 }
 
-// aStatusIsDerived makes a ComputeService, and waits for its status.
+// aStatusIsDerived makes a ComputeService with a maintenance window, and waits for its status,
+// with what owners have answered: that is the last that a manager knows after its start.
 func aStatusIsDerived() error {
 	ctx := context.Background()
 	service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{GenerateName: "derived-"}}
+	service.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: ptr.To(metav1.NewTime(time.Now().Add(time.Hour)))}
 	if err := env.admin.Create(ctx, service); err != nil {
 		return err
 	}
@@ -352,7 +355,7 @@ func aStatusIsDerived() error {
 		if err := env.admin.Get(ctx, client.ObjectKeyFromObject(service), service); err != nil {
 			return err
 		}
-		if service.Status.HostStatusReason == "" {
+		if service.Status.HostStatusReason == "" || service.Status.Maintenance == nil {
 			return errors.New("no status is derived")
 		}
 		return nil
