@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
@@ -82,6 +83,8 @@ type feed struct {
 	// versions are the current versions and those in the history, by their
 	// resourceVersion: no two writes have the same one.
 	versions map[uint64]*record
+	// uids are the servers in current, by their uid.
+	uids map[types.UID]*record
 	// onHost has the keys of the servers that name a host. taken has the hosts as they were
 	// taken in, and waiting what is to be, in the order in which it came.
 	onHost  map[string]map[key]struct{}
@@ -120,6 +123,7 @@ func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
 		heard:     c.Now(),
 		current:   map[string]map[string]*record{},
 		versions:  map[uint64]*record{},
+		uids:      map[types.UID]*record{},
 		onHost:    map[string]map[key]struct{}{},
 		taken:     map[string]*takenHost{},
 		newest:    map[string]versions{},
@@ -209,6 +213,7 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 	before := f.current
 	f.current = make(map[string]map[string]*record, len(before))
 	clear(f.versions)
+	clear(f.uids)
 	clear(f.newest)
 	clear(f.onHost)
 	f.quiet, f.struck = rv, 0
@@ -275,6 +280,7 @@ func (f *feed) record(c change) {
 	if k := c.known(); c.new == nil {
 		f.leaveHost(c.old)
 		delete(f.current[k.namespace], k.name)
+		delete(f.uids, c.old.base.UID)
 		if len(f.current[k.namespace]) == 0 {
 			delete(f.current, k.namespace)
 		}
@@ -289,10 +295,15 @@ func (f *feed) record(c change) {
 }
 
 func (f *feed) set(r *record) {
-	if old := f.current[r.known.namespace][r.known.name]; old == nil || old.on != r.on {
+	old := f.current[r.known.namespace][r.known.name]
+	if old == nil || old.on != r.on {
 		f.leaveHost(old)
 		f.enterHost(r)
 	}
+	if old != nil && old.base.UID != r.base.UID { // It was deleted and made again.
+		delete(f.uids, old.base.UID)
+	}
+	f.uids[r.base.UID] = r
 	servers := f.current[r.known.namespace]
 	if servers == nil {
 		servers = map[string]*record{}
@@ -386,6 +397,18 @@ func (f *feed) list(namespace string) ([]*record, uint64) {
 	records, latest := f.listLocked(namespace), f.latest
 	f.mu.Unlock()
 	return inOrder(records), latest
+}
+
+// byUID returns the server of namespace, or of any if it is "", that has this uid, nil if
+// there is none, and the resourceVersion that this is of. A uid is never that of another
+// server, in another namespace or of another name.
+func (f *feed) byUID(namespace string, uid types.UID) (r *record, rv uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r = f.uids[uid]; r != nil && namespace != "" && namespace != r.known.namespace {
+		r = nil
+	}
+	return r, f.latest
 }
 
 // listLocked returns the servers of namespace, or of all if it is "", in no order.

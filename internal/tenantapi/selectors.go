@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
 
 	"hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 )
@@ -24,6 +25,9 @@ type selectors struct {
 	fields fields.Selector
 	// onHost is set if the caller selects by host status.
 	onHost bool
+	// uid is that of the only server that the caller can have selected, "" if there may be
+	// others.
+	uid types.UID
 }
 
 func newSelectors(options *metainternalversion.ListOptions) selectors {
@@ -36,6 +40,9 @@ func newSelectors(options *metainternalversion.ListOptions) selectors {
 	}
 	for _, r := range s.fields.Requirements() {
 		s.onHost = s.onHost || r.Field == v1alpha1.HostStatusField
+		if r.Field == v1alpha1.UIDField && r.Operator != selection.NotEquals {
+			s.uid = types.UID(r.Value)
+		}
 	}
 	return s
 }
@@ -64,7 +71,7 @@ func (s selectors) matches(r *record, g grant) bool {
 	if s.fields.Empty() {
 		return true
 	}
-	visible := fields.Set{fieldName: r.known.name, fieldNamespace: r.known.namespace}
+	visible := fields.Set{fieldName: r.known.name, fieldNamespace: r.known.namespace, v1alpha1.UIDField: string(r.base.UID)}
 	if s.onHost && g.shows(r.host.HostStatus) && r.host.HostStatus != nil {
 		visible[v1alpha1.HostStatusField] = string(*r.host.HostStatus)
 	}

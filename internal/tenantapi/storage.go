@@ -16,6 +16,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -327,7 +328,7 @@ type page struct {
 // read reads the servers that options ask for.
 func (s *storage) read(ctx context.Context, namespace string, options *metainternalversion.ListOptions, selected selectors) (page, error) {
 	if fromCache(options) && s.feed.hasSynced() {
-		records, rv := s.feed.list(namespace)
+		records, rv := s.cached(namespace, selected)
 		return page{records: records, rv: rv, at: rv, complete: true, cached: true}, nil
 	}
 	if options.Continue != "" && options.ResourceVersion != "" && options.ResourceVersion != "0" {
@@ -341,6 +342,15 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		return page{}, err
 	}
 	labelSelector, fieldSelector, none := selected.upstream(s.feed.projector)
+	if selected.uid != "" && options.Continue == "" {
+		// The custom resources cannot be selected by uid. Where the feed knows whose it is, that
+		// server is asked for by its name, as of now; else all of the namespace are looked
+		// through, also if it is in another one, so that the time taken does not reveal that.
+		if r, _ := s.feed.byUID(namespace, selected.uid); r != nil {
+			namespace = r.known.namespace
+			fieldSelector = fields.AndSelectors(fieldSelector, fields.OneTermEqualSelector(fieldName, r.known.name))
+		}
+	}
 	upstreamOptions := metav1.ListOptions{
 		LabelSelector:        labelSelector.String(),
 		FieldSelector:        fieldSelector.String(),
@@ -376,7 +386,7 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		return p, nil
 	}
 	p.meta = metav1.ListMeta{Continue: list.Continue, RemainingItemCount: list.RemainingItemCount}
-	if selected.onHost {
+	if selected.onHost || selected.uid != "" {
 		// How many remain of those that the caller selects is not known.
 		p.meta.RemainingItemCount = nil
 	}
@@ -387,6 +397,19 @@ func (s *storage) read(ctx context.Context, namespace string, options *metainter
 		p.at = p.rv
 	}
 	return p, nil
+}
+
+// cached returns the servers of namespace that can have been selected, as the feed has them,
+// and the resourceVersion that they are of.
+func (s *storage) cached(namespace string, selected selectors) ([]*record, uint64) {
+	if selected.uid == "" {
+		return s.feed.list(namespace)
+	}
+	r, rv := s.feed.byUID(namespace, selected.uid)
+	if r == nil {
+		return nil, rv
+	}
+	return []*record{r}, rv
 }
 
 // fromCache reports whether the caller accepts any version.

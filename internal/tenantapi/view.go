@@ -102,11 +102,11 @@ func addConversions(scheme *runtime.Scheme) error {
 	}
 	return scheme.AddFieldLabelConversionFunc(v1alpha1.SchemeGroupVersion.WithKind("Server"), func(label, value string) (string, string, error) {
 		switch label {
-		case fieldName, fieldNamespace, v1alpha1.HostStatusField:
+		case fieldName, fieldNamespace, v1alpha1.UIDField, v1alpha1.HostStatusField:
 			return label, value, nil
 		}
-		return "", "", fmt.Errorf("field selector: %q is not a field that servers can be selected by; use %s, %s or %s",
-			label, fieldName, fieldNamespace, v1alpha1.HostStatusField)
+		return "", "", fmt.Errorf("field selector: %q is not a field that servers can be selected by; use %s, %s, %s or %s",
+			label, fieldName, fieldNamespace, v1alpha1.UIDField, v1alpha1.HostStatusField)
 	})
 }
 

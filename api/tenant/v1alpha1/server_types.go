@@ -12,6 +12,8 @@ const (
 	// HostStatusField is the path by which servers are selected by their host
 	// status. It is refused to callers who may not see the field.
 	HostStatusField = "status.hostStatus"
+	// UIDField is the path by which a server is selected by its unique id.
+	UIDField = "metadata.uid"
 
 	// SubresourceStatus is the subresource whose `get` grants host status (Nova's
 	// policy os_compute_api:servers:show:host_status). It can be read too.
