@@ -42,6 +42,13 @@ type listener struct {
 	open map[caller][]*heldConn
 }
 
+// Bounded returns a listener that has at most limit connections of plain at once, shared
+// fairly between the addresses that they come from. refused is called for each that is
+// closed because of that.
+func Bounded(plain net.Listener, limit int, refused func()) net.Listener {
+	return &listener{Listener: plain, limit: limit, open: map[caller][]*heldConn{}, refused: refused}
+}
+
 // heldConn is a connection that has a place.
 type heldConn struct {
 	net.Conn

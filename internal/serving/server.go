@@ -143,10 +143,7 @@ func (s *Server) serve(ctx context.Context, plain net.Listener) error {
 		// Anyone who can connect can cause these lines.
 		ErrorLog: stdlog.New(debugLog{s.Logger}, "", 0),
 	}
-	bounded := &listener{
-		Listener: plain, limit: maxConnections, open: map[caller][]*heldConn{},
-		refused: func() { refused.WithLabelValues(reasonConnections).Inc() },
-	}
+	bounded := Bounded(plain, maxConnections, func() { refused.WithLabelValues(reasonConnections).Inc() })
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(tls.NewListener(bounded, config)) }()
 	s.serves.Store(true)

@@ -67,6 +67,7 @@ type Set struct {
 var (
 	Manager   = newSet("manager")
 	TenantAPI = newSet("tenant-apiserver")
+	NovaAPI   = newSet("nova-api")
 )
 
 func newSet(binary string) *Set {
