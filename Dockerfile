@@ -41,6 +41,11 @@ LABEL org.opencontainers.image.title="hoststatus tenant-apiserver"
 COPY --from=build /out/tenant-apiserver /tenant-apiserver
 ENTRYPOINT ["/tenant-apiserver"]
 
+FROM base AS nova-api
+LABEL org.opencontainers.image.title="hoststatus nova-api"
+COPY --from=build /out/nova-api /nova-api
+ENTRYPOINT ["/nova-api"]
+
 FROM base AS agent
 LABEL org.opencontainers.image.title="hoststatus agent"
 COPY --from=build /out/agent /agent

@@ -6,6 +6,7 @@
 #                                     Not libvirt-daemon-system, which keeps a libvirtd running
 #   hack/ensure-packages.sh fencing   for test/fencing: a simulated management controller, and
 #                                     the fence agent that powers hosts off by it
+#   hack/ensure-packages.sh openstack for test/nova: openstack, nova, and the SDK that they bring
 #   hack/ensure-packages.sh model     for test/model: Spin and a C compiler
 # Where it cannot, it prints why, and the test is skipped.
 set -euo pipefail
@@ -35,13 +36,18 @@ fencing)
   need fence-agents /usr/sbin/fence_ipmilan
   need ipmitool ipmitool
   ;;
+openstack)
+  need python3-openstackclient openstack
+  need python3-novaclient nova
+  need python3-openstacksdk /usr/lib/python3/dist-packages/openstack/__init__.py
+  ;;
 model)
   need spin spin
   need gcc gcc
   need libc6-dev /usr/include/stdio.h
   ;;
 *)
-  echo "usage: $0 nodes|domains|fencing|model" >&2
+  echo "usage: $0 nodes|domains|fencing|openstack|model" >&2
   exit 2
   ;;
 esac

@@ -73,6 +73,10 @@ func run(ctx context.Context) error {
 		fmt.Printf("\nEvery step was as it should be, in %s.\n", time.Since(begin).Round(time.Second))
 		return nil
 	}
+	novaURL, err := fleet.StartNovaAPI(ctx)
+	if err != nil {
+		return err
+	}
 	ready := filepath.Join(absolute, "ready")
 	if err := os.WriteFile(ready, nil, 0o644); err != nil {
 		return fmt.Errorf("saying that all is ready: %w", err)
@@ -94,10 +98,14 @@ Let a host hang, ask why its servers are UNKNOWN after %[3]s, and let it go on:
   kubectl hosts show compute-1
   kill -CONT %[4]d
 
+OpenStack's clients work, too: ana is shown host status, ada is not, and abe only while it is UNKNOWN.
+
+  openstack --os-auth-type admin_token --os-endpoint %[6]s/v2.1/team-a --os-token $(cat %[1]s/tokens/ana) --os-compute-api-version 2.72 server list --long
+
 %[5]s
 To change the state of a VM, edit %[1]s/fake-driver/compute-1.yaml. Logs are in %[1]s.
 Ctrl-C here stops everything.
-`, absolute, bin, *leaseDuration, fleet.Agents["compute-1"].Pid(), agents(fleet))
+`, absolute, bin, *leaseDuration, fleet.Agents["compute-1"].Pid(), agents(fleet), novaURL)
 	<-ctx.Done()
 	fmt.Println()
 	return nil

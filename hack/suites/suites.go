@@ -57,6 +57,8 @@ var suites = []suite{
 	// The race detector would spoil what it measures of the driver.
 	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, debian: "domains", timeout: 10 * time.Minute},
 	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing", timeout: 10 * time.Minute},
+	// The race detector would spoil what it measures, and the clients are no Go.
+	{name: "nova", packages: []string{"./test/nova"}, controlPlane: true, debian: "openstack", timeout: 20 * time.Minute},
 	{name: "model", packages: []string{"./test/model"}, debian: "model", timeout: 10 * time.Minute},
 	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
 }

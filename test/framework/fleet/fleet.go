@@ -102,7 +102,9 @@ type Fleet struct {
 	WebhookPort   string
 	tenantAPIPort string
 	TenantAPI     *controlplane.Process
-	Agents        map[string]*controlplane.Process
+	// NovaAPI is there after StartNovaAPI.
+	NovaAPI *controlplane.Process
+	Agents  map[string]*controlplane.Process
 
 	unlock   func()
 	stop     chan struct{}
@@ -192,6 +194,9 @@ func Install(ctx context.Context, options Options) (_ *Fleet, err error) {
 func (f *Fleet) Stop() {
 	close(f.stop)
 	f.watching.Wait()
+	if f.NovaAPI != nil {
+		f.NovaAPI.Stop()
+	}
 	for _, agent := range f.Agents {
 		agent.Stop()
 	}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package nova
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+	"hoststatus.dev/hoststatus/test/framework/fleet"
+)
+
+const (
+	fastNamespace = "speed"
+	fastServers   = 1000
+	rounds        = 15
+)
+
+// Each figure stands beside that of the owners' view, asked by the same account, in turns.
+func TestAnswersTakeLittleLongerThanTheOwnersView(t *testing.T) {
+	makeManyServers(t)
+	for _, account := range []fleet.Account{
+		{Namespace: fastNamespace, Name: "owner", Roles: []string{"view", "hoststatus-host-status-viewer"}},
+		{Namespace: fastNamespace, Name: "admin", Everywhere: "cluster-admin"},
+	} {
+		token, err := env.NewToken(t.Context(), account)
+		expect.NoError(t, err)
+		view := viewClient(t)
+		base := "/apis/tenant.hoststatus.dev/v1alpha1/namespaces/" + fastNamespace + "/servers"
+		uid := serverUID(t, fastNamespace, "vm-0500")
+		nova := &http.Client{Transport: &http.Transport{DisableCompression: true}}
+		for _, c := range []struct {
+			name, ours, theirs string
+			limit              float64
+		}{
+			{"servers/detail of 1,000", "/v2.1/" + fastNamespace + "/servers/detail", base, 1.6},
+			{"servers of 1,000", "/v2.1/" + fastNamespace + "/servers", base, 1.6},
+			{"one server", "/v2.1/" + fastNamespace + "/servers/" + uid, base + "/vm-0500", 2},
+		} {
+			t.Run(c.name+" for "+account.Name, func(t *testing.T) {
+				var ours, theirs []time.Duration
+				for range rounds {
+					theirs = append(theirs, timed(t, view, env.Cluster.URL+c.theirs, "Authorization", "Bearer "+token))
+					ours = append(ours, timed(t, nova, env.url+c.ours, "X-Auth-Token", token, "OpenStack-API-Version", "compute 2.72"))
+				}
+				slices.Sort(ours)
+				slices.Sort(theirs)
+				ratio := float64(ours[rounds/2]) / float64(theirs[rounds/2])
+				t.Logf("%s: %s, the owners' view %s, ratio %.2f", c.name, ours[rounds/2].Round(time.Microsecond), theirs[rounds/2].Round(time.Microsecond), ratio)
+				if ratio > c.limit {
+					t.Errorf("the ratio is %.2f, and may be %.1f", ratio, c.limit)
+				}
+			})
+		}
+	}
+	t.Run("memory with 50 clients", func(t *testing.T) { manyClients(t) })
+}
+
+// viewClient asks kube-apiserver directly.
+func viewClient(t *testing.T) *http.Client {
+	t.Helper()
+	config, err := env.Cluster.AdminConfig()
+	expect.NoError(t, err)
+	config = rest.AnonymousClientConfig(config)
+	config.DisableCompression = true
+	client, err := rest.HTTPClientFor(config)
+	expect.NoError(t, err)
+	return client
+}
+
+// timed returns how long an answer takes, with its body.
+func timed(t *testing.T, client *http.Client, address string, header ...string) time.Duration {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	expect.NoError(t, err)
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	begin := time.Now()
+	answer, err := client.Do(request)
+	expect.NoError(t, err)
+	defer func() { _ = answer.Body.Close() }()
+	n, err := io.Copy(io.Discard, answer.Body)
+	took := time.Since(begin)
+	if err != nil || answer.StatusCode != http.StatusOK || n == 0 {
+		t.Fatalf("%s: %s, %d bytes, %v", address, answer.Status, n, err)
+	}
+	return took
+}
+
+// makeManyServers makes a thousand servers on a host that is up.
+func makeManyServers(t *testing.T) {
+	t.Helper()
+	kubectl(t, "create", "namespace", fastNamespace)
+	status, err := json.Marshal(map[string]any{"status": v1alpha1.ServerStatus{
+		State: "ACTIVE", PowerState: "RUNNING", Networks: []v1alpha1.ServerNetwork{{Name: "private", Addresses: []string{"10.0.3.163"}}},
+	}})
+	expect.NoError(t, err)
+	numbers := make(chan int)
+	var making sync.WaitGroup
+	for range 8 {
+		making.Go(func() {
+			for n := range numbers {
+				s := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: fastNamespace, Name: fmt.Sprintf("vm-%04d", n)}, Spec: v1alpha1.ServerSpec{Host: "compute-1"}}
+				if err := env.Client.Create(t.Context(), s); err != nil {
+					t.Error(err)
+				}
+				if err := env.Client.Status().Patch(t.Context(), s, rawPatch(status)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for n := range fastServers {
+		numbers <- n
+	}
+	close(numbers)
+	making.Wait()
+	hostIs(t, v1alpha1.HostStatusUp, "compute-1")
+}
+
+// manyClients lets 50 clients read all at once, and looks at the memory of nova-api.
+func manyClients(t *testing.T) {
+	token, err := env.NewToken(t.Context(), fleet.Account{Namespace: fastNamespace, Name: "admin", Everywhere: "cluster-admin"})
+	expect.NoError(t, err)
+	var tokens []string
+	for range 10 { // Tokens of one account differ.
+		another, err := env.NewToken(t.Context(), fleet.Account{Namespace: fastNamespace, Name: "admin"})
+		expect.NoError(t, err)
+		tokens = append(tokens, another)
+	}
+	tokens = append(tokens, token)
+	var reading sync.WaitGroup
+	var mu sync.Mutex
+	codes := map[int]int{}
+	for i := range 50 {
+		reading.Go(func() {
+			for range 3 {
+				request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodGet, env.url+"/v2.1/servers/detail?all_tenants=1", nil)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				request.Header.Set("X-Auth-Token", tokens[i%len(tokens)])
+				answer, err := http.DefaultClient.Do(request)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, answer.Body)
+				_ = answer.Body.Close()
+				mu.Lock()
+				codes[answer.StatusCode]++
+				mu.Unlock()
+			}
+		})
+	}
+	reading.Wait()
+	const limit = 256 << 20
+	peak := peakMemory(t, env.NovaAPI.Pid())
+	t.Logf("answers %v, peak %d MiB", codes, peak>>20)
+	if peak > limit {
+		t.Errorf("nova-api took %d MiB", peak>>20)
+	}
+	if codes[http.StatusOK] == 0 {
+		t.Errorf("answers: %v", codes)
+	}
+}
+
+// peakMemory is the most that a process has had resident, in bytes.
+func peakMemory(t *testing.T, pid int) int {
+	t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	expect.NoError(t, err)
+	for line := range strings.SplitSeq(string(content), "\n") {
+		if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")))
+			expect.NoError(t, err)
+			return n << 10
+		}
+	}
+	t.Fatal("the kernel does not say how much memory a process has had")
+	return 0
+}
