@@ -235,30 +235,18 @@ func TestOpenStacksClientsSetServices(t *testing.T) {
 	})
 }
 
-// cloudsYAML is the one of docs/use/nova.md.
-const cloudsYAML = `clouds:
-  token:
-    auth_type: admin_token
-    auth: {endpoint: URL/v2.1/team-a, token: TOKEN}
-    compute_api_version: "2.72"
-  password:
-    auth_type: v3password
-    auth: {auth_url: URL/identity/v3, username: ana, user_domain_name: Default, password: TOKEN, project_name: team-a, project_domain_name: Default}
-    compute_api_version: "2.72"
-  credential:
-    auth_type: v3applicationcredential
-    auth: {auth_url: URL/identity/v3, application_credential_id: ana, application_credential_secret: TOKEN}
-    compute_api_version: "2.72"
-  v3token:
-    auth_type: v3token
-    auth: {auth_url: URL/identity/v3, token: TOKEN, project_name: team-a, project_domain_name: Default}
-    compute_api_version: "2.72"
-`
-
+// writeClouds writes the clouds.yaml of docs/use/nova.md for an account.
 func writeClouds(t *testing.T, account string) string {
 	t.Helper()
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "use", "nova.md"))
+	expect.NoError(t, err)
+	_, content, found := strings.Cut(string(page), "```yaml\n")
+	if !found {
+		t.Fatal("docs/use/nova.md has no clouds.yaml")
+	}
+	content, _, _ = strings.Cut(content, "```")
+	content = strings.NewReplacer("https://nova.example.com", env.url, "TOKEN", env.tokens[account]).Replace(content)
 	path := filepath.Join(t.TempDir(), "clouds.yaml")
-	content := strings.NewReplacer("URL", env.url, "TOKEN", env.tokens[account]).Replace(cloudsYAML)
 	expect.NoError(t, os.WriteFile(path, []byte(content), 0o600))
 	return path
 }
