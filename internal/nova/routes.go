@@ -51,6 +51,10 @@ var routes = []route{
 	{http.MethodGet, "extensions", empty(`{"extensions":[]}`)},
 	{http.MethodGet, "os-availability-zone", empty(`{"availabilityZoneInfo":[]}`)},
 	{http.MethodGet, "os-availability-zone/detail", empty(`{"availabilityZoneInfo":[]}`)},
+	// A client that authenticates by its token alone looks projects up here, as if this were the
+	// identity API, and takes the name itself where it may not.
+	{http.MethodGet, "projects", refuse("Looking up a project")},
+	{http.MethodGet, "projects/{id}", refuse("Looking up a project")},
 	{http.MethodGet, "os-server-groups", empty(`{"server_groups":[]}`)},
 }
 
@@ -62,7 +66,7 @@ var words = sets.New(
 	"os-floating-ips", "os-floating-ips-bulk", "os-fping", "os-hosts", "os-hypervisors", "os-instance_usage_audit_log", "os-keypairs", "os-migrations",
 	"os-networks", "os-quota-class-sets", "os-quota-sets", "os-security-group-default-rules", "os-security-group-rules", "os-security-groups",
 	"os-server-external-events", "os-server-groups", "os-services", "os-simple-tenant-usage", "os-snapshots", "os-tenant-networks", "os-virtual-interfaces",
-	"os-volume_attachments", "os-volumes", "os-volumes_boot",
+	"os-volume_attachments", "os-volumes", "os-volumes_boot", "projects",
 )
 
 // place is what a path names.

@@ -22,12 +22,13 @@ import (
 	"hoststatus.dev/hoststatus/internal/agent"
 	"hoststatus.dev/hoststatus/internal/cli"
 	"hoststatus.dev/hoststatus/internal/manager"
+	"hoststatus.dev/hoststatus/internal/nova"
 	"hoststatus.dev/hoststatus/internal/tenantapi"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // whole are flags of helm for all that a release can have.
-const whole = "--set=agent.enabled=true"
+const whole = "--set=agent.enabled=true,novaAPI.enabled=true"
 
 // render renders the chart with values, as helm install would be given them in a file.
 func render(t *testing.T, values string, args ...string) (string, error) {
@@ -53,6 +54,8 @@ func refusedByBinaries(t *testing.T, all []*unstructured.Unstructured) (refused 
 				options = manager.NewOptions()
 			case "tenant-apiserver":
 				options = tenantapi.NewOptions()
+			case "nova-api":
+				options = nova.NewOptions()
 			case "agent":
 				options = agent.NewOptions()
 			default:
@@ -211,6 +214,11 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"tenantAPI: {extraVolumes: [{name: certificate}]}":                                  "tenantAPI.extraVolumes: the name certificate is used by the chart",
 		"agent: {extraVolumeMounts: [{name: a, mountPath: /a}]}":                            `agent.extraVolumeMounts: there is no "a" among agent.extraVolumes`,
 		"agent: {extraEnv: [{name: NODE_NAME, value: a}]}":                                  "agent.extraEnv: NODE_NAME is set by the chart",
+		"novaAPI: {enabled: true, plainHTTP: true, certificateSecret: a}":                   "novaAPI.plainHTTP: without TLS there is no use for novaAPI.certificateSecret",
+		"novaAPI: {enabled: true, port: 8081}":                                              "novaAPI.probesPort: 8081 is already used by novaAPI.port in the same network; choose another, for example 8082",
+		"novaAPI: {extraVolumes: [{name: kube}]}":                                           "novaAPI.extraVolumes: the name kube is used by the chart",
+		"novaAPI: {enabled: true, image: nova}":                                             `novaAPI.image: "nova" is not a full image reference`,
+		"networkPolicy: {novaFrom: [{ipBlock: {cidr: 10.0.0.1}}]}":                          `networkPolicy.novaFrom[0].ipBlock: "10.0.0.1" must be an address range in CIDR notation`,
 		"agent: {driver: fake}":                                                             "agent.driver: fake needs a file to read: add --fake-driver-file=PATH to agent.extraArgs",
 		"agent: {driver: libvirt, libvirt: {resync: 10ms}}":                                 `agent.libvirt.resync: "10ms" must be at least 1s`,
 		"agent: {driver: libvirt, libvirt: {novaNamespace: a}}":                             "agent.libvirt.novaNamespace: needs nova in agent.libvirt.identity",
@@ -501,7 +509,7 @@ func TestValuesThatEveryChartHas(t *testing.T) {
   hostAliases: [{ip: 10.0.0.1, hostnames: [api.internal]}]
   priorityClassName: ""
 `
-	for component, name := range map[string]string{"manager": "hoststatus-manager", "tenantAPI": "hoststatus-tenant-apiserver", "agent": "hoststatus-agent"} {
+	for component, name := range map[string]string{"manager": "hoststatus-manager", "tenantAPI": "hoststatus-tenant-apiserver", "novaAPI": "hoststatus-nova-api", "agent": "hoststatus-agent"} {
 		for _, more := range []string{"certificates.certManager=false", "certificates.certManager=true"} {
 			out, err := render(t, fmt.Sprintf(each, component), whole, "--set="+more)
 			expect.NoError(t, err)
@@ -515,6 +523,9 @@ func TestValuesThatEveryChartHas(t *testing.T) {
 			volumes := 1
 			if certificate {
 				volumes = 2
+			}
+			if component == "novaAPI" {
+				volumes = 3 // Also how it reaches the API server; its certificate is always in a Secret.
 			}
 			if !mine || len(pod.Volumes) != volumes || len(container.VolumeMounts) != volumes || len(pod.HostAliases) != 1 || pod.PriorityClassName != "" {
 				t.Errorf("%s with %s: env %v, volumes %v, mounts %v, aliases %v, class %q", name, more, container.Env, pod.Volumes, container.VolumeMounts, pod.HostAliases, pod.PriorityClassName)

@@ -135,7 +135,7 @@ func everyStatus(t *testing.T) {
 // three grades, and a stranger.
 var callers = []string{"administrator", "ana", "abe", "ada", "stranger"}
 
-const longList = "openstack server list --long --sort display_name:asc -c Name -c Status -c Task.State -c Power.State -c Networks -c Host -c Host.Status"
+const longList = "openstack server list --long --sort-column Name -c Name -c Status -c Task.State -c Power.State -c Networks -c Host -c Host.Status"
 
 // words splits a command, in which a dot within a word stands for a space.
 func words(command string) []string {
@@ -158,13 +158,13 @@ func TestOpenStacksClientsShowWhatTheirCallerMaySee(t *testing.T) {
 		only []string
 	}{
 		{name: "server-list-long", version: "2.72", command: longList},
-		{name: "server-list-by-default", version: "2.1", command: "openstack server list --sort display_name:asc", only: []string{"ana"}},
+		{name: "server-list-by-default", version: "2.1", command: "openstack server list --sort-column Name", only: []string{"ana"}},
 		{name: "server-list-all-projects", version: "2.72", command: longList + " --all-projects --name ^(api|build|db|queue|web)-"},
-		{name: "server-list-host", version: "2.72", command: "openstack server list --all-projects --host compute-2 --sort display_name:asc"},
+		{name: "server-list-host", version: "2.72", command: "openstack server list --all-projects --host compute-2 --sort-column Name"},
 		{name: "server-list-host-as-owner", version: "2.72", command: "openstack server list --host compute-2", only: []string{"ana"}},
-		{name: "server-list-project", version: "2.72", command: "openstack server list --project team-b --sort display_name:asc", only: []string{"administrator", "ana"}},
+		{name: "server-list-project", version: "2.72", command: "openstack server list --project team-b --sort-column Name", only: []string{"administrator", "ana"}},
 		{name: "server-list-status", version: "2.72", command: "openstack server list --project team-b --status SHUTOFF", only: []string{"administrator"}},
-		{name: "server-list-page", version: "2.72", command: "openstack server list --sort display_name:asc --limit 2 --marker MARKER", only: []string{"ana"}},
+		{name: "server-list-page", version: "2.72", command: "nova list --sort display_name:asc --limit 2 --marker MARKER", only: []string{"ana"}},
 		{name: "server-show", version: "2.72", command: "openstack server show web-2"},
 		{name: "nova-list-fields", version: "2.72", command: "nova list --sort display_name:asc --fields name,host_status"},
 		{name: "compute-service-list", version: "2.72", command: "openstack compute service list --host compute-3"},
@@ -256,7 +256,7 @@ func TestCloudsOfEveryWayToAuthenticate(t *testing.T) {
 	path := writeClouds(t, "ana")
 	for _, cloud := range []string{"token", "password", "credential", "v3token"} {
 		t.Run(cloud, func(t *testing.T) {
-			command := exec.CommandContext(t.Context(), "openstack", "--os-cloud", cloud, "server", "list", "--sort", "display_name:asc", "-f", "value", "-c", "Name")
+			command := exec.CommandContext(t.Context(), "openstack", "--os-cloud", cloud, "server", "list", "--sort-column", "Name", "-f", "value", "-c", "Name")
 			command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "OS_CLIENT_CONFIG_FILE=" + path, "LANG=C.UTF-8", "PYTHONWARNINGS=ignore"}
 			out, err := command.CombinedOutput()
 			if want := "db-1\ndb-2\nweb-1\nweb-2\nweb-3\n"; err != nil || string(out) != want {
