@@ -196,3 +196,79 @@ func peakMemory(t *testing.T, pid int) int {
 	t.Fatal("the kernel does not say how much memory a process has had")
 	return 0
 }
+
+// OPNFV Doctor wants a consumer to be informed within a second after a host is marked down. The
+// same is done by clients of the compute API and by those of Kubernetes, in turns.
+func TestAConsumerSeesAHostThatIsMarkedDownWithinASecond(t *testing.T) {
+	const host = "compute-2"
+	token, view := env.tokens["ana"], viewClient(t)
+	path := "/v2.1/team-a/servers/" + serverUID(t, "team-a", "web-2")
+	flag := func(value string) {
+		kubectl(t, "patch", "computeservice", host, "--type=merge", "--patch="+`{"spec":{"forcedDown":`+value+`,"forcedDownReason":null}}`)
+	}
+	back := func() { flag("null"); hostIs(t, v1alpha1.HostStatusUp, host) }
+	t.Cleanup(back)
+	var ours, theirs []time.Duration
+	for range 5 {
+		begin := time.Now()
+		got := as("administrator", "2.34").do(t, http.MethodPut, "/v2.1/os-services/force-down", `{"host":"`+host+`","binary":"nova-compute","forced_down":true}`)
+		if got.code != http.StatusOK {
+			t.Fatalf("force-down: %d %s", got.code, got.body)
+		}
+		expect.NoError(t, untilDown(t, http.DefaultClient, env.url+path, "X-Auth-Token", token, "OpenStack-API-Version", "compute 2.34"))
+		ours = append(ours, time.Since(begin))
+		back()
+
+		begin = time.Now()
+		service := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host}}
+		expect.NoError(t, env.Client.Patch(t.Context(), service, rawPatch([]byte(`{"spec":{"forcedDown":true}}`))))
+		expect.NoError(t, untilDown(t, view, env.Cluster.URL+"/apis/tenant.hoststatus.dev/v1alpha1/namespaces/team-a/servers/web-2", "Authorization", "Bearer "+token))
+		theirs = append(theirs, time.Since(begin))
+		back()
+	}
+	slices.Sort(ours)
+	slices.Sort(theirs)
+	t.Logf("from marked down to seen: %s, by Kubernetes' own clients %s", ours[2].Round(time.Millisecond), theirs[2].Round(time.Millisecond))
+	if ours[2] > time.Second {
+		t.Errorf("it took %s", ours[2])
+	}
+}
+
+// untilDown polls until the answer has the host status DOWN.
+func untilDown(t *testing.T, client *http.Client, address string, header ...string) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+		if err != nil {
+			return err
+		}
+		for i := 0; i < len(header); i += 2 {
+			request.Header.Set(header[i], header[i+1])
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		content, err := io.ReadAll(answer.Body)
+		_ = answer.Body.Close()
+		if err != nil {
+			return err
+		}
+		var seen struct {
+			Server struct {
+				HostStatus string `json:"host_status"`
+			} `json:"server"`
+			Status struct {
+				HostStatus string `json:"hostStatus"`
+			} `json:"status"`
+		}
+		if err := json.Unmarshal(content, &seen); err != nil {
+			return fmt.Errorf("reading %s: %w", content, err)
+		}
+		if seen.Server.HostStatus+seen.Status.HostStatus == "DOWN" {
+			return nil
+		}
+	}
+}
