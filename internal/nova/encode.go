@@ -17,15 +17,36 @@ type encoder struct {
 	next bool
 }
 
+// bytesPerServer is about how long a server is.
+const bytesPerServer = 1536
+
+// newEncoder returns one with room for servers.
+func newEncoder(servers int) *encoder {
+	return &encoder{b: make([]byte, 0, (servers+1)*bytesPerServer)}
+}
+
+// key begins a field that this package names; no such name needs to be escaped.
 func (e *encoder) key(key string) {
+	e.comma()
+	if key != "" {
+		e.b = append(e.b, '"')
+		e.b = append(e.b, key...)
+		e.b = append(e.b, '"', ':')
+	}
+}
+
+// dataKey begins a field that others have named.
+func (e *encoder) dataKey(key string) {
+	e.comma()
+	e.b = appendText(e.b, key)
+	e.b = append(e.b, ':')
+}
+
+func (e *encoder) comma() {
 	if e.next {
 		e.b = append(e.b, ',')
 	}
 	e.next = true
-	if key != "" {
-		e.b = appendText(e.b, key)
-		e.b = append(e.b, ':')
-	}
 }
 
 func (e *encoder) text(key, value string) {

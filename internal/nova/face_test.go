@@ -78,6 +78,10 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(r.URL.Path, "/apis/tenant.hoststatus.dev/"):
 		c.list(w, r, func(n int) string { return c.tenantServer(n, secret == adminToken) })
 	case strings.HasPrefix(r.URL.Path, "/apis/compute.hoststatus.dev/v1alpha1/") && strings.HasSuffix(r.URL.Path, "/servers"):
+		if r.URL.Query().Get("includeObject") == "None" {
+			c.list(w, r, func(n int) string { return fmt.Sprintf(`{"cells":[%q,"ACTIVE","compute-%d"]}`, name(n), n%3) })
+			break
+		}
 		c.list(w, r, func(n int) string {
 			return fmt.Sprintf(`{"metadata":{"namespace":%q,"name":%q,"uid":%q},"spec":{"host":"compute-%d"}}`, namespace(n), name(n), uid(n), n%3)
 		})
@@ -118,6 +122,10 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, item func(int) st
 		next = strconv.Itoa(to)
 	}
 	w.Header().Add("Warning", `299 - "from the cluster"`)
+	if r.URL.Query().Get("includeObject") == "None" {
+		_, _ = fmt.Fprintf(w, `{"kind":"Table","metadata":{"continue":%q},"columnDefinitions":[{"name":"Name"},{"name":"Status"},{"name":"Host"}],"rows":[%s]}`, next, strings.Join(all[from:to], ","))
+		return
+	}
 	_, _ = fmt.Fprintf(w, `{"kind":"ServerList","metadata":{"continue":%q,"resourceVersion":"7"},"items":[%s]}`, next, strings.Join(all[from:to], ","))
 }
 
@@ -178,6 +186,16 @@ func TestListsAreJoinedPageByPageWithWhereServersAre(t *testing.T) {
 		s := parse(t, body)
 		if code != http.StatusOK || len(s.Servers) != serversInCluster || len(s.Links) != 0 {
 			t.Fatalf("%d, %d servers, %d links", code, len(s.Servers), len(s.Links))
+		}
+		_, inOne, _ := get(c.face(logr.Discard(), nil), adminToken, "/v2.1/team-a/servers/detail")
+		one := parse(t, inOne)
+		if len(one.Servers) != serversInCluster/2 {
+			t.Fatalf("%d servers in one namespace", len(one.Servers))
+		}
+		for i, got := range one.Servers {
+			if n := serversInCluster/2 - 1 - i; got.ID != uid(n) || got.Host == nil || *got.Host != fmt.Sprintf("compute-%d", n%3) {
+				t.Errorf("pages of %d, server %d of one namespace: %+v", pages, n, got)
+			}
 		}
 		for i, got := range s.Servers {
 			n := serversInCluster - 1 - i // The newest is first.

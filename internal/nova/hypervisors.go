@@ -3,6 +3,7 @@
 package nova
 
 import (
+	"cmp"
 	"net/url"
 	"slices"
 	"strings"
@@ -130,7 +131,7 @@ func (c *call) answerHypervisors(q *hypervisorQuery, policy string) (*answer, er
 func (c *call) matchHypervisors(q *hypervisorQuery) ([]*service, error) {
 	var found []*service
 	after := q.marker == ""
-	err := walk(c.ctx, c.kube, c.token, computeServices(), nil, c.passWarnings, func(s *service) error {
+	err := walk(c.ctx, c.kube, c.token, target{path: computeServices()}, c.passWarnings, func(s *service) error {
 		switch {
 		case !after:
 			after = string(s.UID) == q.marker || s.Name == q.marker
@@ -163,7 +164,7 @@ func (c *call) serversOn(hosts []*service) (map[string][]*placed, error) {
 		for _, s := range hosts {
 			names[s.Name] = true
 		}
-		return on, walk(c.ctx, c.kube, c.token, computeServers(""), nil, nil, func(p *placed) error {
+		return on, walk(c.ctx, c.kube, c.token, target{path: computeServers("")}, nil, func(p *placed) error {
 			if names[p.Spec.Host] {
 				return keep(p)
 			}
@@ -172,7 +173,7 @@ func (c *call) serversOn(hosts []*service) (map[string][]*placed, error) {
 	}
 	for _, s := range hosts {
 		query := url.Values{"fieldSelector": {computev1alpha1.ServerHostField + "=" + s.Name}}
-		if err := walk(c.ctx, c.kube, c.token, computeServers(""), query, nil, keep); err != nil {
+		if err := walk(c.ctx, c.kube, c.token, target{path: computeServers(""), query: query}, nil, keep); err != nil {
 			return nil, err
 		}
 	}
@@ -180,7 +181,9 @@ func (c *call) serversOn(hosts []*service) (map[string][]*placed, error) {
 }
 
 func encodePlaced(e *encoder, servers []*placed) {
-	slices.SortFunc(servers, func(a, b *placed) int { return strings.Compare(a.Metadata.UID, b.Metadata.UID) })
+	slices.SortFunc(servers, func(a, b *placed) int {
+		return cmp.Or(cmp.Compare(a.Metadata.Name, b.Metadata.Name), cmp.Compare(a.Metadata.UID, b.Metadata.UID))
+	})
 	e.begin("servers", '[')
 	for _, p := range servers {
 		e.begin("", '{')
@@ -199,7 +202,7 @@ func (c *call) showHypervisor() (*answer, error) {
 		return nil, badRequest("Invalid uuid %s", id)
 	}
 	var found *service
-	err := walk(c.ctx, c.kube, c.token, computeServices(), nil, c.passWarnings, func(s *service) error {
+	err := walk(c.ctx, c.kube, c.token, target{path: computeServices()}, c.passWarnings, func(s *service) error {
 		if s.hasID(id, c.version) {
 			found = s
 			return errEnough

@@ -4,13 +4,16 @@ package nova
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -66,7 +69,15 @@ type target struct {
 	query       url.Values
 	contentType string
 	body        []byte
+	// accept is the form of the answer, JSON if it is "".
+	accept string
 }
+
+// The forms of a list that have less in them.
+const (
+	acceptTable    = "application/json;as=Table;g=meta.k8s.io;v=v1"
+	acceptMetadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+)
 
 func tenantServers(namespace string) []string {
 	return collection(tenantv1alpha1.SchemeGroupVersion.Group, tenantv1alpha1.SchemeGroupVersion.Version, namespace, "servers")
@@ -131,7 +142,7 @@ func (k *kube) send(ctx context.Context, t token, to target) (*http.Response, er
 		return nil, fmt.Errorf("making a request: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+t.secret)
-	request.Header.Set("Accept", contentTypeJSON)
+	request.Header.Set("Accept", cmp.Or(to.accept, contentTypeJSON))
 	if to.contentType != "" {
 		request.Header.Set("Content-Type", to.contentType)
 	}
@@ -175,13 +186,17 @@ var errEnough = errors.New("enough")
 // walk calls each for each object of a list, as it arrives, so that no more than one is
 // held. begun, if it is set, is called when the first answer has come and is no error. each
 // may return errEnough.
-func walk[T any](ctx context.Context, k *kube, t token, path []string, query url.Values, begun func(http.Header), each func(*T) error) error {
+func walk[T any](ctx context.Context, k *kube, t token, to target, begun func(http.Header), each func(*T) error) error {
+	return k.pages(ctx, t, to, begun, func(body io.Reader) (string, error) { return decodeList(body, each) })
+}
+
+// pages reads a list page by page; decode returns by what to continue it.
+func (k *kube) pages(ctx context.Context, t token, to target, begun func(http.Header), decode func(io.Reader) (string, error)) error {
 	parameters := url.Values{"limit": {pageSize}}
-	for name, values := range query {
-		parameters[name] = values
-	}
+	maps.Copy(parameters, to.query)
+	to.query = parameters
 	for {
-		response, err := k.send(ctx, t, target{path: path, query: parameters})
+		response, err := k.send(ctx, t, to)
 		if err != nil {
 			return err
 		}
@@ -189,7 +204,7 @@ func walk[T any](ctx context.Context, k *kube, t token, path []string, query url
 			begun(response.Header)
 			begun = nil
 		}
-		next, err := decodeList(response.Body, each)
+		next, err := decode(response.Body)
 		if errors.Is(err, errEnough) {
 			_ = response.Body.Close() // The rest may be long.
 			return nil
@@ -207,31 +222,71 @@ func walk[T any](ctx context.Context, k *kube, t token, path []string, query url
 
 // decodeList calls each for the items of a list, and returns by what to continue it.
 func decodeList[T any](body io.Reader, each func(*T) error) (next string, err error) {
+	return decodeFields(body, map[string]func(*json.Decoder) error{
+		"items": func(decoder *json.Decoder) error { return decodeItems(decoder, each) },
+	})
+}
+
+// decodeTable calls each for the rows of a table, with what is in the columns.
+func decodeTable(body io.Reader, columns []string, each func(cells []string) error) (next string, err error) {
+	at := make([]int, len(columns))
+	return decodeFields(body, map[string]func(*json.Decoder) error{
+		"columnDefinitions": func(decoder *json.Decoder) error {
+			var definitions []metav1.TableColumnDefinition
+			if err := decoder.Decode(&definitions); err != nil {
+				return fmt.Errorf("reading a table: %w", err)
+			}
+			for i, column := range columns {
+				at[i] = slices.IndexFunc(definitions, func(d metav1.TableColumnDefinition) bool { return d.Name == column })
+				if at[i] < 0 {
+					return fmt.Errorf("reading a table: it has no column %s", column)
+				}
+			}
+			return nil
+		},
+		"rows": func(decoder *json.Decoder) error {
+			cells := make([]string, len(columns))
+			return decodeItems(decoder, func(row *struct {
+				Cells []any `json:"cells"`
+			}) error {
+				for i := range columns {
+					if at[i] >= len(row.Cells) {
+						return errors.New("reading a table: a row has too few cells")
+					}
+					cells[i], _ = row.Cells[at[i]].(string) // null is no text.
+				}
+				return each(cells)
+			})
+		},
+	})
+}
+
+// decodeFields reads a list, of which read reads some fields, and returns by what to continue
+// it.
+func decodeFields(body io.Reader, read map[string]func(*json.Decoder) error) (next string, err error) {
 	decoder := json.NewDecoder(body)
 	if err := expect(decoder, json.Delim('{')); err != nil {
 		return "", err
 	}
 	for decoder.More() {
-		field, err := decoder.Token()
+		token, err := decoder.Token()
 		if err != nil {
 			return "", fmt.Errorf("reading a list: %w", err)
 		}
-		switch field {
-		case "metadata":
-			var meta metav1.ListMeta
-			if err := decoder.Decode(&meta); err != nil {
-				return "", fmt.Errorf("reading a list: %w", err)
-			}
+		field, _ := token.(string)
+		var meta metav1.ListMeta
+		var other json.RawMessage
+		switch reader := read[field]; {
+		case reader != nil:
+			err = reader(decoder)
+		case field == "metadata":
+			err = decoder.Decode(&meta)
 			next = meta.Continue
-		case "items":
-			if err := decodeItems(decoder, each); err != nil {
-				return "", err
-			}
 		default:
-			var other json.RawMessage
-			if err := decoder.Decode(&other); err != nil {
-				return "", fmt.Errorf("reading a list: %w", err)
-			}
+			err = decoder.Decode(&other)
+		}
+		if err != nil {
+			return "", err
 		}
 	}
 	return next, expect(decoder, json.Delim('}'))

@@ -230,7 +230,8 @@ func (s *server) updated() string { return max(s.Metadata.Created, s.Status.Sinc
 func (s *server) metadata(e *encoder) {
 	e.begin("metadata", '{')
 	for _, label := range sortedKeys(s.Metadata.Labels) {
-		e.text(label, s.Metadata.Labels[label])
+		e.dataKey(label)
+		e.b = appendText(e.b, s.Metadata.Labels[label])
 	}
 	e.end('}')
 }
@@ -239,7 +240,9 @@ func (s *server) metadata(e *encoder) {
 func (s *server) addresses(e *encoder, long bool) {
 	e.begin("addresses", '{')
 	for _, network := range s.Status.Networks {
-		e.begin(network.Name, '[')
+		e.dataKey(network.Name)
+		e.next = false
+		e.begin("", '[')
 		for _, address := range network.Addresses {
 			e.begin("", '{')
 			version := int64(4)

@@ -5,8 +5,10 @@ package nova
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -46,7 +48,7 @@ func (c *call) list(policy string, detail bool) (*answer, error) {
 		return nil, err
 	}
 	page := p.page()
-	e := &encoder{}
+	e := newEncoder(len(page))
 	e.begin("", '{')
 	e.begin("servers", '[')
 	for _, entry := range page {
@@ -116,7 +118,11 @@ func (c *call) collect(q *listQuery, namespace, policy string, detail bool, p *p
 		hosts = c.streamHosts(ctx, namespace, q.host)
 		defer hosts.wait(cancel)
 	}
-	err := walk(ctx, c.kube, c.token, tenantServers(namespace), q.selector(), c.passWarnings, func(s *server) error {
+	to := target{path: tenantServers(namespace), query: q.selector()}
+	if !detail && !q.needsStatus() {
+		to.accept = acceptMetadata
+	}
+	err := walk(ctx, c.kube, c.token, to, c.passWarnings, func(s *server) error {
 		where, err := hosts.of(s)
 		if err != nil {
 			return err
@@ -130,6 +136,14 @@ func (c *call) collect(q *listQuery, namespace, policy string, detail bool, p *p
 		policy = "os_compute_api:servers:show:host_status"
 	}
 	return c.denial(err, policy)
+}
+
+// needsStatus reports whether more than the metadata of servers decides which are shown, and
+// in which order.
+func (q *listQuery) needsStatus() bool {
+	m := &q.match
+	return m.states != nil || m.vmStates != nil || m.taskStates != nil || m.powerStates != nil || m.addresses4 != nil || m.addresses6 != nil ||
+		slices.ContainsFunc(q.order, func(k sortKey) bool { return k.name == sortState || k.name == sortPower })
 }
 
 // selector is the part of q that the owners' view can select by.
@@ -318,7 +332,7 @@ func (c *call) streamHosts(ctx context.Context, namespace, host string) *hostStr
 		var once sync.Once
 		begin := func() { once.Do(func() { close(begun) }) }
 		defer begin()
-		*s.err = walk(ctx, c.kube, c.token, computeServers(namespace), query, func(http.Header) {
+		*s.err = c.walkHosts(ctx, namespace, query, func(http.Header) {
 			*s.readable = true
 			begin()
 		}, func(p *placed) error {
@@ -331,6 +345,28 @@ func (c *call) streamHosts(ctx context.Context, namespace, host string) *hostStr
 		})
 	})
 	return s
+}
+
+// The columns of servers.compute that name a server and its host.
+var hostColumns = []string{"Name", "Host"}
+
+// walkHosts calls each for each server of a namespace, or of all if it is "", with where it
+// is. The table of one namespace has that in a tenth of the bytes, and takes kube-apiserver a
+// third of the time; that of all does not name namespaces.
+func (c *call) walkHosts(ctx context.Context, namespace string, query url.Values, begun func(http.Header), each func(*placed) error) error {
+	to := target{path: computeServers(namespace), query: query}
+	if namespace == "" {
+		return walk(ctx, c.kube, c.token, to, begun, each)
+	}
+	to.accept = acceptTable
+	query.Set("includeObject", "None")
+	return c.kube.pages(ctx, c.token, to, begun, func(body io.Reader) (string, error) {
+		return decodeTable(body, hostColumns, func(cells []string) error {
+			p := &placed{}
+			p.Metadata.Namespace, p.Metadata.Name, p.Spec.Host = namespace, cells[0], cells[1]
+			return each(p)
+		})
+	})
 }
 
 // wait ends the stream.
@@ -369,7 +405,9 @@ func (h *hostStream) of(s *server) (placement, error) {
 		h.last = row
 	}
 	where := placement{readable: true}
-	if h.last.Metadata.UID == s.Metadata.UID {
+	// A table has no uids. The names are those of the same server, unless it was made again
+	// between the two lists.
+	if last := &h.last.Metadata; last.UID == s.Metadata.UID || last.UID == "" && orderKey(last.Namespace, last.Name) == key {
 		where.host = h.last.Spec.Host
 	}
 	return where, nil

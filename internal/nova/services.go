@@ -153,7 +153,7 @@ func (c *call) listServices() (*answer, error) {
 	if nothing {
 		err = c.probe(computeServices())
 	} else {
-		err = walk(c.ctx, c.kube, c.token, computeServices(), query, c.passWarnings, func(s *service) error {
+		err = walk(c.ctx, c.kube, c.token, target{path: computeServices(), query: query}, c.passWarnings, func(s *service) error {
 			seen := s.lastSeen()
 			if onlyOne {
 				seen = c.renewed(s)
@@ -188,7 +188,7 @@ func (c *call) renewed(s *service) time.Time {
 // findService returns the service with an id, nil if there is none.
 func (c *call) findService(id string) (*service, error) {
 	var found *service
-	err := walk(c.ctx, c.kube, c.token, computeServices(), nil, nil, func(s *service) error {
+	err := walk(c.ctx, c.kube, c.token, target{path: computeServices()}, nil, func(s *service) error {
 		if string(s.UID) == id {
 			found = s
 			return errEnough

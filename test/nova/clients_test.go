@@ -36,8 +36,9 @@ func runClient(ctx context.Context, t testing.TB, account, version string, args 
 	command.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "COLUMNS=400", "CLIFF_MAX_TERM_WIDTH=400", "CLIFF_FIT_WIDTH=0", "LANG=C.UTF-8", "PYTHONWARNINGS=ignore",
 		"OS_AUTH_TYPE=admin_token", "OS_ENDPOINT=" + endpoint, "OS_TOKEN=" + env.tokens[account], "OS_COMPUTE_API_VERSION=" + version,
-		// nova wants these, and uses neither.
-		"OS_AUTH_URL=" + env.url + "/identity/v3", "OS_PROJECT_ID=team-a", "OS_ENDPOINT_OVERRIDE=" + endpoint,
+	}
+	if args[0] == "nova" { // It wants these, and uses neither.
+		command.Env = append(command.Env, "OS_AUTH_URL="+env.url+"/identity/v3", "OS_PROJECT_ID=team-a", "OS_ENDPOINT_OVERRIDE="+endpoint)
 	}
 	var out bytes.Buffer
 	command.Stdout, command.Stderr = &out, &out
@@ -118,9 +119,7 @@ func everyStatus(t *testing.T) {
 		patch("compute-3", `{"disabled":null,"disabledReason":null}`)
 		expect.NoError(t, env.StartAgent("compute-4"))
 		for _, host := range []string{"compute-2", "compute-3", "compute-4"} {
-			if err := env.WaitFor(context.WithoutCancel(t.Context()), patience, allUp(host)); err != nil {
-				t.Error(err)
-			}
+			hostIs(t, v1alpha1.HostStatusUp, host)
 		}
 	})
 	env.Agents["compute-4"].Stop()
@@ -135,7 +134,7 @@ func everyStatus(t *testing.T) {
 // three grades, and a stranger.
 var callers = []string{"administrator", "ana", "abe", "ada", "stranger"}
 
-const longList = "openstack server list --long --sort-column Name -c Name -c Status -c Task.State -c Power.State -c Networks -c Host -c Host.Status"
+const longList = "openstack server list --long --sort-column Name"
 
 // words splits a command, in which a dot within a word stands for a space.
 func words(command string) []string {
@@ -271,7 +270,7 @@ func TestTheSDKReadsServersAndServices(t *testing.T) {
 	everyStatus(t)
 	for _, account := range []string{"administrator", "ana", "ada"} {
 		t.Run(account, func(t *testing.T) {
-			command := exec.CommandContext(t.Context(), "python3", filepath.Join("testdata", "sdk.py"))
+			command := exec.CommandContext(t.Context(), "/usr/bin/python3", filepath.Join("testdata", "sdk.py"))
 			command.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "OS_CLIENT_CONFIG_FILE=" + writeClouds(t, account), "LANG=C.UTF-8", "PYTHONWARNINGS=ignore"}
 			out, err := command.CombinedOutput()
 			if err != nil {

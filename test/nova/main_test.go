@@ -146,14 +146,12 @@ func serverUID(t testing.TB, namespace, name string) string {
 // hostIs waits until the servers on a host have a host status.
 func hostIs(t testing.TB, want v1alpha1.HostStatus, host string) {
 	t.Helper()
-	expect.NoError(t, env.WaitFor(t.Context(), patience, fleet.All(want, host)))
+	expect.NoError(t, env.WaitFor(context.WithoutCancel(t.Context()), patience, fleet.All(want, host)))
 }
 
 func key(namespace, name string) types.NamespacedName {
 	return types.NamespacedName{Namespace: namespace, Name: name}
 }
-
-func allUp(host string) func([]v1alpha1.Server) error { return fleet.All(v1alpha1.HostStatusUp, host) }
 
 // rawPatch is a merge patch.
 func rawPatch(content []byte) ctrlclient.Patch {

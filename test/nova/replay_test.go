@@ -3,6 +3,7 @@
 package nova
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -426,7 +427,7 @@ func report(t *testing.T, host string) {
 
 func kubectl(t testing.TB, args ...string) {
 	t.Helper()
-	if out, err := env.Kubectl(t.Context(), args...).CombinedOutput(); err != nil {
+	if out, err := env.Kubectl(context.WithoutCancel(t.Context()), args...).CombinedOutput(); err != nil {
 		t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }

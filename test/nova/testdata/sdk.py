@@ -15,5 +15,5 @@ for cloud in ("token", "password"):
     try:
         for service in sorted(compute.services(host="compute-2"), key=lambda s: s.host):
             print(" ", service.host, service.status, service.state, service.is_forced_down)
-    except exceptions.ForbiddenException as error:
-        print(" ", error.message)
+    except exceptions.HttpException as error:
+        print(" ", error.status_code, error.details)
