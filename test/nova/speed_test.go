@@ -193,6 +193,11 @@ func manyClients(t *testing.T) {
 	if peak > limit {
 		t.Errorf("nova-api took %d MiB", peak>>20)
 	}
+	if codes[http.StatusServiceUnavailable] > 0 {
+		content, err := os.ReadFile(env.LogFile("nova-api"))
+		expect.NoError(t, err)
+		t.Logf("the log of nova-api ends with %s", content[max(0, len(content)-2000):])
+	}
 	if codes[http.StatusOK] == 0 {
 		t.Errorf("answers: %v", codes)
 	}
