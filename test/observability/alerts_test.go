@@ -5,6 +5,7 @@ package observability
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,10 +21,13 @@ import (
 func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 	system, standby := startFleet(t)
 	applyManifests(t, system)
+	novaURL, err := system.StartNovaAPI(t.Context())
+	expect.NoError(t, err)
 	p := startPrometheus(t, system, []string{system.ManagerMetrics, standby}, serveResources(t, system))
 	ctx := t.Context()
 	readAsTenants(t, system)
-	expect.Eventually(t, patience, p.scrapesAll(ctx, 4))
+	readVersions(t, novaURL)
+	expect.Eventually(t, patience, p.scrapesAll(ctx, 5))
 	expect.Eventually(t, patience, p.says(ctx, `min(hoststatus_hosts{host_status="UP"})`, "4"))
 	expect.Eventually(t, patience, p.says(ctx, "sum(hoststatus_leading)", "1"))
 	expect.Eventually(t, patience, p.fires(ctx))
@@ -126,6 +130,19 @@ func readAsTenants(t *testing.T, system *fleet.Fleet) {
 		if out, err := system.Kubectl(t.Context(), args...).CombinedOutput(); err != nil {
 			t.Fatalf("kubectl %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
+	}
+}
+
+// readVersions asks nova-api for something, so that there is a request to count.
+func readVersions(t *testing.T, url string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v2.1/", nil)
+	expect.NoError(t, err)
+	answer, err := http.DefaultClient.Do(request)
+	expect.NoError(t, err)
+	expect.NoError(t, answer.Body.Close())
+	if answer.StatusCode != http.StatusOK {
+		t.Fatalf("nova-api answers %s", answer.Status)
 	}
 }
 

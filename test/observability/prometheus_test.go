@@ -75,6 +75,7 @@ func startPrometheus(t *testing.T, system *fleet.Fleet, managers []string, resou
 		"scrape_configs": []any{
 			job("hoststatus-manager", monitors["hoststatus-manager"], managers...),
 			job("hoststatus-tenant-apiserver", monitors["hoststatus-tenant-apiserver"], tenantAPI),
+			map[string]any{"job_name": "nova-api", "authorization": credentials, "static_configs": []any{map[string]any{"targets": []string{system.NovaMetrics}}}},
 			map[string]any{"job_name": "kube-state-metrics", "static_configs": []any{map[string]any{"targets": []string{resources}}}},
 		},
 	})

@@ -64,6 +64,7 @@ func build() (dashboard.Dashboard, error) {
 	speed(b)
 	sight(b)
 	owners(b)
+	clients(b)
 	names(b, ofHosts)
 	board, err := b.Build()
 	if err != nil {
@@ -167,6 +168,16 @@ func owners(b *dashboard.DashboardBuilder) {
 	b.WithPanel(graph(12, "Requests refused because their caller asked for too much at once", units.RequestsPerSecond,
 		line("sum by (reason) (rate(hoststatus_tenantapi_refusals_total[$__rate_interval]))", "{{reason}}")))
 	b.WithPanel(graph(12, "Lists that wait for their turn", units.NoUnit, line("sum(hoststatus_tenantapi_lists_waiting)", "lists")))
+}
+
+func clients(b *dashboard.DashboardBuilder) {
+	b.WithRow(dashboard.NewRowBuilder("Clients of the compute API (if nova-api is installed)"))
+	b.WithPanel(stacked(graph(8, "Requests by how they are answered", units.RequestsPerSecond,
+		line("sum by (code) (rate(hoststatus_nova_requests_total[$__rate_interval]))", "{{code}}"))))
+	b.WithPanel(graph(8, "Requests that are worked on, and that wait", units.NoUnit,
+		line("sum(hoststatus_nova_requests_running)", "running"), line("sum(hoststatus_nova_requests_waiting)", "waiting")))
+	b.WithPanel(graph(8, "Connections that were too many", units.OpsPerSecond,
+		line("sum(rate(hoststatus_nova_refused_connections_total[$__rate_interval]))", "refused")))
 }
 
 // resourcePrefix begins the metrics of kube-state-metrics.yaml.

@@ -102,9 +102,11 @@ type Fleet struct {
 	WebhookPort   string
 	tenantAPIPort string
 	TenantAPI     *controlplane.Process
-	// NovaAPI is there after StartNovaAPI.
-	NovaAPI *controlplane.Process
-	Agents  map[string]*controlplane.Process
+	// NovaAPI is there after StartNovaAPI, and NovaMetrics is the address of its /metrics, which
+	// it serves without TLS.
+	NovaAPI     *controlplane.Process
+	NovaMetrics string
+	Agents      map[string]*controlplane.Process
 
 	unlock   func()
 	stop     chan struct{}

@@ -56,15 +56,16 @@ func (f *Fleet) StartNovaAPI(ctx context.Context) (url string, err error) {
 	if err != nil {
 		return "", err
 	}
-	ports, err := controlplane.FreePorts(1)
+	ports, err := controlplane.FreePorts(2)
 	if err != nil {
 		return "", err
 	}
+	f.NovaMetrics = net.JoinHostPort("127.0.0.1", ports[1])
 	address := net.JoinHostPort("127.0.0.1", ports[0])
 	if f.NovaAPI, err = f.start(Command{
 		Binary: "nova-api", Name: "nova-api", Config: config,
 		Args:      []string{"--plain-http", "--shutdown-delay=0s"},
-		Addresses: []string{"--bind-address=" + address, "--metrics-bind-address=0", "--health-probe-bind-address=0"},
+		Addresses: []string{"--bind-address=" + address, "--metrics-bind-address=" + f.NovaMetrics, "--health-probe-bind-address=0"},
 	}); err != nil {
 		return "", err
 	}
