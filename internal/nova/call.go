@@ -17,10 +17,10 @@ type call struct {
 	body    []byte
 	// route is the path as logs and metrics have it.
 	route string
-	// parameters are the elements of the path that its route names, and resource is the path
+	// id is the element of the path that its route does not name, and resource is the path
 	// within the project.
-	parameters map[string]string
-	resource   string
+	id       string
+	resource string
 	query      url.Values
 	links      links
 	version    microversion
@@ -40,8 +40,6 @@ type answer struct {
 }
 
 func ok(body []byte) *answer { return &answer{code: http.StatusOK, body: body} }
-
-func (c *call) parameter(name string) string { return c.parameters[name] }
 
 // passWarnings lets the answer carry the warnings of kube-apiserver's.
 func (c *call) passWarnings(header http.Header) {

@@ -170,7 +170,7 @@ func (f *face) reply(ctx context.Context, w http.ResponseWriter, r *http.Request
 		fail(unauthorized(base))
 		return out, done
 	}
-	found, parameters, ok := find(r.Method, at.rest)
+	found, id, ok := find(r.Method, at.rest)
 	switch {
 	case !ok && r.Method == http.MethodOptions && known(at.rest):
 		out.anonymous = true
@@ -181,7 +181,7 @@ func (f *face) reply(ctx context.Context, w http.ResponseWriter, r *http.Request
 		return out, done
 	}
 	out.route = found.path
-	c.route, c.parameters, c.resource = found.path, parameters, joined(at.rest)
+	c.route, c.id, c.resource = found.path, id, joined(at.rest)
 	if c.version, out.version, err = at.version.negotiate(r.Header); err != nil {
 		fail(err)
 		return out, done

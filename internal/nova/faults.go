@@ -76,7 +76,7 @@ func (f *fault) body() (body []byte, contentType string) {
 		content, contentType = titled{f.message, fmt.Sprintf("%d %s", f.code, title), title}, contentTypeJSON
 	case formIdentity:
 		content, contentType = map[string]details{"error": {f.code, f.message, http.StatusText(f.code)}}, contentTypeJSON
-	default:
+	case formCompute:
 		name, ok := faultNames[f.code]
 		if !ok {
 			name = "computeFault"

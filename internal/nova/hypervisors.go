@@ -78,7 +78,7 @@ func (c *call) searchHypervisors() (*answer, error) {
 	if c.version >= withServiceUUIDs {
 		return nil, noSuchResource()
 	}
-	return c.answerHypervisors(&hypervisorQuery{pattern: c.parameter("id"), limit: maxPage}, "search")
+	return c.answerHypervisors(&hypervisorQuery{pattern: c.id, limit: maxPage}, "search")
 }
 
 // hypervisorServers serves GET /os-hypervisors/PATTERN/servers, until version 2.52.
@@ -86,7 +86,7 @@ func (c *call) hypervisorServers() (*answer, error) {
 	if c.version >= withServiceUUIDs {
 		return nil, noSuchResource()
 	}
-	return c.answerHypervisors(&hypervisorQuery{pattern: c.parameter("id"), servers: true, limit: maxPage}, "servers")
+	return c.answerHypervisors(&hypervisorQuery{pattern: c.id, servers: true, limit: maxPage}, "servers")
 }
 
 func (c *call) answerHypervisors(q *hypervisorQuery, policy string) (*answer, error) {
@@ -155,10 +155,7 @@ const fewHosts = 4
 // serversOn returns the servers on hosts, by the name of the host.
 func (c *call) serversOn(hosts []*service) (map[string][]*placed, error) {
 	on := make(map[string][]*placed, len(hosts))
-	keep := func(p *placed) error {
-		on[p.Spec.Host] = append(on[p.Spec.Host], p)
-		return nil
-	}
+	keep := func(p *placed) { on[p.Spec.Host] = append(on[p.Spec.Host], p) }
 	if len(hosts) > fewHosts {
 		names := make(map[string]bool, len(hosts))
 		for _, s := range hosts {
@@ -166,14 +163,18 @@ func (c *call) serversOn(hosts []*service) (map[string][]*placed, error) {
 		}
 		return on, walk(c.ctx, c.kube, c.token, target{path: computeServers("")}, nil, func(p *placed) error {
 			if names[p.Spec.Host] {
-				return keep(p)
+				keep(p)
 			}
 			return nil
 		})
 	}
 	for _, s := range hosts {
 		query := url.Values{"fieldSelector": {computev1alpha1.ServerHostField + "=" + s.Name}}
-		if err := walk(c.ctx, c.kube, c.token, target{path: computeServers(""), query: query}, nil, keep); err != nil {
+		err := walk(c.ctx, c.kube, c.token, target{path: computeServers(""), query: query}, nil, func(p *placed) error {
+			keep(p)
+			return nil
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
@@ -196,7 +197,7 @@ func encodePlaced(e *encoder, servers []*placed) {
 
 // showHypervisor serves GET /os-hypervisors/ID.
 func (c *call) showHypervisor() (*answer, error) {
-	id := c.parameter("id")
+	id := c.id
 	missing := notFound("Compute host %s could not be found.", id)
 	if c.version >= withServiceUUIDs && !isUID(id) {
 		return nil, badRequest("Invalid uuid %s", id)

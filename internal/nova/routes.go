@@ -19,8 +19,7 @@ type route struct {
 	serve        func(*call) (*answer, error)
 }
 
-// routes are what is served below a version. The elements of a path in braces stand for any
-// element.
+// routes are what is served below a version. {id} stands for any element of a path.
 var routes = []route{
 	{http.MethodGet, "servers", (*call).listBrief},
 	{http.MethodGet, "servers/detail", (*call).listDetail},
@@ -126,8 +125,8 @@ func locate(elements []string) (p place, ok bool) {
 	return p, true
 }
 
-// find returns the route of a request, and what stands for the elements in braces.
-func find(method string, path []string) (r route, parameters map[string]string, ok bool) {
+// find returns the route of a request, and what stands for {id}.
+func find(method string, path []string) (r route, id string, ok bool) {
 	if method == http.MethodHead {
 		method = http.MethodGet
 	}
@@ -135,27 +134,28 @@ func find(method string, path []string) (r route, parameters map[string]string, 
 		if r.method != method {
 			continue
 		}
-		if parameters, ok := r.match(path); ok {
-			return r, parameters, true
+		if id, ok := r.match(path); ok {
+			return r, id, true
 		}
 	}
-	return route{}, nil, false
+	return route{}, "", false
 }
 
-func (r route) match(path []string) (parameters map[string]string, ok bool) {
+func (r route) match(path []string) (id string, ok bool) {
 	pattern := strings.Split(r.path, "/")
 	if len(pattern) != len(path) || slices.Contains(path, "") {
-		return nil, false
+		return "", false
 	}
-	parameters = map[string]string{}
 	for i, element := range pattern {
-		if name, any := strings.CutPrefix(element, "{"); any {
-			parameters[strings.TrimSuffix(name, "}")] = path[i]
-		} else if element != path[i] {
-			return nil, false
+		switch element {
+		case "{id}":
+			id = path[i]
+		case path[i]:
+		default:
+			return "", false
 		}
 	}
-	return parameters, true
+	return id, true
 }
 
 // known reports whether a path has a route of any method.

@@ -77,9 +77,9 @@ func TestRoutesAreFound(t *testing.T) {
 	} {
 		method, path, _ := strings.Cut(request, " ")
 		got := ""
-		if r, parameters, ok := find(method, strings.Split(path, "/")); ok {
-			if got = r.path; parameters["id"] != "" {
-				got += " " + parameters["id"]
+		if r, id, ok := find(method, strings.Split(path, "/")); ok {
+			if got = r.path; id != "" {
+				got += " " + id
 			}
 		}
 		if got != want {

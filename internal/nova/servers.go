@@ -228,7 +228,7 @@ func (c *call) byUID(namespace, uid string) (*server, error) {
 
 // show serves GET /servers/ID.
 func (c *call) show() (*answer, error) {
-	s, err := c.find(c.parameter("id"))
+	s, err := c.find(c.id)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,7 @@ func (c *call) show() (*answer, error) {
 
 // addresses serves GET /servers/ID/ips.
 func (c *call) addresses() (*answer, error) {
-	s, err := c.find(c.parameter("id"))
+	s, err := c.find(c.id)
 	if err != nil {
 		return nil, err
 	}

@@ -93,7 +93,7 @@ func (c *call) updateService() (*answer, error) {
 	if c.version < withServiceUUIDs {
 		return c.updateOldService(object)
 	}
-	id := c.parameter("id")
+	id := c.id
 	change, err := parseChange(object, id)
 	if err != nil {
 		return nil, err
@@ -116,7 +116,7 @@ func (c *call) updateService() (*answer, error) {
 }
 
 func (c *call) updateOldService(object map[string]any) (*answer, error) {
-	action := c.parameter("id")
+	action := c.id
 	change, err := parseOldChange(object, action, c.version)
 	if err != nil {
 		return nil, err
@@ -153,7 +153,7 @@ func (c *call) updateOldService(object map[string]any) (*answer, error) {
 // deleteService serves DELETE /os-services/ID: it is refused, whoever asks, but who asks for
 // what does not exist is answered that.
 func (c *call) deleteService() (*answer, error) {
-	id := c.parameter("id")
+	id := c.id
 	missing := notFound("Service %s not found.", id)
 	if c.version < withServiceUUIDs {
 		return nil, forbidden(refusedDeletion)

@@ -41,9 +41,9 @@ func (a apiVersion) fields(e *encoder) {
 	e.text("updated", updatedV21)
 }
 
-func link(e *encoder, rel, href string) {
+func selfLink(e *encoder, href string) {
 	e.begin("", '{')
-	e.text("rel", rel)
+	e.text("rel", "self")
 	e.text("href", href)
 	e.end('}')
 }
@@ -57,7 +57,7 @@ func versionList(base string) []byte {
 		e.begin("", '{')
 		a.fields(e)
 		e.begin("links", '[')
-		link(e, "self", base+"/"+a.element+"/")
+		selfLink(e, base+"/"+a.element+"/")
 		e.end(']')
 		e.end('}')
 	}
@@ -73,7 +73,7 @@ func (a apiVersion) document(base string) []byte {
 	e.begin("version", '{')
 	a.fields(e)
 	e.begin("links", '[')
-	link(e, "self", base+"/"+a.element+"/")
+	selfLink(e, base+"/"+a.element+"/")
 	e.begin("", '{')
 	e.text("rel", "describedby")
 	e.text("type", "text/html")
@@ -98,7 +98,7 @@ func empty(body string) func(*call) (*answer, error) {
 
 // noFlavor serves GET /flavors/ID.
 func (c *call) noFlavor() (*answer, error) {
-	return nil, notFound("Flavor %s could not be found.", c.parameter("id"))
+	return nil, notFound("Flavor %s could not be found.", c.id)
 }
 
 // noImages serves what the compute API had of images.
@@ -134,11 +134,12 @@ func (c *call) act() (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, action := range sortedKeys(object) {
-		if !serverActions[action] {
-			return nil, badRequest("There is no such action: %s", action)
-		}
-		return refuse("The action " + action)(c)
+	actions := sortedKeys(object)
+	switch {
+	case len(actions) == 0:
+		return nil, badRequest("Malformed request body")
+	case !serverActions[actions[0]]:
+		return nil, badRequest("There is no such action: %s", actions[0])
 	}
-	return nil, badRequest("Malformed request body")
+	return refuse("The action " + actions[0])(c)
 }
