@@ -21,10 +21,10 @@ type call struct {
 	// within the project.
 	id       string
 	resource string
-	query      url.Values
-	links      links
-	version    microversion
-	token      token
+	query    url.Values
+	links    links
+	version  microversion
+	token    token
 	// project is the namespace of the request, "" if none is known.
 	project string
 	// warnings are those of kube-apiserver, to be passed on.
