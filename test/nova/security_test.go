@@ -208,16 +208,31 @@ func TestSlowClientsKeepNobodyWaiting(t *testing.T) {
 	}
 }
 
-// It comes last by its name in no order: what others have caused is in the log by then.
-func TestNoTokenIsInTheLog(t *testing.T) {
-	_ = as("ana", "2.72").get(t, "/v2.1/team-a/servers/detail")
+func TestNoTokenAndNoNameIsInTheLogOrTheMetrics(t *testing.T) {
+	uid := serverUID(t, "team-a", "web-1")
+	_ = as("ana", "2.72").get(t, "/v2.1/team-a/servers/"+uid)
 	bad := &client{url: env.url, token: "a-token-that-nobody-has", version: "2.72"}
 	_ = bad.get(t, "/v2.1/team-a/servers/detail")
-	content, err := os.ReadFile(env.LogFile("nova-api"))
+	log, err := os.ReadFile(env.LogFile("nova-api"))
 	expect.NoError(t, err)
+	scraper := &client{url: "http://" + env.NovaMetrics}
+	metrics := scraper.do(t, http.MethodGet, "/metrics", "", "Authorization", "Bearer "+env.tokens["administrator"])
+	if metrics.code != http.StatusOK || !strings.Contains(metrics.body, `hoststatus_nova_requests_total{code="200",microversion="2.72",route="servers/{id}"}`) {
+		t.Fatalf("/metrics: %d %s", metrics.code, metrics.body)
+	}
+	if got := scraper.do(t, http.MethodGet, "/metrics", "", "Authorization", "Bearer "+env.tokens["ana"]); got.code != http.StatusForbidden {
+		t.Errorf("/metrics for ana: %d", got.code)
+	}
+	secrets := map[string]string{"the bad token": bad.token, "the id of a server": uid, "a project": "team-a"}
 	for account, token := range env.tokens {
-		if strings.Contains(string(content), token) || strings.Contains(string(content), bad.token) {
-			t.Errorf("the token of %s is in the log", account)
+		secrets["the token of "+account] = token
+	}
+	for what, secret := range secrets {
+		if strings.Contains(string(log), secret) {
+			t.Errorf("%s is in the log", what)
+		}
+		if strings.Contains(metrics.body, secret) {
+			t.Errorf("%s is in the metrics", what)
 		}
 	}
 }
