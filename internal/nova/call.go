@@ -78,7 +78,7 @@ func (c *call) denial(err error, policy string) error {
 	case errors.Is(c.ctx.Err(), context.Canceled):
 		return unavailable() // Nobody waits for it.
 	}
-	c.log.Error(err, "Asking kube-apiserver failed", "route", c.route)
+	c.complaints.report(c.route, err)
 	return unavailable()
 }
 

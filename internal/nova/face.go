@@ -26,6 +26,8 @@ type face struct {
 	queue   *fairqueue.Queue[caller]
 	clock   clock.PassiveClock
 	log     logr.Logger
+	// complaints are the failures that are logged.
+	complaints *complaints
 	// secure is set if it is reached by TLS.
 	secure bool
 }
@@ -36,6 +38,7 @@ type caller = [sha256.Size]byte
 func newFace(options *Options, k *kube, c clock.PassiveClock, log logr.Logger) *face {
 	return &face{
 		options: options, kube: k, clock: c, log: log, secure: !options.PlainHTTP,
+		complaints: &complaints{log: log, clock: c},
 		queue: fairqueue.New[caller](fairqueue.Limits{
 			Seats: options.MaxRequests, SeatsPerCaller: options.MaxRequestsPerToken,
 			WaitingPerCaller: options.MaxWaitingPerToken, MaxWait: options.RequestTimeout,

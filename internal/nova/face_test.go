@@ -366,6 +366,17 @@ func TestATokenIsInNoLogAndNoError(t *testing.T) {
 	if code != http.StatusServiceUnavailable || log.Len() == 0 {
 		t.Errorf("%d %s, logged %q", code, body, log.String())
 	}
+	for range 5 {
+		get(f, "a-very-secret-token", "/v2.1/team-a/servers/detail")
+	}
+	if lines := strings.Count(log.String(), "Asking kube-apiserver failed"); lines != 1 || strings.Contains(log.String(), "team-a") {
+		t.Errorf("six failures within a moment are logged %d times: %s", lines, log.String())
+	}
+	f.clock.(*testingclock.FakePassiveClock).SetTime(instant.Add(complaintInterval))
+	get(f, "a-very-secret-token", "/v2.1/team-a/servers/detail")
+	if !strings.Contains(log.String(), `"notLogged"=5`) {
+		t.Errorf("how many were not logged is not in %s", log.String())
+	}
 	if all := log.String() + body + fmt.Sprint(header) + fmt.Sprintf("%v %+v", f.kube, token{}); strings.Contains(all, "very-secret") {
 		t.Errorf("the token is in %s", all)
 	}

@@ -147,6 +147,10 @@ func (k *kube) send(ctx context.Context, t token, to target) (*http.Response, er
 		request.Header.Set("Content-Type", to.contentType)
 	}
 	response, err := k.client.Do(request)
+	var withURL *url.Error
+	if errors.As(err, &withURL) {
+		err = withURL.Err // The URL names what a client has asked for.
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking kube-apiserver: %w", err)
 	}

@@ -103,7 +103,7 @@ func (f *face) mayScrape(r *http.Request, t token) int {
 	case refused(err, http.StatusForbidden), err == nil && !review.Status.Allowed:
 		return http.StatusForbidden
 	case err != nil:
-		f.log.Error(err, "Checking who reads the metrics failed")
+		f.complaints.report("metrics", err)
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusOK
