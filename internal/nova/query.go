@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,10 +18,13 @@ import (
 const (
 	// maxPage is how many servers an answer has at most.
 	maxPage = 1000
-	// maxPattern is how long a regular expression may be, and maxValues how many values a
-	// filter may have: each server is compared with all.
-	maxPattern = 1024
-	maxValues  = 64
+	// maxValues is how many values a filter may have, and maxPatterns how many of them if they
+	// are regular expressions: each server is compared with all.
+	maxValues   = 64
+	maxPatterns = 8
+	// maxPattern is how long a regular expression may be, and maxPatternSize how large with its
+	// repetitions written out, as they are to be matched: a few bytes can stand for megabytes.
+	maxPattern, maxPatternSize = 1024, 1024
 )
 
 // listQuery is what a client asks of a list of servers. A filter that cannot be honoured is
@@ -247,13 +251,20 @@ func (q *listQuery) takeState(p parameter, v microversion) error {
 }
 
 func (q *listQuery) takePattern(p parameter) error {
+	if len(p.values) > maxPatterns {
+		return badRequest("Invalid input for query parameters %s. It has %d values, and can have %d.", p.name, len(p.values), maxPatterns)
+	}
 	var patterns []*regexp.Regexp
 	for _, value := range p.values {
 		if len(value) > maxPattern {
 			return badRequest("Invalid input for query parameters %s. It is longer than %d bytes.", p.name, maxPattern)
 		}
-		pattern, err := regexp.Compile("(?i)" + value)
-		if err != nil {
+		parsed, err := syntax.Parse("(?i)"+value, syntax.Perl)
+		if err == nil && patternSize(parsed) > maxPatternSize {
+			return badRequest("Invalid input for query parameters %s. Its repetitions and classes make it too large; write a shorter pattern, and select from the answer.", p.name)
+		}
+		pattern, compileErr := regexp.Compile("(?i)" + value)
+		if err != nil || compileErr != nil {
 			return p.invalid(value, "'%s' is not a 'regex'", value)
 		}
 		patterns = append(patterns, pattern)
@@ -267,6 +278,18 @@ func (q *listQuery) takePattern(p parameter) error {
 		q.match.names = append(q.match.names, patterns...)
 	}
 	return nil
+}
+
+// patternSize is about how large a pattern is with its repetitions written out.
+func patternSize(re *syntax.Regexp) int {
+	size := 1 + len(re.Rune)
+	for _, part := range re.Sub {
+		size += patternSize(part)
+	}
+	if re.Op == syntax.OpRepeat {
+		size *= max(re.Min, re.Max, 1)
+	}
+	return size
 }
 
 // matches reports whether a server is one of those that are asked for.
