@@ -5,6 +5,7 @@ package nova
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -100,6 +101,10 @@ func TestInspectorsAndFenceAgentsReportAHost(t *testing.T) {
 		got := as("administrator", "2.34").do(t, http.MethodPut, "/v2.1/os-services/force-down", `{"host":"`+host+`","binary":"nova-compute","forced_down":`+down+`}`)
 		if got.code != http.StatusOK {
 			t.Fatalf("force-down: %d %s", got.code, got.body)
+		}
+		// The webhook warns of a host that still reports.
+		if warned := strings.Contains(got.header.Get("Warning"), "still reports"); warned != (down == "true") {
+			t.Errorf("forced_down %s is answered with the warning %q", down, got.header.Get("Warning"))
 		}
 	}
 	forceDown("true")
