@@ -409,8 +409,8 @@ func TestTheUserCanBeLeftToTheCluster(t *testing.T) {
 				t.Errorf("with %s %s may run as root", set, obj.GetName())
 			}
 		}
-		if pods != 4 {
-			t.Errorf("%d pods, not 4", pods)
+		if pods != 5 {
+			t.Errorf("%d pods, not 5", pods)
 		}
 	}
 }
