@@ -81,14 +81,13 @@ func (s *service) state() string {
 // number is the id of a service as long as those were numbers.
 func (s *service) number() int64 { return numberOf(string(s.UID)) }
 
-// numberOf makes a number of an id: always the same, positive, and exact also for clients
-// that take numbers for floating-point ones.
+// numberOf makes a number of an id: always the same, of 15 digits, as columns of equal width
+// need it, and exact also for clients that take numbers for floating-point ones.
 func numberOf(id string) int64 {
 	const bits = 48
 	hash := fnv.New64a()
 	_, _ = hash.Write([]byte(id))
-	n := int64(binary.BigEndian.Uint64(hash.Sum(nil)) >> (64 - bits))
-	return max(n, 1)
+	return int64(binary.BigEndian.Uint64(hash.Sum(nil))>>(64-bits) | 1<<(bits-1))
 }
 
 // id appends the id as version v has it.
