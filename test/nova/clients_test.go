@@ -122,6 +122,7 @@ func everyStatus(t *testing.T) {
 			hostIs(t, v1alpha1.HostStatusUp, host)
 		}
 	})
+	expect.Eventually(t, patience, everyServerIsReported(t))
 	env.Agents["compute-4"].Stop()
 	patch("compute-2", `{"forcedDown":true,"forcedDownReason":"fenced by ipmi"}`)
 	patch("compute-3", `{"disabled":true,"disabledReason":"new memory"}`)

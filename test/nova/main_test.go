@@ -149,6 +149,22 @@ func hostIs(t testing.TB, want v1alpha1.HostStatus, host string) {
 	expect.NoError(t, env.WaitFor(context.WithoutCancel(t.Context()), patience, fleet.All(want, host)))
 }
 
+// everyServerIsReported checks that the agents have said of each server how it is.
+func everyServerIsReported(t testing.TB) func() error {
+	return func() error {
+		var servers v1alpha1.ServerList
+		if err := env.Client.List(t.Context(), &servers); err != nil {
+			return err
+		}
+		for _, s := range servers.Items {
+			if s.Status.State == "" {
+				return fmt.Errorf("%s/%s has no state yet", s.Namespace, s.Name)
+			}
+		}
+		return nil
+	}
+}
+
 func key(namespace, name string) types.NamespacedName {
 	return types.NamespacedName{Namespace: namespace, Name: name}
 }
