@@ -6,7 +6,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,35 +13,17 @@ import (
 	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
-// completionTimeout is how long Tab may take.
-const completionTimeout = 3 * time.Second
-
 // completeServers offers the names of servers: at most limit of them (0 for any number),
 // those for which wants is true (nil for all), and none twice.
 func (p *plugin) completeServers(limit int, wants func(*tenantv1alpha1.Server) bool) cobra.CompletionFunc {
-	return func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
-		if limit > 0 && len(args) >= limit {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
+	list := func(ctx context.Context) ([]tenantv1alpha1.Server, error) {
 		c, err := p.connect()
 		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveError
+			return nil, err
 		}
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
-		defer cancel()
-		found, err := c.all(ctx, p.namespace())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveError
-		}
-		var names []cobra.Completion
-		for i := range found {
-			s := &found[i]
-			if strings.HasPrefix(s.Name, typed) && !slices.Contains(args, s.Name) && (wants == nil || wants(s)) {
-				names = append(names, cobra.CompletionWithDesc(s.Name, describe(s)))
-			}
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+		return c.all(ctx, p.namespace())
 	}
+	return kubectlplugin.CompleteObjects(limit, list, func(o *tenantv1alpha1.Server) string { return o.Name }, describe, wants)
 }
 
 // describe is the state of a server, and the status of its host if it is shown.
