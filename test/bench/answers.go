@@ -167,7 +167,7 @@ func (t *trial) answer(ctx context.Context, n int) error {
 	}); err != nil {
 		return fmt.Errorf("hosts: %w", err)
 	}
-	withHosts, err := heapOf(m.pprof)
+	withHosts, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (t *trial) answer(ctx context.Context, n int) error {
 	}); err != nil {
 		return fmt.Errorf("servers: %w", err)
 	}
-	withServers, err := heapOf(m.pprof)
+	withServers, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}
@@ -206,7 +206,7 @@ func (t *trial) answer(ctx context.Context, n int) error {
 	if err != nil {
 		return fmt.Errorf("answers: %w", err)
 	}
-	withAnswers, err := heapOf(m.pprof)
+	withAnswers, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}

@@ -122,7 +122,7 @@ func (t *trial) grow(ctx context.Context, n int, g *growthFigures) error {
 	if err != nil {
 		return err
 	}
-	empty, err := heapOf(m.pprof)
+	empty, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (t *trial) grow(ctx context.Context, n int, g *growthFigures) error {
 	if err := correct.wait(ctx, n, settleTimeout); err != nil {
 		return fmt.Errorf("hosts: %w", err)
 	}
-	withHosts, err := heapOf(m.pprof)
+	withHosts, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}
@@ -158,10 +158,7 @@ func (t *trial) grow(ctx context.Context, n int, g *growthFigures) error {
 		return err
 	}
 	perWrite := us(cpuAfter-cpu) / float64(servers)
-	if err := sleep(ctx, time.Second); err != nil {
-		return err
-	}
-	withServers, err := heapOf(m.pprof)
+	withServers, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func (t *trial) largeFleet(ctx context.Context, n int) error {
 		peak = max(peak, resident)
 		t.say("restart in %.1f s, %.0f writes, %.0f MiB", starts[len(starts)-1].Seconds(), patches-canaries, resident/(1<<20))
 	}
-	heap, err := heapOf(m.pprof)
+	heap, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}

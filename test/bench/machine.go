@@ -3,8 +3,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"os"
 	"runtime"
@@ -81,8 +83,35 @@ func memoryOf(pid int, kind string) (float64, error) {
 	return kib * 1024, nil
 }
 
-// heapOf returns the live heap of a process with profiles, after a collection.
-func heapOf(pprof string) (float64, error) {
+// heapTries is how often a heap is looked at until it rests, and heapPause how long after the
+// last look. It rests when it has changed by less than a hundredth.
+const (
+	heapTries = 20
+	heapPause = 500 * time.Millisecond
+)
+
+// heapOf returns the live heap of a process with profiles in bytes, once it rests: what the
+// last events have put into queues is gone then, too.
+func heapOf(ctx context.Context, pprof string) (float64, error) {
+	last, err := heapNow(pprof)
+	for range heapTries {
+		if err != nil {
+			return 0, err
+		}
+		if err := sleep(ctx, heapPause); err != nil {
+			return 0, err
+		}
+		before := last
+		last, err = heapNow(pprof)
+		if err == nil && math.Abs(last-before) < before/100 {
+			return last, nil
+		}
+	}
+	return last, err
+}
+
+// heapNow returns the live heap of a process after a collection.
+func heapNow(pprof string) (float64, error) {
 	// The second collection takes what the first one's finalizers held.
 	var body string
 	for range 2 {

@@ -64,7 +64,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	empty, err := heapOf(m.pprof)
+	empty, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 	if err := w.settled(ctx, all...); err != nil {
 		return err
 	}
-	withHosts, err := heapOf(m.pprof)
+	withHosts, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 	if err := sleep(ctx, 5*time.Second); err != nil {
 		return err
 	}
-	withServers, err := heapOf(m.pprof)
+	withServers, err := heapOf(ctx, m.pprof)
 	if err != nil {
 		return err
 	}
