@@ -20,14 +20,23 @@ func TestEachValueForMetricsAddsItsObjectsOnly(t *testing.T) {
 		"ClusterRole /hoststatus-metrics-reader", "ClusterRoleBinding /hoststatus-metrics-reader", "Secret hoststatus-system/hoststatus-metrics-scraper",
 		"Service hoststatus-system/hoststatus-manager-metrics", "ServiceAccount hoststatus-system/hoststatus-metrics-scraper",
 	}
-	without := byName(chart(t))
+	monitored := append([]string{"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver"}, scraping...)
+	const nova = ",novaAPI.enabled=true"
 	for set, want := range map[string][]string{
-		"metrics.service.enabled=true":        scraping,
-		"metrics.serviceMonitor.enabled=true": append([]string{"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver"}, scraping...),
-		"metrics.prometheusRule.enabled=true": {"PrometheusRule hoststatus-system/hoststatus"},
-		"metrics.dashboard.enabled=true":      {"ConfigMap hoststatus-system/hoststatus-dashboard"},
+		"metrics.service.enabled=true":               scraping,
+		"metrics.serviceMonitor.enabled=true":        monitored,
+		"metrics.service.enabled=true" + nova:        append([]string{"Service hoststatus-system/hoststatus-nova-api-metrics"}, scraping...),
+		"metrics.serviceMonitor.enabled=true" + nova: append([]string{"Service hoststatus-system/hoststatus-nova-api-metrics", "ServiceMonitor hoststatus-system/hoststatus-nova-api"}, monitored...),
+		"metrics.prometheusRule.enabled=true":        {"PrometheusRule hoststatus-system/hoststatus"},
+		"metrics.dashboard.enabled=true":             {"ConfigMap hoststatus-system/hoststatus-dashboard"},
 	} {
 		t.Run(set, func(t *testing.T) {
+			var without map[string]any
+			if strings.HasSuffix(set, nova) {
+				without = byName(chart(t, "--set="+strings.TrimPrefix(nova, ",")))
+			} else {
+				without = byName(chart(t))
+			}
 			with := byName(chart(t, "--set="+set))
 			for name, object := range without {
 				if diff := cmp.Diff(object, with[name]); diff != "" {
@@ -60,10 +69,10 @@ func TestWithoutTheTenantAPINobodyLooksForIt(t *testing.T) {
 
 func TestMonitorsAreAsTheValuesSay(t *testing.T) {
 	all := byName(chart(t, "--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m",
-		"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus", "--set=certificates.certManager=true"))
+		"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus", "--set=certificates.certManager=true,novaAPI.enabled=true"))
 	wantLabels := map[string]any{"app.kubernetes.io/name": "hoststatus", "release": "prometheus"}
 	for _, name := range []string{
-		"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver", "PrometheusRule hoststatus-system/hoststatus",
+		"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver", "ServiceMonitor hoststatus-system/hoststatus-nova-api", "PrometheusRule hoststatus-system/hoststatus",
 	} {
 		object, _ := all[name].(map[string]any)
 		got, _, _ := unstructured.NestedMap(object, "metadata", "labels")
@@ -94,10 +103,10 @@ func TestScrapesComeThrough(t *testing.T) {
 		confined map[string]bool
 	}{
 		"by default":       {nil, nil},
-		"with metricsFrom": {[]string{"--set=" + from}, map[string]bool{"hoststatus-manager": true}},
+		"with metricsFrom": {[]string{"--set=" + from}, map[string]bool{"hoststatus-manager": true, "hoststatus-nova-api": true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := chart(t, append(test.values, "--set=metrics.serviceMonitor.enabled=true")...)
+			all := chart(t, append(test.values, "--set=metrics.serviceMonitor.enabled=true,novaAPI.enabled=true")...)
 			monitors := 0
 			for _, monitor := range all {
 				if monitor.GetKind() != "ServiceMonitor" {
@@ -115,8 +124,8 @@ func TestScrapesComeThrough(t *testing.T) {
 					}
 				}
 			}
-			if monitors != 2 {
-				t.Errorf("there are %d ServiceMonitors, not 2", monitors)
+			if monitors != 3 {
+				t.Errorf("there are %d ServiceMonitors, not 3", monitors)
 			}
 		})
 	}
@@ -143,6 +152,21 @@ func TestOnlyWhoIsNamedReachesTheWebhook(t *testing.T) {
 				t.Errorf("peers (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Without a certificate it serves its metrics in clear, too.
+func TestNovaAPIBehindAProxyIsScrapedInClear(t *testing.T) {
+	for set, want := range map[string]string{"novaAPI.enabled=true": "https", "novaAPI.enabled=true,novaAPI.plainHTTP=true": "http"} {
+		object, _ := byName(chart(t, "--set=metrics.serviceMonitor.enabled=true,"+set))["ServiceMonitor hoststatus-system/hoststatus-nova-api"].(map[string]any)
+		endpoints, _, _ := unstructured.NestedSlice(object, "spec", "endpoints")
+		if len(endpoints) != 1 {
+			t.Fatalf("%s: it has the endpoints %v", set, endpoints)
+		}
+		endpoint := endpoints[0].(map[string]any)
+		if _, secured := endpoint["tlsConfig"]; endpoint["scheme"] != want || secured != (want == "https") {
+			t.Errorf("%s: it is scraped by %v", set, endpoint)
+		}
 	}
 }
 

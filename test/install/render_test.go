@@ -35,6 +35,7 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 		{"with the compute API", []string{"--set=novaAPI.enabled=true"}, []string{"install", "nova-api"}},
 		{"with agents", []string{"--set=agent.enabled=true"}, []string{"install", "agent"}},
 		{"with what Prometheus and Grafana look for", valuesFromDocs(t, "install.md", "upgrade"), []string{"install", "prometheus"}},
+		{"with the compute API, which is scraped", append(valuesFromDocs(t, "install.md", "upgrade"), "--set=novaAPI.enabled=true"), []string{"install", "nova-api", "nova-api/prometheus", "prometheus"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := byName(kustomization(t, test.folders...))
