@@ -6,9 +6,7 @@ package e2e
 
 import (
 	"context"
-	"flag"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -27,7 +24,6 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -43,51 +39,24 @@ var (
 	kube   *kubernetes.Clientset
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
-	os.Exit(run(m))
-}
+func TestMain(m *testing.M) { os.Exit(fleet.RunTests(m, "e2e", start, refusals)) }
 
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "hoststatus-e2e-")
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	ctx := context.Background()
-	audit, err = newAuditLog(dir)
-	if err != nil {
-		fmt.Println(err)
-		return 1
+func start(ctx context.Context, dir string) (_ *fleet.Fleet, err error) {
+	if audit, err = newAuditLog(dir); err != nil {
+		return nil, err
 	}
 	system, err = fleet.Start(ctx, fleet.Options{
 		Dir: filepath.Join(dir, "fleet"), LeaseDuration: 4 * time.Second, RenewInterval: time.Second, Log: os.Stdout,
 		APIServerArgs: audit.apiServerArgs(),
 	})
 	if err != nil {
-		fmt.Println(err)
-		return 1
+		return nil, err
 	}
-	defer system.Stop()
 	config, err := system.Cluster.AdminConfig()
 	if err == nil {
 		kube, err = kubernetes.NewForConfig(config)
 	}
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	code := m.Run()
-	if code != 0 {
-		printLog("manager.log")
-	}
-	return max(code, fleet.ReportCrashes(os.Stdout, system.Dir), refusals())
+	return system, err
 }
 
 // refusals looks for rights that our processes lacked in any of the tests.
@@ -102,20 +71,6 @@ func refusals() (code int) {
 		code = 1
 	}
 	return code
-}
-
-func printLog(name string) {
-	f, err := os.Open(system.Dir + "/" + name)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err == nil && info.Size() > 20_000 {
-		_, _ = f.Seek(-20_000, io.SeekEnd)
-	}
-	fmt.Printf("--- the end of %s\n", name)
-	_, _ = io.Copy(os.Stdout, f)
 }
 
 // leases is the client for heartbeats.

@@ -8,7 +8,6 @@ package fencing
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,12 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -46,57 +43,34 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
 	// fence_ipmilan is where not everybody's path leads to.
 	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin"); err != nil {
 		fmt.Println(err)
-		return 1
+		os.Exit(1)
 	}
 	for _, name := range []string{"ipmi_sim", "fence_ipmilan", "ipmitool", "bash"} {
 		if _, err := exec.LookPath(name); err != nil {
 			fmt.Printf("SKIPPED: the fencing chain is not tested: %v; hack/ensure-packages.sh fencing installs it\n", err)
 			if os.Getenv("CI") == "true" {
 				fmt.Println("CI does not accept that.")
-				return 1
+				os.Exit(1)
 			}
-			return 0
+			return
 		}
 	}
-	code, err := runIn(m)
-	if err != nil {
-		fmt.Println("starting the environment:", err)
-		return 1
-	}
-	return code
+	os.Exit(fleet.RunTests(m, "fencing", start))
 }
 
-func runIn(m *testing.M) (code int, err error) {
-	if scratch, err = os.MkdirTemp("", "hoststatus-fencing-"); err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+func start(ctx context.Context, dir string) (_ *fleet.Fleet, err error) {
+	scratch = dir
 	if err := saveScripts(); err != nil {
-		return 0, err
+		return nil, err
 	}
-	system, err = fleet.Start(context.Background(), fleet.Options{
+	system, err = fleet.Start(ctx, fleet.Options{
 		// A host that loses its power must not become UNKNOWN before it is reported.
 		Dir: filepath.Join(scratch, "fleet"), LeaseDuration: 5 * time.Minute, RenewInterval: time.Second, Log: os.Stdout,
 	})
-	if err != nil {
-		return 0, err
-	}
-	defer system.Stop()
-	code = m.Run()
-	return max(code, fleet.ReportCrashes(os.Stdout, system.Dir)), nil
+	return system, err
 }
 
 // saveScripts saves the scripts of the page where a shell finds them, and beside them what

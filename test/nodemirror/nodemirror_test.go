@@ -440,7 +440,7 @@ func TestSwitchedOffTheMirrorLeavesEveryStatus(t *testing.T) {
 	kubectl(t, "cordon", cordoned)
 	expect.Eventually(t, patience, is(cordoned, v1alpha1.HostStatusMaintenance))
 
-	mirror.Stop()
+	system.Manager.Stop()
 	kubectl(t, "delete", "clusterrolebinding", "hoststatus-node-mirror")
 	with := system.ManagerArgs
 	system.ManagerArgs = slices.DeleteFunc(slices.Clone(with), func(arg string) bool {
@@ -452,7 +452,7 @@ func TestSwitchedOffTheMirrorLeavesEveryStatus(t *testing.T) {
 		off.Stop()
 		system.ManagerArgs = with
 		expect.NoError(t, giveRights(context.Background()))
-		expect.NoError(t, mirror.Start())
+		expect.NoError(t, system.Manager.Start())
 	})
 
 	// It judges by kubelets' Leases, and has had the time to find that of left-up silent.

@@ -17,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,7 +27,6 @@ import (
 	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -50,68 +48,33 @@ const (
 var (
 	system *fleet.Fleet
 	kube   *kubernetes.Clientset
-	mirror *controlplane.Process
 )
 
 // release is the kube-apiserver that all this runs on: a folder of hack/deps.
 var release = flag.String("release", string(controlplane.Main), "kube-apiserver to use: controlplane, controlplane-oldest or controlplane-newest")
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
-	os.Exit(run(m))
-}
+func TestMain(m *testing.M) { os.Exit(fleet.RunTests(m, "nodemirror", start)) }
 
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "hoststatus-nodemirror-")
+// start installs the system, gives the mirror its rights and starts the manager.
+func start(ctx context.Context, dir string) (_ *fleet.Fleet, err error) {
+	system, err = fleet.Install(ctx, fleet.Options{Dir: filepath.Join(dir, "fleet"), Kubernetes: controlplane.Release(*release), Log: os.Stdout})
 	if err != nil {
-		fmt.Println(err)
-		return 1
+		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	system, err = fleet.Install(context.Background(), fleet.Options{Dir: filepath.Join(dir, "fleet"), Kubernetes: controlplane.Release(*release), Log: os.Stdout})
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer system.Stop()
-	if err := start(); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer func() { mirror.Stop() }()
-	code := m.Run()
-	if code != 0 {
-		printLogEnd()
-	}
-	return max(code, fleet.ReportCrashes(os.Stdout, system.Dir))
-}
-
-func printLogEnd() {
-	log, err := os.ReadFile(filepath.Join(system.Dir, "manager.log"))
-	fmt.Printf("--- the end of manager.log (%v)\n%s\n", err, log[max(0, len(log)-8000):])
-}
-
-// start gives the rights and starts the manager.
-func start() error {
 	config, err := system.Cluster.AdminConfig()
 	if err != nil {
-		return err
+		return system, err
 	}
 	if kube, err = kubernetes.NewForConfig(config); err != nil {
-		return err
+		return system, err
 	}
-	if err := giveRights(context.Background()); err != nil {
-		return err
+	if err := giveRights(ctx); err != nil {
+		return system, err
 	}
 	system.ManagerArgs = []string{"--mirror-nodes", "--mirror-nodes-selector=" + selector, "--write-node-conditions",
 		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", system.WebhookPort)}
-	mirror, _, err = system.StartManager("manager")
-	return err
+	system.Manager, _, err = system.StartManager("manager")
+	return system, err
 }
 
 // giveRights applies what the mirror needs, as its page says.
@@ -131,9 +94,9 @@ func giveRights(ctx context.Context) error {
 // restart stops the manager, does what is to happen meanwhile, and starts it again.
 func restart(t *testing.T, meanwhile func()) {
 	t.Helper()
-	mirror.Stop()
+	system.Manager.Stop()
 	meanwhile()
-	expect.NoError(t, mirror.Start())
+	expect.NoError(t, system.Manager.Start())
 }
 
 // kubectl runs kubectl as administrator.

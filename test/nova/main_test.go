@@ -16,9 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
-	ctrl "sigs.k8s.io/controller-runtime"
 	ctrlclient "sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -38,39 +36,18 @@ const (
 // env is what the tests share: the sample fleet, and nova-api before it.
 var env struct {
 	*fleet.Fleet
-	dir, url string
-	tokens   map[string]string
+	url    string
+	tokens map[string]string
 }
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
-	os.Exit(run(m))
-}
+func TestMain(m *testing.M) { os.Exit(fleet.RunTests(m, "nova", start)) }
 
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "hoststatus-nova-")
+func start(ctx context.Context, dir string) (_ *fleet.Fleet, err error) {
+	env.Fleet, err = fleet.Start(ctx, fleet.Options{Dir: filepath.Join(dir, "fleet"), LeaseDuration: leaseDuration, RenewInterval: leaseDuration / 4, Log: os.Stdout})
 	if err != nil {
-		fmt.Println(err)
-		return 1
+		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	env.dir = dir
-	ctx := context.Background()
-	if env.Fleet, err = fleet.Start(ctx, fleet.Options{Dir: filepath.Join(dir, "fleet"), LeaseDuration: leaseDuration, RenewInterval: leaseDuration / 4, Log: os.Stderr}); err != nil {
-		fmt.Println("starting the fleet:", err)
-		return 1
-	}
-	defer env.Stop()
-	if err := startNova(ctx); err != nil {
-		fmt.Println("starting nova-api:", err)
-		return 1
-	}
-	return max(m.Run(), fleet.ReportCrashes(os.Stderr, env.Dir))
+	return env.Fleet, startNova(ctx)
 }
 
 // stranger is a service account without any right.

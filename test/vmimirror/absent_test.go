@@ -45,7 +45,7 @@ func TestWithoutKubeVirtOnlyTheMirrorWaits(t *testing.T) {
 		t.Errorf("%d lines tell that it works", n)
 	}
 	select {
-	case <-mirror.Done():
+	case <-system.Manager.Done():
 		t.Error("the manager has ended")
 	default:
 	}

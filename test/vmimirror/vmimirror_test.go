@@ -485,10 +485,10 @@ func TestAFleet(t *testing.T) {
 
 	// What KubeVirt writes otherwise wakes nobody, and a restart writes nothing.
 	before = written(t)
-	cpu := cpuOf(t, mirror.Pid())
+	cpu := cpuOf(t, system.Manager.Pid())
 	patchAll(*machines, `{"metadata":{"annotations":{"kubevirt.io/latest-observed-api-version":"v2"}},"status":{"memory":{"guestCurrent":"1Gi"}}}`)
 	settled(t)
-	t.Logf("%v CPU for each of %d writes of KubeVirt's own", ((cpuOf(t, mirror.Pid()) - cpu) / time.Duration(*machines)).Round(time.Microsecond), *machines)
+	t.Logf("%v CPU for each of %d writes of KubeVirt's own", ((cpuOf(t, system.Manager.Pid()) - cpu) / time.Duration(*machines)).Round(time.Microsecond), *machines)
 	restart(t, func() {})
 	settled(t)
 	// The new ones of settled take 2 to 5 each, and more where several are refused at first.
@@ -499,25 +499,25 @@ func TestAFleet(t *testing.T) {
 
 	// Each event costs one write.
 	before, begin = written(t), time.Now()
-	cpu = cpuOf(t, mirror.Pid())
+	cpu = cpuOf(t, system.Manager.Pid())
 	patchAll(*machines, `{"status":{"conditions":[{"type":"Paused","status":"True"}]}}`)
 	patched := time.Now()
 	expect.Eventually(t, limit, mirrored(namespace, *machines, func(s *v1alpha1.Server) bool { return s.Status.State == "PAUSED" }))
 	n = written(t) - before
 	t.Logf("all paused: %v for KubeVirt's writes, %v more for the Servers, %v writes and %v CPU each", patched.Sub(begin).Round(time.Millisecond),
-		time.Since(patched).Round(time.Millisecond), n/float64(*machines), ((cpuOf(t, mirror.Pid()) - cpu) / time.Duration(*machines)).Round(time.Microsecond))
+		time.Since(patched).Round(time.Millisecond), n/float64(*machines), ((cpuOf(t, system.Manager.Pid()) - cpu) / time.Duration(*machines)).Round(time.Microsecond))
 	if n > 1.1*float64(*machines) {
 		t.Errorf("%v writes for %d machines", n, *machines)
 	}
 
 	// All gone at once: the garbage collector's work, and none of the mirror's.
 	begin = time.Now()
-	cpu = cpuOf(t, mirror.Pid())
+	cpu = cpuOf(t, system.Manager.Pid())
 	expect.NoError(t, system.Client.DeleteAllOf(t.Context(), vmi(namespace, "", `{}`), client.InNamespace(namespace)))
 	deleted := time.Now()
 	expect.Eventually(t, limit, mirrored(namespace, 0, func(*v1alpha1.Server) bool { return true }))
 	t.Logf("all deleted: %v for the machines, %v more for their Servers, %v CPU each", deleted.Sub(begin).Round(time.Millisecond),
-		time.Since(deleted).Round(time.Millisecond), ((cpuOf(t, mirror.Pid()) - cpu) / time.Duration(*machines)).Round(time.Microsecond))
+		time.Since(deleted).Round(time.Millisecond), ((cpuOf(t, system.Manager.Pid()) - cpu) / time.Duration(*machines)).Round(time.Microsecond))
 	settled(t)
 	if lines := loggedErrors(t)[errorsBefore:]; len(lines) > 0 {
 		t.Errorf("%d errors are logged, the first is %s", len(lines), lines[0])

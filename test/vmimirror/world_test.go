@@ -8,7 +8,6 @@ package vmimirror
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -18,7 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -28,7 +26,6 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
@@ -48,68 +45,34 @@ const selector = "mirrored!=no"
 var (
 	system *fleet.Fleet
 	kube   *kubernetes.Clientset
-	mirror *controlplane.Process
 )
 
-func TestMain(m *testing.M) {
-	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
-	os.Exit(run(m))
-}
+func TestMain(m *testing.M) { os.Exit(fleet.RunTests(m, "vmimirror", start)) }
 
-func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "hoststatus-vmimirror-")
+// start installs the system, gives the mirrors their rights and starts the manager, before
+// there is any KubeVirt.
+func start(ctx context.Context, dir string) (_ *fleet.Fleet, err error) {
+	system, err = fleet.Install(ctx, fleet.Options{Dir: filepath.Join(dir, "fleet"), Log: os.Stdout})
 	if err != nil {
-		fmt.Println(err)
-		return 1
+		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	system, err = fleet.Install(context.Background(), fleet.Options{Dir: filepath.Join(dir, "fleet"), Log: os.Stdout})
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer system.Stop()
-	if err := start(); err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer func() { mirror.Stop() }()
-	code := m.Run()
-	if code != 0 {
-		printLogEnd()
-	}
-	return max(code, fleet.ReportCrashes(os.Stdout, system.Dir))
-}
-
-func printLogEnd() {
-	log, err := os.ReadFile(filepath.Join(system.Dir, "manager.log"))
-	fmt.Printf("--- the end of manager.log (%v)\n%s\n", err, log[max(0, len(log)-8000):])
-}
-
-// start gives the rights and starts the manager, before there is any KubeVirt.
-func start() error {
 	config, err := system.Cluster.AdminConfig()
 	if err != nil {
-		return err
+		return system, err
 	}
 	config.QPS = -1
 	if kube, err = kubernetes.NewForConfig(config); err != nil {
-		return err
+		return system, err
 	}
 	for _, part := range []string{"node-mirror", "vmi-mirror"} {
-		if err := giveRights(context.Background(), part); err != nil {
-			return err
+		if err := giveRights(ctx, part); err != nil {
+			return system, err
 		}
 	}
 	system.ManagerArgs = []string{"--mirror-nodes", "--mirror-virtualmachineinstances", "--mirror-virtualmachineinstances-selector=" + selector,
 		"--webhook-bind-address=" + net.JoinHostPort("127.0.0.1", system.WebhookPort)}
-	mirror, _, err = system.StartManager("manager")
-	return err
+	system.Manager, _, err = system.StartManager("manager")
+	return system, err
 }
 
 // giveRights applies a part of config.
@@ -138,9 +101,9 @@ func kubevirt(t *testing.T) {
 // restart stops the manager, does what is to happen meanwhile, and starts it again.
 func restart(t *testing.T, meanwhile func()) {
 	t.Helper()
-	mirror.Stop()
+	system.Manager.Stop()
 	meanwhile()
-	expect.NoError(t, mirror.Start())
+	expect.NoError(t, system.Manager.Start())
 }
 
 // kubectl runs kubectl as administrator.
