@@ -40,6 +40,8 @@ openstack)
   need python3-openstackclient openstack
   need python3-novaclient nova
   need python3-openstacksdk /usr/lib/python3/dist-packages/openstack/__init__.py
+  need fence-agents /usr/sbin/fence_compute
+  need python3-keystoneclient /usr/lib/python3/dist-packages/keystoneclient/__init__.py
   ;;
 model)
   need spin spin
