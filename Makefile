@@ -23,9 +23,11 @@ run: not-ready bin/kubectl ## Run everything on a local control plane, until Ctr
 	@exec bin/run
 
 .PHONY: demo
-demo: bin/kubectl ## Walk through every host status, with real output.
+demo: bin/kubectl ## Walk through every host status, with real output; with libvirt's domains too, where this machine has what that needs.
 	@$(GO) build -o bin/run ./hack/run
-	@exec bin/run --dir=.demo --lease-duration=4s --story
+	@$(GO) build -o bin/demo-libvirt ./hack/demo-libvirt
+	@bin/run --dir=.demo --lease-duration=4s --story
+	@exec bin/demo-libvirt --where-possible --changes=0
 
 .PHONY: demo-libvirt
 demo-libvirt: ## Walk through what happens to real libvirt domains (needs root; installs libvirt and QEMU if missing).

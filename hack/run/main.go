@@ -70,6 +70,13 @@ func run(ctx context.Context) error {
 		if err := fleet.Story(ctx, os.Stdout); err != nil {
 			return err
 		}
+		novaURL, err := fleet.StartNovaAPI(ctx)
+		if err != nil {
+			return err
+		}
+		if err := fleet.ClientsStory(ctx, os.Stdout, novaURL); err != nil {
+			return err
+		}
 		fmt.Printf("\nEvery step was as it should be, in %s.\n", time.Since(begin).Round(time.Second))
 		return nil
 	}

@@ -281,3 +281,8 @@ func TestTheSDKReadsServersAndServices(t *testing.T) {
 		})
 	}
 }
+
+// What make demo shows of owners' answers and of OpenStack's client holds.
+func TestTheClientsPartOfTheDemoHolds(t *testing.T) {
+	expect.NoError(t, env.ClientsStory(t.Context(), t.Output(), env.url))
+}

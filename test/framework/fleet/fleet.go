@@ -108,6 +108,9 @@ type Fleet struct {
 	NovaMetrics string
 	Agents      map[string]*controlplane.Process
 
+	// told is how many steps of the story have been told.
+	told int
+
 	unlock   func()
 	stop     chan struct{}
 	watching sync.WaitGroup
@@ -214,9 +217,11 @@ func (f *Fleet) Stop() {
 	f.unlock()
 }
 
-// Kubectl returns a command that runs kubectl as administrator.
+// Kubectl returns a command that runs kubectl as administrator, with the plugins.
 func (f *Fleet) Kubectl(ctx context.Context, args ...string) *exec.Cmd {
-	return f.Cluster.Kubectl(ctx, f.AdminKubeconfig, args...)
+	command := f.Cluster.Kubectl(ctx, f.AdminKubeconfig, args...)
+	command.Env = append(command.Env, "PATH="+f.path("bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
+	return command
 }
 
 // LogFile is where the process called name writes its log.

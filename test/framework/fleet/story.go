@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -15,6 +16,10 @@ import (
 // atOnce is how long the servers of a host may take to show what an operator has set
 // for it.
 const atOnce = time.Second
+
+// answered is how long an answer of an owner may take to count: answers are counted together
+// with the others of half a second.
+const answered = 3 * time.Second
 
 // Story walks through every host status, with the commands that a person would type,
 // and prints them with their real output. It fails at the first step that is not as
@@ -71,16 +76,17 @@ type Scene struct {
 	// Check is what must be so of all Servers within Limit.
 	Check func([]v1alpha1.Server) error
 	Limit time.Duration
-	// Show is the command of kubectl that shows it.
+	// Show is the command of kubectl that shows it, if there is one.
 	Show string
 }
 
 // Tell prints steps and what came of them, and fails at the first that is not as expected.
 func (f *Fleet) Tell(ctx context.Context, out io.Writer, steps []Scene) error {
-	for i, s := range steps {
-		_, _ = fmt.Fprintf(out, "\n%d. %s\n", i+1, s.Title)
+	for _, s := range steps {
+		f.told++
+		_, _ = fmt.Fprintf(out, "\n%d. %s\n", f.told, s.Title)
 		if err := f.showStep(withOutput(ctx, out), s); err != nil {
-			return fmt.Errorf("step %d (%s): %w", i+1, s.Title, err)
+			return fmt.Errorf("step %d (%s): %w", f.told, s.Title, err)
 		}
 	}
 	return nil
@@ -98,6 +104,9 @@ func (f *Fleet) showStep(ctx context.Context, s Scene) error {
 		return err
 	}
 	Print(ctx, "   (after %s)", time.Since(begin).Round(time.Millisecond))
+	if s.Show == "" {
+		return nil
+	}
 	return f.KubectlPrinted(s.Show)(ctx)
 }
 
@@ -116,16 +125,21 @@ func withOutput(ctx context.Context, out io.Writer) context.Context {
 // more arguments, and prints command and output.
 func (f *Fleet) KubectlPrinted(line string, more ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		out := ctx.Value(outputKey{}).(io.Writer)
 		args := append(strings.Fields(line), more...)
-		_, _ = fmt.Fprintf(out, "$ kubectl %s\n", quote(args))
-		answer, err := f.Kubectl(ctx, args...).CombinedOutput()
-		_, _ = out.Write(answer)
-		if err != nil {
-			return fmt.Errorf("kubectl %s: %w\n%s", line, err, answer)
-		}
-		return nil
+		return printed(ctx, "kubectl "+quote(args), f.Kubectl(ctx, args...))
 	}
+}
+
+// printed runs a command, and prints it, as a person would type it, and its output.
+func printed(ctx context.Context, typed string, command *exec.Cmd) error {
+	out := ctx.Value(outputKey{}).(io.Writer)
+	_, _ = fmt.Fprintf(out, "$ %s\n", typed)
+	answer, err := command.CombinedOutput()
+	_, _ = out.Write(answer)
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", typed, err, answer)
+	}
+	return nil
 }
 
 // quote prints arguments so that a shell takes them as they are.
