@@ -214,7 +214,7 @@ func (t *trial) grow(ctx context.Context, n int, g *growthFigures) error {
 	hostKiB, serverKiB := (withHosts-empty)/1024/float64(n), (withServers-withHosts)/1024/float64(servers)
 	size, x := fmt.Sprintf("%s, %s", count(n, "hosts"), count(servers, "servers")), float64(n)
 	t.result.add(size, "live heap per host", hostKiB, "KiB", atMost(6))
-	t.result.add(size, "live heap per server", serverKiB, "KiB", atMost(1.1))
+	t.result.add(size, "live heap per server", serverKiB, "KiB", atMost(1.25))
 	t.result.addBeside(size, "CPU of a renewal", renewal[0], "µs", "bare informer", renewal[1], ratioAtMost(1.3))
 	t.result.add(size, "CPU of a change reported of a server", report[0], "µs")
 	t.result.add(size, "CPU of a server's first status", perWrite, "µs")

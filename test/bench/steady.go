@@ -136,7 +136,7 @@ func (t *trial) steadyState(ctx context.Context, n int) error {
 	t.result.addBeside(size, "idle CPU, without hosts", 100*idle[0].Seconds()/idleWindow.Seconds(), "% of a core", "bare informer", 100*idle[1].Seconds()/idleWindow.Seconds())
 	t.result.add(size, "live heap, empty manager", empty/(1<<20), "MiB")
 	t.result.add(size, "live heap per host", (withHosts-empty)/1024/float64(n), "KiB", atMost(6))
-	t.result.add(size, "live heap per server", (withServers-withHosts)/1024/float64(servers), "KiB", atMost(1.1))
+	t.result.add(size, "live heap per server", (withServers-withHosts)/1024/float64(servers), "KiB", atMost(1.25))
 	return h.check()
 }
 
