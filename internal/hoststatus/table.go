@@ -5,6 +5,8 @@ package hoststatus
 import (
 	"iter"
 	"slices"
+	"strconv"
+	"strings"
 
 	"k8s.io/utils/ptr"
 
@@ -36,6 +38,10 @@ type Row struct {
 	// Terminal is the colour in a terminal, as SGR parameters; empty for none. Dashboard
 	// is the colour in Grafana.
 	Terminal, Dashboard string
+	// Letter stands for the value where there is no room for its name, and Tile is the
+	// colour behind it on the plugins' pages, as #rrggbb. The colours can be told apart also
+	// by people who do not see red, green or blue as others do.
+	Letter, Tile string
 	// Health is that of a ComputeService with this status.
 	Health Health
 	// Meaning is what the value means, in one sentence, and Advice what to do about it.
@@ -47,29 +53,29 @@ type Row struct {
 // operator of hosts. The position in this order is the rank.
 var rows = []Row{
 	{
-		Status: ptr.To(v1alpha1.HostStatusUp), Terminal: "32", Dashboard: "green", Health: HealthGood,
+		Status: ptr.To(v1alpha1.HostStatusUp), Terminal: "32", Dashboard: "green", Letter: "U", Tile: "#009e73", Health: HealthGood,
 		Meaning: "the host reports",
 		Advice:  "Nothing to do; do not fail over.",
 	}, {
-		Status: ptr.To(v1alpha1.HostStatusNone), Dashboard: "light-blue", Health: HealthGood,
+		Status: ptr.To(v1alpha1.HostStatusNone), Dashboard: "light-blue", Letter: "–", Tile: "#56b4e9", Health: HealthGood,
 		Meaning: "the server is on no host, or on none that is known; hostStatusReason tells which",
 	}, {
-		Status: ptr.To(v1alpha1.HostStatusNeedsMaintenance), Terminal: "36", Dashboard: "yellow", Health: HealthGood,
+		Status: ptr.To(v1alpha1.HostStatusNeedsMaintenance), Terminal: "36", Dashboard: "yellow", Letter: "N", Tile: "#f0e442", Health: HealthGood,
 		Meaning: "the host reports, and maintenance is announced for it",
 		Advice:  "Prepare, or move away, before the window's startTime; do not fail over.",
 	}, {
-		Status: ptr.To(v1alpha1.HostStatusMaintenance), Terminal: "34", Dashboard: "blue", Health: HealthPaused,
+		Status: ptr.To(v1alpha1.HostStatusMaintenance), Terminal: "34", Dashboard: "blue", Letter: "M", Tile: "#0072b2", Health: HealthPaused,
 		Meaning: "the host is out of service on purpose",
 		Advice:  "The server may run, pause or stop with it; do not fail over.",
 	}, {
-		Status: nil, Dashboard: "gray", Health: HealthNotYet,
+		Status: nil, Dashboard: "gray", Letter: "…", Tile: "#b0b0b0", Health: HealthNotYet,
 		Meaning: "not derived yet",
 	}, {
-		Status: ptr.To(v1alpha1.HostStatusUnknown), Terminal: "33;1", Dashboard: "orange", Health: HealthBad,
+		Status: ptr.To(v1alpha1.HostStatusUnknown), Terminal: "33;1", Dashboard: "orange", Letter: "?", Tile: "#e69f00", Health: HealthBad,
 		Meaning: "the host does not report",
 		Advice:  "It may be off, or only cut off with the server still running: do not fail over, wait for DOWN.",
 	}, {
-		Status: ptr.To(v1alpha1.HostStatusDown), FailOver: true, Terminal: "31;1", Dashboard: "red", Health: HealthBad,
+		Status: ptr.To(v1alpha1.HostStatusDown), FailOver: true, Terminal: "31;1", Dashboard: "red", Letter: "D", Tile: "#d55e00", Health: HealthBad,
 		Meaning: "an operator or a fencing tool asserts that the host is off",
 		Advice:  "It is the only value on which failing over is safe.",
 	},
@@ -124,4 +130,18 @@ func (r Row) Explanation() string {
 		return r.Meaning + "."
 	}
 	return r.Meaning + ". " + r.Advice
+}
+
+// Ink is the colour of a letter on the row's tile, as #rrggbb: black or white, whichever is
+// read more easily.
+func (r Row) Ink() string {
+	const black, white = "#000000", "#ffffff"
+	rgb, err := strconv.ParseUint(strings.TrimPrefix(r.Tile, "#"), 16, 32)
+	// What the eye makes of red, green and blue, in thousandths. Below about half of white's,
+	// white is read more easily.
+	bright := 299*(rgb>>16&0xff) + 587*(rgb>>8&0xff) + 114*(rgb&0xff)
+	if err == nil && bright < 100*1000 {
+		return white
+	}
+	return black
 }

@@ -6,12 +6,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/utils/ptr"
@@ -209,5 +211,43 @@ func TestLabels(t *testing.T) {
 	}
 	if slices.Contains(derived, LabelNone) || slices.Contains(derived, LabelNotDerived) || len(derived) != len(servers)-2 {
 		t.Errorf("derived: %q", derived)
+	}
+}
+
+// luminance is how bright a colour is, from 0 to 1, as WCAG 2.2 defines it.
+func luminance(t *testing.T, colour string) float64 {
+	t.Helper()
+	rgb, err := strconv.ParseUint(strings.TrimPrefix(colour, "#"), 16, 32)
+	if err != nil || len(colour) != len("#rrggbb") {
+		t.Fatalf("%q is not a colour; write it as #rrggbb", colour)
+	}
+	out := 0.0
+	for i, share := range []float64{0.0722, 0.7152, 0.2126} {
+		part := float64(rgb>>(8*i)&0xff) / 255
+		if part > 0.04045 {
+			part = math.Pow((part+0.055)/1.055, 2.4)
+		} else {
+			part /= 12.92
+		}
+		out += share * part
+	}
+	return out
+}
+
+func TestATileIsReadAndToldFromTheOthers(t *testing.T) {
+	letters, tiles := map[string]string{}, map[string]string{}
+	for row := range Rows() {
+		if utf8.RuneCountInString(row.Letter) != 1 || letters[row.Letter] != "" {
+			t.Errorf("the letter of %q is %q, which %q has already or is not one letter", row.Label(), row.Letter, letters[row.Letter])
+		}
+		if tiles[row.Tile] != "" {
+			t.Errorf("the tile of %q has the colour of %q", row.Label(), tiles[row.Tile])
+		}
+		letters[row.Letter], tiles[row.Tile] = row.Label()+" ", row.Label()+" "
+		l := luminance(t, row.Tile)
+		black, white := (l+0.05)/0.05, 1.05/(l+0.05)
+		if got := map[string]float64{"#000000": black, "#ffffff": white}[row.Ink()]; got < 4.5 || got < min(black, white) {
+			t.Errorf("the letter of %q has a contrast of %.1f", row.Label(), got)
+		}
 	}
 }

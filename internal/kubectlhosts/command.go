@@ -62,7 +62,7 @@ list --exit-code also uses 5 (a listed host is not UP, or there are no hosts) an
   kubectl hosts up compute-2`,
 	}
 	p.Prepare(root)
-	root.AddCommand(p.newList(), p.newShow(), p.newWatch())
+	root.AddCommand(p.newList(), p.newShow(), p.newWatch(), p.newPage())
 	for _, v := range verbs {
 		root.AddCommand(p.newVerb(v))
 	}

@@ -4,6 +4,7 @@ package kubectlhosts
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -55,10 +56,28 @@ func (p *plugin) show(cmd *cobra.Command, name string, o *kubectlplugin.Output) 
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	e := evidence{}
-	if e.service, err = c.get(ctx, name); err != nil {
+	report, now, err := p.report(cmd.Context(), c, name)
+	if err != nil {
 		return err
+	}
+	if printer == nil {
+		p.writeReport(report, o.Format() == "wide", now)
+		return nil
+	}
+	encoded, err := json.Marshal(report)
+	if err != nil {
+		return fmt.Errorf("encoding the report: %w", err)
+	}
+	return printer.PrintObj(&runtime.Unknown{Raw: encoded}, p.Out)
+}
+
+// report reads all that show prints about a host, and warns if no manager is at work. It is of
+// the time that is returned.
+func (p *plugin) report(ctx context.Context, c *cluster, name string) (*Report, time.Time, error) {
+	e := evidence{}
+	var err error
+	if e.service, err = c.get(ctx, name); err != nil {
+		return nil, time.Time{}, err
 	}
 	services := []v1alpha1.ComputeService{*e.service}
 	manager := c.lookForManager(ctx, services)
@@ -73,16 +92,7 @@ func (p *plugin) show(cmd *cobra.Command, name string, o *kubectlplugin.Output) 
 	}
 	now := c.now()
 	p.warnOfManager(e.manager, now)
-	report := newReport(e, now)
-	if printer == nil {
-		p.writeReport(report, o.Format() == "wide", now)
-		return nil
-	}
-	encoded, err := json.Marshal(report)
-	if err != nil {
-		return fmt.Errorf("encoding the report: %w", err)
-	}
-	return printer.PrintObj(&runtime.Unknown{Raw: encoded}, p.Out)
+	return newReport(e, now), now, nil
 }
 
 // writeReport writes a report for people.

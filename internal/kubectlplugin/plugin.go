@@ -142,6 +142,15 @@ func (p *Plugin) Execute(ctx context.Context, root *cobra.Command, args []string
 	return code
 }
 
+// Into is the plugin with all that it prints going to w, as into a file: without colours, and
+// in lines of any length.
+func (p *Plugin) Into(w io.Writer) *Plugin {
+	into := *p
+	into.Out, into.ErrOut, into.coloured = w, cleanWriter{w}, w
+	into.InTerminal, into.OutTerminal, into.colour = false, false, "never"
+	return &into
+}
+
 // Clock is the present time: that of the environment, or of this machine.
 func (p *Plugin) Clock() func() time.Time {
 	if p.Now == nil {

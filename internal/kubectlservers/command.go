@@ -66,7 +66,7 @@ Exit codes: 0 done, 1 error, 2 wrong usage or nothing to answer to, 3 no such se
 		}
 		return kubectlplugin.UsageError("%w; if it is a server: kubectl servers show %s%s", err, args[0], p.namespaceFlag())
 	}
-	root.AddCommand(p.newList(), p.newShow(), p.newWatch(), p.newReady(), p.newNotBefore(), p.newWithdraw())
+	root.AddCommand(p.newList(), p.newShow(), p.newWatch(), p.newPage(), p.newReady(), p.newNotBefore(), p.newWithdraw())
 	return root
 }
 

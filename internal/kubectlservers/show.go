@@ -3,9 +3,11 @@
 package kubectlservers
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -46,17 +48,10 @@ func (p *plugin) show(cmd *cobra.Command, name string, o *kubectlplugin.Output) 
 	if err != nil {
 		return err
 	}
-	ctx := cmd.Context()
-	key := client.ObjectKey{Namespace: p.namespace(), Name: name}
-	e := evidence{namespaceFlag: p.namespaceFlag()}
-	if e.server, err = c.get(ctx, key); err != nil {
+	report, now, err := c.report(cmd.Context(), client.ObjectKey{Namespace: p.namespace(), Name: name}, p.namespaceFlag())
+	if err != nil {
 		return err
 	}
-	e.grant = c.grant(ctx, key)
-	e.answer, e.answerErr = c.answer(ctx, key)
-	e.others, e.othersErr = c.all(ctx, key.Namespace)
-	now := c.now()
-	report := newReport(e, now)
 	if printer == nil {
 		_, err := io.WriteString(p.Out, report.render(now, p.LineWidth(), p.Colours()))
 		return err
@@ -66,4 +61,19 @@ func (p *plugin) show(cmd *cobra.Command, name string, o *kubectlplugin.Output) 
 		return fmt.Errorf("encoding the report: %w", err)
 	}
 	return printer.PrintObj(&runtime.Unknown{Raw: encoded}, p.Out)
+}
+
+// report reads all that show prints about a server. namespaceFlag is what a command that is
+// suggested needs behind it; the report is of the time that is returned.
+func (c *cluster) report(ctx context.Context, key client.ObjectKey, namespaceFlag string) (*Report, time.Time, error) {
+	e := evidence{namespaceFlag: namespaceFlag}
+	var err error
+	if e.server, err = c.get(ctx, key); err != nil {
+		return nil, time.Time{}, err
+	}
+	e.grant = c.grant(ctx, key)
+	e.answer, e.answerErr = c.answer(ctx, key)
+	e.others, e.othersErr = c.all(ctx, key.Namespace)
+	now := c.now()
+	return newReport(e, now), now, nil
 }

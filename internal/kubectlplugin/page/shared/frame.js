@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+
+import {el, setText} from './dom.js';
+import {clock} from './times.js';
+import {get} from './follow.js';
+
+const ANNOUNCE_EVERY = 2000; // ms between announcements to a screen reader
+
+// byId is an element of index.html.
+export const byId = (id) => document.getElementById(id);
+
+// start reads what the plugin brings along.
+export async function start() {
+  return (await get('start.json')).json();
+}
+
+// Frame is what is around the content of each page: whether it is live, warnings, and what a
+// screen reader is told.
+export class Frame {
+  constructor() {
+    this.problems = new Map();
+    this.warnings = new Map();
+    this.since = null;
+    this.listed = false;
+    this.said = [];
+    this.timer = null;
+    this.draw();
+  }
+
+  // heard is told by each connection whether it works: null, or why it does not.
+  heard(who, problem) {
+    if (problem === null) {
+      this.problems.delete(who);
+    } else {
+      this.problems.set(who, problem);
+    }
+    const was = this.since !== null;
+    if (this.problems.size > 0 && !was) {
+      this.since = Date.now();
+    }
+    if (this.problems.size === 0 && was) {
+      this.since = null;
+      this.announce('Live again.');
+    }
+    this.draw();
+  }
+
+  // live is true while what is shown is followed.
+  get live() {
+    return this.listed && this.since === null;
+  }
+
+  // warn shows warnings of one kind, in place of those before.
+  warn(kind, texts) {
+    this.warnings.set(kind, texts);
+    this.draw();
+  }
+
+  draw() {
+    const state = byId('state');
+    document.documentElement.dataset.live = this.live ? 'yes' : 'no';
+    if (this.since !== null) {
+      setText(state, `Not live since ${clock(this.since)}, trying again: ${[...this.problems.values()][0]}`);
+    } else {
+      setText(state, this.listed ? 'Live' : 'Reading …');
+    }
+    const texts = [...this.warnings.values()].flat();
+    const box = byId('warnings');
+    if (box.dataset.texts !== texts.join('\n')) {
+      box.dataset.texts = texts.join('\n');
+      box.replaceChildren(...texts.map((text) => el('p', {}, text)));
+      box.hidden = texts.length === 0;
+    }
+  }
+
+  // announce tells a screen reader, at most every two seconds; what comes meanwhile is
+  // counted.
+  announce(text) {
+    this.said.push(text);
+    if (this.timer !== null) {
+      return;
+    }
+    this.timer = setTimeout(() => {
+      this.timer = null;
+      const said = this.said;
+      this.said = [];
+      const few = said.slice(0, 3).join(' ');
+      setText(byId('announcer'), said.length > 3 ? `${few} And ${said.length - 3} more changes.` : few);
+    }, ANNOUNCE_EVERY);
+  }
+}
+
+// Details shows what the plugin prints about one object, beside the page.
+export class Details {
+  constructor(urlOf) {
+    this.urlOf = urlOf;
+    this.panel = byId('details');
+    this.title = byId('details-title');
+    this.text = byId('details-text');
+    this.shown = null;
+    this.asked = 0;
+    this.timer = null;
+    byId('details-close').addEventListener('click', () => this.close());
+  }
+
+  // open shows an object; back gets the focus when it is closed.
+  open(key, title, back) {
+    this.shown = key;
+    this.back = back;
+    setText(this.title, title);
+    setText(this.text, 'Reading …');
+    this.panel.hidden = false;
+    this.text.focus();
+    return this.read();
+  }
+
+  // changed reads again, soon, if the object is shown.
+  changed(key) {
+    if (key === this.shown && this.timer === null) {
+      this.timer = setTimeout(() => {
+        this.timer = null;
+        this.read();
+      }, 500);
+    }
+  }
+
+  async read() {
+    if (this.shown === null) {
+      return;
+    }
+    const asked = ++this.asked;
+    let text;
+    try {
+      text = await (await get(this.urlOf(this.shown))).text();
+    } catch (error) {
+      text = 'It cannot be shown: ' + error.message;
+    }
+    if (asked === this.asked && this.shown !== null) {
+      setText(this.text, text);
+    }
+  }
+
+  close() {
+    if (this.shown === null) {
+      return false;
+    }
+    this.shown = null;
+    this.panel.hidden = true;
+    this.back?.focus();
+    return true;
+  }
+}
+
+// keys has the keys that work anywhere on a page.
+export function keys(filter, escape, others = {}) {
+  document.addEventListener('keydown', (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) {
+      return;
+    }
+    const types = event.target === filter;
+    if (event.key === '/' && !types) {
+      filter.focus();
+      filter.select();
+      event.preventDefault();
+    } else if (event.key === 'Escape') {
+      escape();
+      event.preventDefault();
+    } else if (!types && others[event.key]) {
+      others[event.key]();
+      event.preventDefault();
+    }
+  });
+}
+
+// every calls a function again and again, each time after the last one has ended, and not
+// while nobody looks.
+export async function every(milliseconds, call) {
+  for (;;) {
+    if (!document.hidden) {
+      await call();
+    }
+    await new Promise((done) => setTimeout(done, milliseconds));
+  }
+}
