@@ -5,6 +5,7 @@ package page
 import (
 	"cmp"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -17,6 +18,8 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/utils/ptr"
 
 	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
@@ -163,7 +166,14 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}})
 	case last == "selfsubjectaccessreviews":
 		var review authorizationv1.SelfSubjectAccessReview
-		_ = json.NewDecoder(r.Body).Decode(&review)
+		known := runtime.NewScheme()
+		_ = authorizationv1.AddToScheme(known)
+		body, _ := io.ReadAll(r.Body)
+		// Kinds of Kubernetes come as protobuf.
+		if _, _, err := serializer.NewCodecFactory(known).UniversalDeserializer().Decode(body, nil, &review); err != nil {
+			notFound(w)
+			return
+		}
 		review.TypeMeta = typeOf("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 		review.Status.Allowed = review.Spec.ResourceAttributes.Namespace == "team-a" && review.Spec.ResourceAttributes.Subresource == tenantv1alpha1.SubresourceStatus
 		encode(w, review)

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -29,7 +30,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"hoststatus.dev/hoststatus/internal/kubectlplugin"
-	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 	world "hoststatus.dev/hoststatus/test/framework/kubectlplugin"
 )
@@ -42,9 +42,6 @@ var update = flag.Bool("update", false, "write the pictures and the layouts that
 // env is what the tests share: a control plane with a manager and the owners' view.
 var env world.World
 
-// manager is the one at work.
-var manager *controlplane.Process
-
 // browser is what the tests share of a browser.
 var browser context.Context
 
@@ -56,7 +53,7 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	program, err := exec.LookPath("chromium")
-	if err != nil && !testing.Short() {
+	if err != nil {
 		if os.Getenv("CI") == "true" {
 			fmt.Println("without a browser the pages are not tested, which CI does not accept; hack/ensure-packages.sh browser installs one")
 			return 1
@@ -74,27 +71,41 @@ func run(m *testing.M) int {
 	var end context.CancelFunc
 	browser, end = chromedp.NewContext(allocated)
 	defer end()
+	if err := chromedp.Do(browser); err != nil {
+		fmt.Println("starting the browser:", err)
+		return 1
+	}
+	if testing.Short() {
+		fmt.Println("-short leaves out what needs a control plane")
+		return m.Run()
+	}
 	return env.Main(m, start, "kubectl-hosts", "kubectl-servers", "manager", "tenant-apiserver")
 }
 
-func start(ctx context.Context) (err error) {
-	if err := chromedp.Do(browser); err != nil {
-		return fmt.Errorf("starting the browser: %w", err)
-	}
+func start(ctx context.Context) error {
 	if err := env.Install(ctx); err != nil {
 		return err
 	}
-	if manager, err = env.StartManager(); err != nil {
+	if _, err := env.StartManager(); err != nil {
 		return err
 	}
 	return env.StartView(ctx)
+}
+
+// real leaves a test out that needs a control plane, where there is none.
+func real(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("-short leaves out what needs a control plane")
+	}
 }
 
 // served runs the real plugin through kubectl, and returns the page's address. The function
 // ends it as Ctrl-C does, and returns what it printed to standard error.
 func served(t *testing.T, kubeconfig string, args ...string) (address string, interrupt func() string) {
 	t.Helper()
-	cmd := env.Kubectl(t.Context(), kubeconfig, args...)
+	// Its tab closes first, at the end of the test.
+	cmd := env.Kubectl(context.WithoutCancel(t.Context()), kubeconfig, args...)
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	out, err := cmd.StdoutPipe()
@@ -122,7 +133,8 @@ func served(t *testing.T, kubeconfig string, args ...string) (address string, in
 func servedBy(t *testing.T, plugin func(context.Context, kubectlplugin.Environment, []string) int, server string, args ...string) string {
 	t.Helper()
 	printed, in := io.Pipe()
-	ctx, cancel := context.WithCancel(t.Context())
+	// The tab closes first, at the end of the test.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	done := make(chan int, 1)
 	go func() {
 		defer func() { _ = in.Close() }()
@@ -223,6 +235,15 @@ func (tb *tab) becomes(what, script string) {
 func (tb *tab) press(keys ...string) {
 	tb.t.Helper()
 	for _, key := range keys {
-		tb.do(chromedp.KeyEvent(key))
+		if len(key) != 1 || key < " " {
+			tb.do(chromedp.KeyEvent(key))
+			continue
+		}
+		// A letter is typed unless the page takes the key for itself.
+		for _, event := range []input.DispatchKeyEventParams{{Type: input.DispatchKeyEventTypeKeyDown, Key: key, Text: key}, {Type: input.DispatchKeyEventTypeKeyUp, Key: key}} {
+			if _, err := chromedp.Call(tb.Context, input.DispatchKeyEvent, event); err != nil {
+				tb.t.Fatal(err)
+			}
+		}
 	}
 }

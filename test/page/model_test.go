@@ -84,8 +84,9 @@ func follows(answers string) string {
 
 func TestWhatThePagesDecideApartFromDrawing(t *testing.T) {
 	f := newFake(t)
+	hosts, servers := servedBy(t, kubectlhosts.Run, f.URL, "page"), servedBy(t, kubectlservers.Run, f.URL, "page", "-n", "team-a")
 	tb := newTab(t, 800, 600)
-	tb.open(servedBy(t, kubectlhosts.Run, f.URL, "page"))
+	tb.open(hosts)
 	examine(t, tb, []example{
 		{"hosts are grouped by rack, else by the beginning of their names", `return [
 			model.groupOf('compute-1', {rack: 'r12'}), model.groupOf('compute-1', {'topology.example.com/rack': 'r7', zone: 'a'}), model.groupOf('compute-1', {rack: ''}),
@@ -138,7 +139,7 @@ func TestWhatThePagesDecideApartFromDrawing(t *testing.T) {
 	})
 
 	tb = newTab(t, 800, 600)
-	tb.open(servedBy(t, kubectlservers.Run, f.URL, "page", "-n", "team-a"))
+	tb.open(servers)
 	examine(t, tb, []example{
 		{"nothing is concluded from what is not shown", `
 			const hidden = model.recordOf(server('a', 'x'), statuses), none = model.recordOf(server('a', '', {hostStatus: '', hostStatusReason: 'NoHost'}), statuses), early = model.recordOf(server('a', 'x', {hostStatusReason: 'WaitingForHeartbeat'}), statuses);

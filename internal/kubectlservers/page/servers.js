@@ -62,6 +62,8 @@ const store = {
 const nameOf = (record) => settings.namespace ? record.name : record.key;
 
 function drawAll() {
+  // A row loses the focus when it is moved.
+  const focused = document.activeElement?.dataset?.server;
   const now = Date.now();
   const length = Number(range.value);
   const first = now - length;
@@ -87,7 +89,6 @@ function drawAll() {
       rows.delete(key);
     }
   }
-  const focused = document.activeElement?.dataset?.server;
   for (const body of [...table.tBodies]) {
     body.remove();
   }
@@ -99,7 +100,7 @@ function drawAll() {
     setAttribute(element, 'tabindex', key === active ? '0' : '-1');
   }
   if (focused !== undefined) {
-    rowOf(focused)?.focus({preventScroll: true});
+    (rowOf(focused) ?? rowOf(active))?.focus({preventScroll: true});
   }
   setText(byId('found'), `${terms.length > 0 ? `${found.length} of ${all.length} servers match` : `${all.length} servers`}${kept.size < found.length ? `; the first ${kept.size} are shown, type into the filter to find others` : ''}`);
   drawAxis(first, now, last);
@@ -238,6 +239,7 @@ table.addEventListener('focusin', (event) => {
 filter.addEventListener('input', draw);
 filter.addEventListener('keydown', (event) => {
   if (event.key === 'Enter' || event.key === 'ArrowDown') {
+    drawAll(); // so that the row is one that matches
     rowOf(active)?.focus();
     event.preventDefault();
   }
