@@ -27,8 +27,11 @@ type Status struct {
 func statuses() (all []Status) {
 	for row := range hoststatus.Rows() {
 		name := row.Label()
-		if !row.Derived() {
-			name = row.Meaning
+		switch {
+		case row.Status == nil:
+			name = "not known yet"
+		case !row.OfHosts():
+			name = "no host"
 		}
 		all = append(all, Status{
 			Value: row.Status, Name: name, Letter: row.Letter, Tile: row.Tile, Ink: row.Ink(), Meaning: row.Explanation(), OfHosts: row.OfHosts(),

@@ -77,12 +77,11 @@ function drawAll() {
     if (kept.size + host.records.length > ROWS && kept.size > 0) {
       break;
     }
-    const lines = host.records.map((record) => {
+    const lines = host.records.map((record, i) => {
       kept.add(record.key);
-      return row(record, now, first, last);
+      return row(record, i === 0 && !host.alone ? `${host.records.length} servers on one host` : '', now, first, last);
     });
-    const head = host.alone ? null : el('tr', {}, el('th', {class: 'host', colspan: 6, scope: 'rowgroup'}, `${host.records.length} servers on one host`));
-    bodies.push(el('tbody', {class: host.alone ? null : 'together'}, head, ...lines));
+    bodies.push(el('tbody', {class: host.alone ? null : 'together'}, ...lines));
   }
   for (const key of rows.keys()) {
     if (!kept.has(key)) {
@@ -111,11 +110,11 @@ function drawAll() {
   }
 }
 
-// row is the one of a server. It is drawn anew if the server has changed or time has moved
-// on.
-function row(record, now, first, last) {
+// row is the one of a server, in which together describes the rows from it on. It is drawn
+// anew if the server has changed or time has moved on.
+function row(record, together, now, first, last) {
   const known = rows.get(record.key);
-  const drawnAt = [Math.floor(now / MINUTE), last - first].join(' ');
+  const drawnAt = [Math.floor(now / MINUTE), last - first, together].join(' ');
   if (known && known.record === record && known.drawnAt === drawnAt) {
     rows.delete(record.key);
     rows.set(record.key, known); // in the order in which they stand
@@ -126,7 +125,7 @@ function row(record, now, first, last) {
     ? [chip(status), el('span', {class: 'reason'}, record.reason + (record.silent && status.value !== 'UNKNOWN' && status.value !== 'DOWN' ? ', does not report' : ''))]
     : [el('span', {class: 'not-shown'}, 'not shown')];
   const element = el('tr', {'data-server': record.key, tabindex: '-1', click: () => open(record.key), focus: () => { active = record.key; }},
-    el('th', {scope: 'row'}, nameOf(record)),
+    el('th', {scope: 'row'}, together ? el('span', {class: 'host'}, together) : null, nameOf(record)),
     el('td', {}, ...hostStatus),
     el('td', {}, record.since === null ? '' : el('time', {datetime: stamp(record.since), title: stamp(record.since)}, age(now - record.since))),
     el('td', {}, record.state), el('td', {}, record.power),
@@ -170,7 +169,7 @@ function line(record, now, first, last) {
 }
 
 function drawAxis(first, now, last) {
-  const text = (at) => last - first > 2 * DAY ? stamp(at).slice(0, 10) : clock(at).slice(0, 5) + 'Z';
+  const text = (at) => last - first < DAY ? clock(at).slice(0, 5) + 'Z' : stamp(at).slice(5, 16).replace('T', ' ') + 'Z';
   byId('axis').replaceChildren(...[[first, text(first)], [now, 'now'], [last, text(last)]].map(([at, words]) => {
     const label = el('span', {}, words);
     label.style.setProperty('left', 100 * (at - first) / (last - first) + '%');

@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package page
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/test/framework/expect"
+)
+
+// soon is within which a page shows what its watch brings.
+const soon = time.Second
+
+// reporter renews the Lease of a host until it is killed.
+func reporter(t *testing.T, name string, seconds int32) (kill func()) {
+	t.Helper()
+	env.Create(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.ComputeServiceSpec{LeaseDurationSeconds: seconds}})
+	lease := &coordinationv1.Lease{
+		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: name},
+		Spec:       coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: time.Now()}, LeaseDurationSeconds: ptr.To(seconds)},
+	}
+	env.Create(t, lease)
+	ctx, kill := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(time.Duration(seconds) * time.Second / 6)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case now := <-ticker.C:
+				lease.Spec.RenewTime = &metav1.MicroTime{Time: now}
+				_ = env.Admin.Update(ctx, lease)
+			}
+		}
+	}()
+	t.Cleanup(func() { kill(); <-ended })
+	becomes(t, name, v1alpha1.HostStatusUp)
+	return kill
+}
+
+// becomes waits for a host status.
+func becomes(t *testing.T, name string, want v1alpha1.HostStatus) {
+	t.Helper()
+	expect.Eventually(t, patience, func() error {
+		service := &v1alpha1.ComputeService{}
+		if err := env.Admin.Get(t.Context(), client.ObjectKey{Name: name}, service); err != nil {
+			return err
+		}
+		if got := ptr.Deref(service.Status.HostStatus, "none"); got != want {
+			return fmt.Errorf("%s is %s", name, got)
+		}
+		return nil
+	})
+}
+
+// patch changes the spec of a host.
+func patch(t *testing.T, name string, how func(*v1alpha1.ComputeServiceSpec)) {
+	t.Helper()
+	service := &v1alpha1.ComputeService{}
+	expect.NoError(t, env.Admin.Get(t.Context(), client.ObjectKey{Name: name}, service))
+	before := service.DeepCopy()
+	how(&service.Spec)
+	expect.NoError(t, env.Admin.Patch(t.Context(), service, client.MergeFrom(before)))
+}
+
+// as writes a kubeconfig of a user that has some ClusterRoles, in a namespace or, if that is
+// empty, everywhere.
+func as(t *testing.T, user, namespace string, roles ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	expect.NoError(t, env.WriteKubeconfig(path, user))
+	for _, role := range roles {
+		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}
+		subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}}
+		if namespace == "" {
+			env.Create(t, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: user + "-" + role}, RoleRef: ref, Subjects: subjects})
+			continue
+		}
+		env.Create(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: user + "-" + role}, RoleRef: ref, Subjects: subjects})
+	}
+	return path
+}
+
+// unknownAt watches a host as any client does, and sends when the event that it is UNKNOWN
+// arrives.
+func unknownAt(t *testing.T, name string) <-chan time.Time {
+	t.Helper()
+	config, err := env.Cluster.AdminConfig()
+	expect.NoError(t, err)
+	bare, err := client.NewWithWatch(config, client.Options{Scheme: env.Admin.Scheme()})
+	expect.NoError(t, err)
+	stream, err := bare.Watch(t.Context(), &v1alpha1.ComputeServiceList{}, client.MatchingFields{"metadata.name": name})
+	expect.NoError(t, err)
+	t.Cleanup(stream.Stop)
+	seen := make(chan time.Time, 1)
+	go func() {
+		for event := range stream.ResultChan() {
+			if s, ok := event.Object.(*v1alpha1.ComputeService); ok && ptr.Deref(s.Status.HostStatus, "") == v1alpha1.HostStatusUnknown {
+				seen <- time.Now()
+				return
+			}
+		}
+	}()
+	return seen
+}
+
+func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
+	real(t)
+	kill := reporter(t, "killed-1", v1alpha1.MinLeaseDurationSeconds)
+	reporter(t, "killed-2", v1alpha1.MaxLeaseDurationSeconds)
+	address, interrupt := served(t, as(t, "vera", "", "hoststatus-fleet-viewer"), "hosts", "page")
+	tb := newTab(t, 1000, 700)
+	tb.open(address)
+	tb.becomes("showing both hosts UP", `['killed-1', 'killed-2'].every((host) => document.querySelector('[data-host="' + host + '"] b').textContent === 'U')`)
+	bare := unknownAt(t, "killed-1")
+	evaluate[bool](tb, "(window.seen = "+painted("killed-1", "?")+", true)")
+	kill()
+	on := evaluate[float64](tb, "window.seen")
+	after := time.Duration((on - milliseconds(<-bare)) * float64(time.Millisecond))
+	t.Logf("the tile is on the screen %s after the event of a bare watch", after.Round(100*time.Microsecond))
+	if after > soon {
+		t.Errorf("the tile changes %s after the event, want %s at most", after, soon)
+	}
+
+	// What a person writes into an object is text, in the real world too.
+	patch(t, "killed-2", func(spec *v1alpha1.ComputeServiceSpec) {
+		spec.Disabled, spec.DisabledReason = ptr.To(true), ptr.To(`<img src=x onerror="window.hacked=1">`)
+	})
+	tb.becomes("showing maintenance", `document.querySelector('[data-host="killed-2"] b').textContent === 'M'`)
+	tb.do(chromedp.Click(chromedp.CSS(`[data-host="killed-2"]`)))
+	tb.becomes("showing why", `document.getElementById('details-text').textContent.includes('<img src=x onerror=') && document.querySelector('img') === null`)
+	tb.press(kb.Escape)
+	if state := evaluate[string](tb, `document.getElementById('warnings').textContent`); state != "" {
+		t.Errorf("with a manager at work the page warns: %s", state)
+	}
+	// The viewer may read, and the page has nothing that it could be read with elsewhere.
+	if found := evaluate[bool](tb, `fetch('start.json').then((r) => r.text()).then((text) => /BEGIN|[Tt]oken|password/.test(text + document.documentElement.outerHTML))`); found {
+		t.Error("the page has a credential")
+	}
+
+	tb.tolerates = []string{"ERR_"}
+	complaints := interrupt()
+	tb.becomes("not live", `document.getElementById('state').textContent.startsWith('Not live since ')`)
+	if strings.Contains(complaints, "error") {
+		t.Errorf("it complains: %s", complaints)
+	}
+}
+
+func TestOwnersSeeTheirServersAndWhatIsGranted(t *testing.T) {
+	real(t)
+	expect.NoError(t, client.IgnoreAlreadyExists(env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "paged"}})))
+	reporter(t, "rack-7-host-1", v1alpha1.MaxLeaseDurationSeconds)
+	reporter(t, "rack-7-host-2", v1alpha1.MaxLeaseDurationSeconds)
+	for name, host := range map[string]string{"web-1": "rack-7-host-1", "web-2": "rack-7-host-1", "db-1": "rack-7-host-2"} {
+		env.Create(t, &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "paged", Name: name}, Spec: v1alpha1.ServerSpec{Host: host}})
+	}
+	ana := as(t, "ana", "paged", "hoststatus-server-viewer", "hoststatus-host-status-viewer")
+	eve := as(t, "eve", "paged", "hoststatus-server-viewer")
+	granted, _ := served(t, ana, "servers", "page", "-n", "paged")
+	hidden, _ := served(t, eve, "servers", "page", "-n", "paged")
+	tb := newTab(t, 1000, 700)
+	tb.open(granted)
+	letters := `[...document.querySelectorAll('[data-server]')].map((row) => row.dataset.server + ' ' + (row.querySelector('.chip b')?.textContent ?? '')).join(', ')`
+	tb.becomes("showing all UP", letters+` === 'paged/db-1 U, paged/web-1 U, paged/web-2 U'`)
+	tb.becomes("showing neighbours together", `[...document.querySelector('.together').rows].map((row) => row.dataset.server).join() === 'paged/web-1,paged/web-2'`)
+	patch(t, "rack-7-host-1", func(spec *v1alpha1.ComputeServiceSpec) {
+		spec.ForcedDown, spec.ForcedDownReason = ptr.To(true), ptr.To("fenced")
+	})
+	tb.becomes("showing the failure first", letters+` === 'paged/web-1 D, paged/web-2 D, paged/db-1 U'`)
+	tb.press("/", "w", "e", "b", "-", "2", kb.Enter, kb.Enter)
+	tb.becomes("clear about failing over", `document.getElementById('details-text').textContent.includes('Yes: the host is off, so this server may be started elsewhere.')`)
+
+	other := newTab(t, 1000, 700)
+	other.open(hidden)
+	other.becomes("clear about what is not granted", `document.getElementById('lacks').textContent.includes('ask for the ClusterRole hoststatus-host-status-viewer')`)
+	if got := evaluate[string](other, letters); got != "paged/db-1 , paged/web-1 , paged/web-2 " {
+		t.Errorf("without the grant the page has %s", got)
+	}
+	for who, page := range map[string]*tab{"ana": tb, "eve": other} {
+		text := evaluate[string](page, `(async () => document.documentElement.outerHTML + await (await fetch('api/' + (await (await fetch('start.json')).json()).path)).text())()`)
+		if strings.Contains(text, "rack-7") || !strings.Contains(text, "web-1") {
+			t.Errorf("%s's page names the host, or no server", who)
+		}
+		if who == "eve" && strings.Contains(text, "DOWN</") {
+			t.Error("eve's page shows a host status")
+		}
+	}
+	// What the page may not read, its owner cannot read by it either.
+	tb.tolerates = []string{"403"}
+	for _, path := range []string{"api/apis/compute.hoststatus.dev/v1alpha1/servers", "api/apis/tenant.hoststatus.dev/v1alpha1/servers", "api/api/v1/namespaces/paged/secrets"} {
+		if code := evaluate[int](tb, `fetch('`+path+`').then((response) => response.status)`); code != 403 {
+			t.Errorf("%s is answered with %d", path, code)
+		}
+	}
+}
+
+func TestWhoMayNotReadIsToldBeforeThereIsAPage(t *testing.T) {
+	real(t)
+	nils := as(t, "nils", "")
+	for _, args := range [][]string{{"hosts", "page"}, {"servers", "page", "-n", "paged"}, {"servers", "page", "-A"}} {
+		out, err := env.Kubectl(t.Context(), nils, args...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "error: you lack the right to list ") || strings.Contains(string(out), "http://127.0.0.1") {
+			t.Errorf("%v ends with %v: %s", args, err, out)
+		}
+	}
+}
