@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Installs what some tests need, from Debian's packages, if it is missing:
+#   hack/ensure-packages.sh browser   for test/page: Chromium, and a font
 #   hack/ensure-packages.sh nodes     for test/cluster: containerd, runc, CNI and networks
 #   hack/ensure-packages.sh domains   for test/libvirt: libvirtd, its QEMU driver, virsh, QEMU.
 #                                     Not libvirt-daemon-system, which keeps a libvirtd running
@@ -15,6 +16,10 @@ need() { # PACKAGE COMMAND-OR-FILE
   command -v "$2" >/dev/null || compgen -G "$2" >/dev/null || packages+=("$1")
 }
 case "${1:-}" in
+browser)
+  need chromium chromium
+  need fonts-dejavu-core /usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
+  ;;
 nodes)
   need containerd containerd
   need runc runc
@@ -49,7 +54,7 @@ model)
   need libc6-dev /usr/include/stdio.h
   ;;
 *)
-  echo "usage: $0 nodes|domains|fencing|openstack|model" >&2
+  echo "usage: $0 browser|nodes|domains|fencing|openstack|model" >&2
   exit 2
   ;;
 esac

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command kubectl-hosts is a kubectl plugin for operators of hosts:
-// kubectl hosts list, show, watch, check, force-down, up, disable, enable and window.
+// kubectl hosts list, show, watch, page, check, force-down, up, disable, enable and window.
 package main
 
 import (

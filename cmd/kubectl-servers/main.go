@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command kubectl-servers is a kubectl plugin for owners of servers:
-// kubectl servers list, show, ready, not-before, withdraw and watch.
+// kubectl servers list, show, watch, page, ready, not-before and withdraw.
 package main
 
 import (

@@ -40,7 +40,7 @@ func prepare(ctx context.Context, chosen []suite) error {
 	if err := compile(ctx, chosen); err != nil {
 		return err
 	}
-	for _, what := range []string{"nodes", "domains", "fencing", "openstack", "model"} {
+	for _, what := range []string{"browser", "nodes", "domains", "fencing", "openstack", "model"} {
 		if slices.ContainsFunc(chosen, func(s suite) bool { return s.debian == what }) {
 			fmt.Println("== Debian's packages for", what)
 			if err := command(ctx, "hack/ensure-packages.sh", what).Run(); err != nil {

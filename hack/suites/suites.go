@@ -41,6 +41,8 @@ var suites = []suite{
 	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 20 * time.Minute},
 	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
 	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 20 * time.Minute},
+	// The race detector would spoil what it measures, and the browser is no Go.
+	{name: "page", packages: []string{"./test/page"}, controlPlane: true, debian: "browser", timeout: 20 * time.Minute},
 	{name: "nodemirror", packages: []string{"./test/nodemirror"}, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "vmimirror", packages: []string{"./test/vmimirror"}, controlPlane: true, timeout: 20 * time.Minute},
 	// The short form of `make test-cluster`. It builds images, as install has done.

@@ -506,3 +506,16 @@ func TestShowHintsAtADurationThatOneLateRenewalExceeds(t *testing.T) {
 		})
 	}
 }
+
+// connected is a connection to a. The function ends it.
+func (a *api) connected(t *testing.T) (*cluster, func()) {
+	t.Helper()
+	server := httptest.NewServer(a)
+	p := newPlugin(Environment{IOStreams: genericiooptions.NewTestIOStreamsDiscard(), Now: func() time.Time { return now }, Getenv: func(string) string { return "" }})
+	p.Config.APIServer, p.Config.KubeConfig = ptr.To(server.URL), ptr.To("/dev/null")
+	c, err := p.connect()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c, server.Close
+}

@@ -5,6 +5,7 @@ package kubectlhosts
 import (
 	"context"
 	"embed"
+	"fmt"
 	"io/fs"
 	"net/url"
 	"strings"
@@ -141,11 +142,30 @@ func (u *pagePulse) answer(ctx context.Context, _ url.Values) (any, error) {
 	if now := time.Now(); now.Sub(u.at) < managerFor {
 		return u.last, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, pulseTimeout+u.cluster.patience)
+	defer cancel()
 	sign := u.cluster.lookForManager(ctx, u.services)()
-	if err := ctx.Err(); err != nil {
-		return nil, err
+	if sign.state == ManagerUnknown {
+		// A watch may hang for long without an error; a read tells.
+		if err := u.unanswered(ctx); err != nil {
+			return nil, err
+		}
 	}
 	u.last = pageManager{State: sign.state, Warnings: append([]string{}, sign.warnings(u.cluster.now())...)}
 	u.at = time.Now()
 	return u.last, nil
+}
+
+// unanswered is why the canaries cannot be read; nil if the API server has answered, be it
+// with a refusal.
+func (u *pagePulse) unanswered(ctx context.Context) error {
+	for _, read := range u.cluster.readCanaries(ctx, canaryNamespaces(u.services)) {
+		switch {
+		case ctx.Err() != nil:
+			return fmt.Errorf("no answer from the cluster at %s within %s", u.cluster.where, pulseTimeout+u.cluster.patience)
+		case read.err != nil && !refused(read.err):
+			return read.err
+		}
+	}
+	return nil
 }

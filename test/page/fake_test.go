@@ -42,6 +42,9 @@ type fake struct {
 	// cut ends the watches that are open, and refused has new ones refused.
 	cut     chan struct{}
 	refused bool
+	// hangs lets requests wait for ever, and warning is in the header of each answer.
+	hangs   bool
+	warning string
 	lists   int
 	// events go to the watches of hosts, and those of servers to owners.
 	events map[chan []byte]bool
@@ -112,6 +115,16 @@ func (f *fake) set(how func()) {
 // ServeHTTP implements http.Handler.
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
+	f.mu.Lock()
+	hangs, warning := f.hangs, f.warning
+	f.mu.Unlock()
+	if hangs {
+		<-r.Context().Done()
+		return
+	}
+	if warning != "" {
+		w.Header().Set("Warning", `299 - "`+warning+`"`)
+	}
 	last := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 	switch {
 	case r.URL.Query().Get("watch") != "":

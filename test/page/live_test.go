@@ -123,7 +123,7 @@ func unknownAt(t *testing.T, name string) <-chan time.Time {
 }
 
 func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
-	real(t)
+	needsControlPlane(t)
 	kill := reporter(t, "killed-1", v1alpha1.MinLeaseDurationSeconds)
 	reporter(t, "killed-2", v1alpha1.MaxLeaseDurationSeconds)
 	address, interrupt := served(t, as(t, "vera", "", "hoststatus-fleet-viewer"), "hosts", "page")
@@ -165,7 +165,7 @@ func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
 }
 
 func TestOwnersSeeTheirServersAndWhatIsGranted(t *testing.T) {
-	real(t)
+	needsControlPlane(t)
 	expect.NoError(t, client.IgnoreAlreadyExists(env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "paged"}})))
 	reporter(t, "rack-7-host-1", v1alpha1.MaxLeaseDurationSeconds)
 	reporter(t, "rack-7-host-2", v1alpha1.MaxLeaseDurationSeconds)
@@ -213,7 +213,7 @@ func TestOwnersSeeTheirServersAndWhatIsGranted(t *testing.T) {
 }
 
 func TestWhoMayNotReadIsToldBeforeThereIsAPage(t *testing.T) {
-	real(t)
+	needsControlPlane(t)
 	nils := as(t, "nils", "")
 	for _, args := range [][]string{{"hosts", "page"}, {"servers", "page", "-n", "paged"}, {"servers", "page", "-A"}} {
 		out, err := env.Kubectl(t.Context(), nils, args...).CombinedOutput()

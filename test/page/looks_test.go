@@ -68,7 +68,7 @@ func TestThePagesLookAsTheyDid(t *testing.T) {
 		"servers": {servedBy(t, kubectlservers.Run, f.URL, "page", "-A"), `['header', '#servers', 'tbody', '#lacks', '.window', '.now', '#state']`},
 	}
 	for name, page := range pages {
-		for _, size := range []struct{ width, height int64 }{{1280, 800}, {480, 800}} {
+		for _, size := range []struct{ width, height int64 }{{1280, 640}, {480, 800}} {
 			t.Run(fmt.Sprintf("%s %d", name, size.width), func(t *testing.T) {
 				tb := newTab(t, size.width, size.height)
 				tb.open(page.address)

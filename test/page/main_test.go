@@ -92,8 +92,8 @@ func start(ctx context.Context) error {
 	return env.StartView(ctx)
 }
 
-// real leaves a test out that needs a control plane, where there is none.
-func real(t *testing.T) {
+// needsControlPlane leaves a test out where there is none.
+func needsControlPlane(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("-short leaves out what needs a control plane")

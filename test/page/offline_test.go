@@ -4,6 +4,8 @@ package page
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +190,48 @@ func TestThePageIsLiveOrSaysThatItIsNot(t *testing.T) {
 	tb.becomes("clear that nobody keeps it up to date", `document.getElementById('warnings').textContent.startsWith('no hoststatus manager has been at work since ')`)
 	f.set(func() { f.renewed = nil })
 	tb.becomes("without a warning", `document.getElementById('warnings').hidden`)
+
+	// The watch is open, and nothing comes.
+	tb.tolerates = append(tb.tolerates, "502")
+	f.set(func() { f.hangs = true })
+	tb.becomes("not live without an answer", state+`.startsWith('Not live since ') && `+state+`.includes('no answer from the cluster at ')`)
+	f.set(func() { f.hangs = false })
+	tb.becomes("live again", state+` === 'Live'`)
+}
+
+func TestOwnersAreWarnedOfWhatMayBeOutOfDate(t *testing.T) {
+	f := fleet(t)
+	f.warning = `host status may be out of date`
+	address := servedBy(t, kubectlservers.Run, f.URL, "page", "-A")
+	tb := newTab(t, 1000, 700)
+	tb.open(address)
+	tb.becomes("showing the warning", `document.getElementById('warnings').textContent === 'host status may be out of date'`)
+	f.set(func() { f.warning = "" })
+	tb.becomes("without it", `document.getElementById('warnings').hidden`)
+}
+
+func TestTheBrowserIsOpenedByAFileOfTheUsers(t *testing.T) {
+	f := fleet(t)
+	dir := t.TempDir()
+	// It stands for the browser: it keeps what it is given, and how that was protected.
+	script := fmt.Sprintf("#!/bin/sh\ncp \"$1\" %[1]s/copy.html && stat -c %%a \"$1\" \"$(dirname \"$1\")\" >%[1]s/modes && echo \"$@\" >%[1]s/arguments.new && mv %[1]s/arguments.new %[1]s/arguments\n", dir)
+	expect.NoError(t, os.WriteFile(filepath.Join(dir, "xdg-open"), []byte(script), 0o755))
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	address := servedBy(t, kubectlhosts.Run, f.URL, "page", "--open")
+	var arguments []byte
+	expect.Eventually(t, patience, func() (err error) {
+		arguments, err = os.ReadFile(filepath.Join(dir, "arguments"))
+		return err
+	})
+	modes, err := os.ReadFile(filepath.Join(dir, "modes"))
+	expect.NoError(t, err)
+	secret := strings.Split(address, "/")[3]
+	if string(modes) != "600\n700\n" || strings.Contains(string(arguments), secret) {
+		t.Errorf("the modes are %q, the arguments %q", modes, arguments)
+	}
+	tb := newTab(t, 1000, 700)
+	tb.do(chromedp.Navigate("file://" + filepath.Join(dir, "copy.html")))
+	tb.becomes("the page", `document.documentElement.dataset.live === 'yes' && location.href === '`+address+`'`)
 }
 
 // hostile is what may stand in a name, a reason or a label.

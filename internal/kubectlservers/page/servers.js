@@ -10,6 +10,7 @@ import {hostsOf, place, Servers, spansOf} from './model.js';
 
 const ROWS = 500; // rows at most
 const FRESH_EVERY = 10 * SECOND; // between looks whether the view is up to date
+const FRESH_WITHIN = 15 * SECOND; // a watch may hang for long without an error
 const GRANT_FOR = 30 * SECOND; // how long what is granted counts as known
 const GRANTS = 50; // namespaces of which is asked what is granted
 const RANGES = [['1 hour', HOUR], ['6 hours', 6 * HOUR], ['1 day', DAY], ['1 week', 7 * DAY]];
@@ -257,7 +258,7 @@ follower.run();
 // The view warns in its answers while nobody keeps host status up to date. A watch does not.
 every(FRESH_EVERY, async () => {
   try {
-    const response = await get(follower.url({limit: 1}));
+    const response = await get(follower.url({limit: 1}), {signal: AbortSignal.timeout(FRESH_WITHIN)});
     frame.warn('api', warningsOf(response.headers.get('Warning')));
     frame.heard('fresh', null);
   } catch (error) {

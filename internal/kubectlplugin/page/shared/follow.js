@@ -34,14 +34,14 @@ export function warningsOf(header) {
   return [...(header ?? '').matchAll(/\b\d{3} \S+ "((?:[^"\\]|\\.)*)"/g)].map((found) => found[1].replace(/\\(.)/g, '$1'));
 }
 
-// get requests one answer, and throws what is wrong in words.
+// get requests one answer, and throws what is wrong in words. options are those of fetch.
 export async function get(url, options = {}) {
   let response;
   try {
     response = await fetch(url, {cache: 'no-store', credentials: 'omit', redirect: 'error', ...options});
   } catch (error) {
-    if (error.name === 'AbortError') {
-      throw error;
+    if (error.name === 'TimeoutError') {
+      throw new Error('no answer from the API server');
     }
     throw new Error('the plugin does not answer; is kubectl still running?');
   }
