@@ -4,6 +4,8 @@ package page
 
 import (
 	"context"
+	"errors"
+	"flag"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+	"golang.org/x/sync/errgroup"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -140,6 +143,19 @@ func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
 		t.Errorf("the tile changes %s after the event, want %s at most", after, soon)
 	}
 
+	// What its servers have on record of a host is on the strip.
+	expect.NoError(t, client.IgnoreAlreadyExists(env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "killed"}})))
+	server := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "killed", Name: "web-1"}, Spec: v1alpha1.ServerSpec{Host: "killed-2"}}
+	env.Create(t, server)
+	expect.Eventually(t, patience, func() error {
+		if err := env.Admin.Get(t.Context(), client.ObjectKeyFromObject(server), server); err != nil {
+			return err
+		}
+		if server.Status.HostStatus == nil {
+			return errors.New("it has no host status yet")
+		}
+		return nil
+	})
 	// What a person writes into an object is text, in the real world too.
 	patch(t, "killed-2", func(spec *v1alpha1.ComputeServiceSpec) {
 		spec.Disabled, spec.DisabledReason = ptr.To(true), ptr.To(`<img src=x onerror="window.hacked=1">`)
@@ -148,6 +164,7 @@ func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
 	tb.do(chromedp.Click(chromedp.CSS(`[data-host="killed-2"]`)))
 	tb.becomes("showing why", `document.getElementById('details-text').textContent.includes('<img src=x onerror=') && document.querySelector('img') === null`)
 	tb.press(kb.Escape)
+	tb.becomes("clear about what the host was before", `await fetch('changes').then((r) => r.json()).then(({changes}) => changes.some((c) => c.host === 'killed-2' && c.from === 'UP' && c.to === 'MAINTENANCE'))`)
 	if state := evaluate[string](tb, `document.getElementById('warnings').textContent`); state != "" {
 		t.Errorf("with a manager at work the page warns: %s", state)
 	}
@@ -221,4 +238,32 @@ func TestWhoMayNotReadIsToldBeforeThereIsAPage(t *testing.T) {
 			t.Errorf("%v ends with %v: %s", args, err, out)
 		}
 	}
+}
+
+// hostsToMake is how many hosts TestManyRealHosts makes.
+var hostsToMake = flag.Int("hosts", 0, "make so many hosts on the real API server, and measure how fast their page is")
+
+func TestManyRealHosts(t *testing.T) {
+	needsControlPlane(t)
+	if *hostsToMake == 0 {
+		t.Skip("-hosts makes hosts and measures")
+	}
+	var making errgroup.Group
+	making.SetLimit(16)
+	for i := range *hostsToMake {
+		making.Go(func() error {
+			return env.Admin.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("many-%d", i+1), Labels: map[string]string{"many": "yes", "rack": fmt.Sprintf("r%d", i/50)}}})
+		})
+	}
+	expect.NoError(t, making.Wait())
+	t.Cleanup(func() {
+		expect.NoError(t, env.Admin.DeleteAllOf(context.Background(), &v1alpha1.ComputeService{}, client.MatchingLabels{"many": "yes"}))
+	})
+	address, _ := served(t, env.Kubeconfig, "hosts", "page", "-l", "many")
+	tb := newTab(t, 1280, 800)
+	measure(t, tb, address, *hostsToMake, func(i int) string {
+		name := fmt.Sprintf("many-%d", i)
+		patch(t, name, func(spec *v1alpha1.ComputeServiceSpec) { spec.ForcedDown = ptr.To(true) })
+		return name
+	})
 }

@@ -216,7 +216,7 @@ func evaluate[T any](tb *tab, script string) (out T) {
 func (tb *tab) becomes(what, script string) {
 	tb.t.Helper()
 	err := expect.Poll(tb.Context, patience, func() error {
-		ok, err := chromedp.Run(tb.Context, chromedp.Evaluate[bool]("Boolean("+script+")"))
+		ok, err := chromedp.Run(tb.Context, chromedp.Evaluate[bool]("(async () => Boolean("+script+"))()", chromedp.EvalAwaitPromise))
 		if err != nil {
 			return err
 		}

@@ -28,6 +28,7 @@ const open = (name) => details.open(name, name, inTable ? byId('as-table') : til
 const tiles = new Tiles(byId('tiles'), open);
 const draw = onFrame(drawAll);
 const fleet = new Fleet(statuses, told);
+
 // told is what the fleet has learnt of a host.
 function told(before, after) {
   const name = (after ?? before).name;
