@@ -45,7 +45,7 @@ other network than the one to the API server.`,
 		Args: kubectlplugin.Args(cobra.NoArgs, "page takes no names of servers; type a name into the page, or use --selector"),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.page(cmd.Context(), o) },
 	}
-	o.Options.AddFlags(cmd)
+	o.AddFlags(cmd)
 	o.addFlags(cmd)
 	return cmd
 }
