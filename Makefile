@@ -8,6 +8,7 @@ FOR ?= 35m
 SEED ?= 1
 FAULTS ?= 1
 WRITES ?= 3
+HOSTS ?= 5000
 
 .DEFAULT_GOAL := help
 
@@ -83,6 +84,11 @@ test-cluster: ## Install, upgrade, break and uninstall on a real cluster of two 
 model: ## Check the protocols of silence and of the join in every order of events (FAULTS=1 WRITES=3; installs Spin as root).
 	@hack/ensure-packages.sh model
 	$(GO) test ./test/model -count=1 -timeout 0 -v -faults=$(FAULTS) -writes=$(WRITES)
+
+.PHONY: page-scale
+page-scale: ## Measure the page of many hosts on the real API server (HOSTS=5000; installs Chromium as root).
+	@hack/ensure-packages.sh browser
+	$(GO) test ./test/page -count=1 -timeout 30m -v -run TestManyRealHosts -args -hosts=$(HOSTS)
 
 .PHONY: chaos
 chaos: ## Inject faults for half an hour (FOR=35m SEED=1) and check every reported status.

@@ -246,7 +246,7 @@ var hostsToMake = flag.Int("hosts", 0, "make so many hosts on the real API serve
 func TestManyRealHosts(t *testing.T) {
 	needsControlPlane(t)
 	if *hostsToMake == 0 {
-		t.Skip("-hosts makes hosts and measures")
+		t.Skip("`make page-scale` makes hosts and measures")
 	}
 	var making errgroup.Group
 	making.SetLimit(16)

@@ -33,10 +33,10 @@ const fleet = new Fleet(statuses, told);
 function told(before, after) {
   const name = (after ?? before).name;
   if (after && (!before || before.status !== after.status)) {
-    // Before the first list ends it is not known what a host was.
+    // What a list brings is the last of several changes, maybe.
     const time = after.since ?? (before ? Date.now() : 0);
     if (time > Date.now() - HOUR) {
-      changes.add({time, host: name, from: before?.status, to: after.status, reason: after.reason});
+      changes.add({time, host: name, from: fleet.listing === null ? before?.status : undefined, to: after.status, reason: after.reason});
     }
   }
   if (fleet.listed && before?.status !== after?.status) {
@@ -53,6 +53,7 @@ const store = {
   end: () => {
     fleet.end();
     frame.listed = true;
+    readChanges();
     draw();
   },
   changed: (object) => fleet.changed(object),
@@ -181,8 +182,15 @@ keys(filter, () => {
   }
 }, {t: toggleTable});
 
-// readChanges reads what the servers' histories have of the last hour.
+let readingChanges = false;
+
+// readChanges reads what the servers' histories have of the last hour, after each list: a list
+// does not tell what happened before it.
 async function readChanges() {
+  if (readingChanges) {
+    return;
+  }
+  readingChanges = true;
   try {
     const answer = await (await get('changes')).json();
     for (const change of answer.changes) {
@@ -193,6 +201,8 @@ async function readChanges() {
   } catch (error) {
     setText(byId('strip-note'), 'Earlier changes could not be read: ' + error.message);
     byId('strip-note').hidden = false;
+  } finally {
+    readingChanges = false;
   }
   draw();
 }
@@ -209,5 +219,4 @@ async function lookForManager() {
 
 new Follower({path: settings.path, query: settings.query, store, heard: (problem) => frame.heard('watch', problem), warned: (texts) => frame.warn('api', texts)}).run();
 every(MANAGER_EVERY, lookForManager);
-readChanges();
 every(MINUTE / 4, draw);

@@ -5,6 +5,7 @@ import {clock} from './times.js';
 import {get} from './follow.js';
 
 const ANNOUNCE_EVERY = 2000; // ms between announcements to a screen reader
+const ANNOUNCED = 3; // changes that one announcement names
 
 // byId is an element of index.html.
 export const byId = (id) => document.getElementById(id);
@@ -23,6 +24,7 @@ export class Frame {
     this.since = null;
     this.listed = false;
     this.said = [];
+    this.more = 0;
     this.timer = null;
     this.draw();
   }
@@ -76,16 +78,19 @@ export class Frame {
   // announce tells a screen reader, at most every two seconds; what comes meanwhile is
   // counted.
   announce(text) {
-    this.said.push(text);
+    if (this.said.length < ANNOUNCED) {
+      this.said.push(text);
+    } else {
+      this.more++;
+    }
     if (this.timer !== null) {
       return;
     }
     this.timer = setTimeout(() => {
       this.timer = null;
-      const said = this.said;
+      setText(byId('announcer'), this.said.join(' ') + (this.more > 0 ? ` And ${this.more} more changes.` : ''));
       this.said = [];
-      const few = said.slice(0, 3).join(' ');
-      setText(byId('announcer'), said.length > 3 ? `${few} And ${said.length - 3} more changes.` : few);
+      this.more = 0;
     }, ANNOUNCE_EVERY);
   }
 }
