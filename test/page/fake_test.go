@@ -46,13 +46,13 @@ type fake struct {
 	hangs   bool
 	warning string
 	lists   int
-	// events go to the watches of hosts, and those of servers to owners.
-	events map[chan []byte]bool
+	// events go to the watches, by their paths.
+	events map[chan []byte]string
 }
 
 func newFake(t *testing.T) *fake {
 	t.Helper()
-	f := &fake{version: 1, cut: make(chan struct{}), events: map[chan []byte]bool{}}
+	f := &fake{version: 1, cut: make(chan struct{}), events: map[chan []byte]string{}}
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(func() {
 		f.CloseClientConnections()
@@ -82,12 +82,27 @@ func (f *fake) change(name string, how func(*v1alpha1.ComputeService)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	i := slices.IndexFunc(f.hosts, func(h v1alpha1.ComputeService) bool { return h.Name == name })
-	f.version++
 	how(&f.hosts[i])
-	f.hosts[i].ResourceVersion = strconv.Itoa(f.version)
-	event, _ := json.Marshal(map[string]any{"type": "MODIFIED", "object": f.hosts[i]})
-	for watch := range f.events {
-		watch <- append(event, '\n')
+	f.tell(&f.hosts[i], "/computeservices")
+}
+
+// changeOwned stores a server as its owner sees it, and tells the watches.
+func (f *fake) changeOwned(i int, how func(*tenantv1alpha1.Server)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	how(&f.owned[i])
+	f.tell(&f.owned[i], "/servers")
+}
+
+// tell tells the watches of a resource of a change.
+func (f *fake) tell(object metav1.Object, resource string) {
+	f.version++
+	object.SetResourceVersion(strconv.Itoa(f.version))
+	event, _ := json.Marshal(map[string]any{"type": "MODIFIED", "object": object})
+	for watch, path := range f.events {
+		if strings.HasSuffix(path, resource) {
+			watch <- append(event, '\n')
+		}
 	}
 }
 
@@ -203,7 +218,7 @@ func (f *fake) watch(w http.ResponseWriter, r *http.Request) {
 	gone := f.forgets
 	f.forgets = false
 	if !refused && !gone {
-		f.events[events] = true
+		f.events[events] = r.URL.Path
 	}
 	var missed [][]byte
 	for _, h := range f.hosts {

@@ -147,8 +147,11 @@ func TestWhatThePagesDecideApartFromDrawing(t *testing.T) {
 			`[false, null, true, "–", true, "…", []]`},
 		{"neighbours are together, the most urgent first", `
 			const records = [server('web-10', 'x', {hostStatus: 'UP'}), server('a', ''), server('web-2', 'x', {hostStatus: 'UP'}), server('db', 'y', {hostStatus: 'DOWN'}), server('b', ''), server('hidden', 'z')];
-			return model.hostsOf(records.map((o) => model.recordOf(o, statuses))).map(({alone, records}) => [alone, ...records.map(({name}) => name)])`,
-			`[[true,"db"],[false,"web-2","web-10"],[true,"a"],[true,"b"],[true,"hidden"]]`},
+			const store = new model.Servers(statuses, () => {});
+			records.forEach((o) => store.changed(o));
+			store.removed(server('b', ''));
+			return model.hostsOf(store.inOrder()).map(({alone, records}) => [alone, ...records.map(({name}) => name)])`,
+			`[[true,"db"],[false,"web-2","web-10"],[true,"a"],[true,"hidden"]]`},
 		{"servers of two namespaces are no neighbours, whatever their host ids", `
 			const other = server('b', 'x'); other.metadata.namespace = 'team-b';
 			return model.hostsOf([server('a', 'x'), other].map((o) => model.recordOf(o, statuses))).length`, `2`},

@@ -9,10 +9,13 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp/kb"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 
+	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/kubectlhosts"
+	"hoststatus.dev/hoststatus/internal/kubectlservers"
 )
 
 const (
@@ -66,6 +69,43 @@ func TestFiveThousandHostsStayFluid(t *testing.T) {
 
 	tb.becomes("clear about all of them", `document.querySelector('#counts [data-status=UNKNOWN]').textContent === '?UNKNOWN 300'`)
 	t.Logf("300 changes at once are on the screen after %s", storm.Round(time.Millisecond))
+}
+
+func TestFiveThousandServersStayFluid(t *testing.T) {
+	f := newFake(t)
+	for i := range manyHosts {
+		s := tenantv1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: fmt.Sprintf("web-%d", i+1), ResourceVersion: "1"}}
+		s.Status.HostStatus, s.Status.HostStatusReason, s.Status.HostStatusTransitionTime = ptr.To(v1alpha1.HostStatusUp), v1alpha1.ReasonReporting, at(-time.Hour)
+		s.Status.HostID = fmt.Sprintf("host-%d", i/4)
+		f.owned = append(f.owned, s)
+	}
+	address := servedBy(t, kubectlservers.Run, f.URL, "page", "-n", "team-a")
+	tb := newTab(t, 1280, 800)
+	tb.open(address)
+	all := time.Duration(evaluate[float64](tb, `performance.getEntriesByName('all-painted')[0].startTime`) * float64(time.Millisecond))
+	var took []time.Duration
+	for i := range 9 {
+		n := i*500 + 1
+		name := f.owned[n].Name
+		evaluate[bool](tb, `(window.seen = new Promise((done) => new MutationObserver((_, observer) => {
+			if (document.querySelector('[data-server="team-a/`+name+`"] .chip b')?.textContent === 'D') {
+				observer.disconnect();
+				requestAnimationFrame(() => setTimeout(() => done(performance.timeOrigin + performance.now())));
+			}
+		}).observe(document.getElementById('servers'), {childList: true, subtree: true})), true)`)
+		begin := time.Now()
+		f.changeOwned(n, func(s *tenantv1alpha1.Server) {
+			s.Status.HostStatus, s.Status.HostStatusReason, s.Status.HostStatusTransitionTime = ptr.To(v1alpha1.HostStatusDown), v1alpha1.ReasonForcedDown, at(0)
+		})
+		took = append(took, time.Duration((evaluate[float64](tb, "window.seen")-milliseconds(begin))*float64(time.Millisecond)))
+	}
+	slices.Sort(took)
+	median, worst := took[len(took)/2], took[len(took)-1]
+	t.Logf("%d servers: all painted %s (target %s); an update on the screen after %s, %s at most (target %s)",
+		manyHosts, all.Round(time.Millisecond), paintTarget, median.Round(100*time.Microsecond), worst.Round(100*time.Microsecond), updateTarget)
+	if all > slack*paintTarget || median > slack*updateTarget {
+		t.Errorf("the first paint takes %s, an update %s", all, median)
+	}
 }
 
 // measure opens the page of so many hosts, lets some go DOWN, and prints how long it takes

@@ -2,7 +2,7 @@
 
 // What the page knows of servers, apart from how it is drawn.
 
-import {compareNames} from './shared/names.js';
+import {compareNames, placeFor} from './shared/names.js';
 import {timeOf} from './shared/times.js';
 
 // recordOf is what is shown of a server. What is not shown to the caller stays undefined:
@@ -46,8 +46,8 @@ function windowOf(window) {
 // known, so it comes last.
 const rankOf = (record) => record.status?.rank ?? -1;
 
-// hostsOf puts servers on the same host together: {key, alone, records}, the most urgent
-// first. A server that is on no host is alone.
+// hostsOf puts servers, which come in the order of their names, on the same host together:
+// {key, alone, records}, the most urgent first. A server that is on no host is alone.
 export function hostsOf(records) {
   const hosts = new Map();
   for (const record of records) {
@@ -58,11 +58,10 @@ export function hostsOf(records) {
   }
   const all = [...hosts.values()];
   for (const host of all) {
-    host.records.sort((a, b) => compareNames(a.key, b.key));
     host.alone = host.records.length === 1;
     host.rank = Math.max(...host.records.map(rankOf));
   }
-  return all.sort((a, b) => b.rank - a.rank || compareNames(a.records[0].key, b.records[0].key));
+  return all.sort((a, b) => b.rank - a.rank);
 }
 
 // spansOf are the statuses that a server's host had, the oldest first: {status, reason, from,
@@ -101,6 +100,7 @@ export class Servers {
     this.statuses = statuses;
     this.told = told;
     this.records = new Map();
+    this.names = []; // the keys, in order
     this.listing = null;
     this.listed = false;
   }
@@ -128,6 +128,9 @@ export class Servers {
     const after = recordOf(object, this.statuses);
     const before = this.records.get(after.key);
     this.records.set(after.key, after);
+    if (!before) {
+      this.names.splice(placeFor(this.names, after.key, compareNames), 0, after.key);
+    }
     this.told(before, after);
   }
 
@@ -138,7 +141,13 @@ export class Servers {
   remove(key) {
     const before = this.records.get(key);
     if (this.records.delete(key)) {
+      this.names.splice(placeFor(this.names, key, compareNames), 1);
       this.told(before, undefined);
     }
+  }
+
+  // inOrder are the records, in the order of their names.
+  inOrder() {
+    return this.names.map((key) => this.records.get(key));
   }
 }

@@ -70,7 +70,7 @@ function drawAll() {
   const first = now - length;
   const last = now + length;
   const terms = termsOf(filter.value);
-  const all = [...servers.records.values()];
+  const all = servers.inOrder();
   const found = all.filter((record) => matches(record.text, record.status?.name ?? 'not shown', terms));
   const bodies = [];
   const kept = new Set();
@@ -82,17 +82,14 @@ function drawAll() {
       kept.add(record.key);
       return row(record, i === 0 && !host.alone ? `${host.records.length} servers on one host` : '', now, first, last);
     });
-    bodies.push(el('tbody', {class: host.alone ? null : 'together'}, ...lines));
+    bodies.push(bodyOf(host, lines));
   }
   for (const key of rows.keys()) {
     if (!kept.has(key)) {
       rows.delete(key);
     }
   }
-  for (const body of [...table.tBodies]) {
-    body.remove();
-  }
-  table.append(...bodies);
+  placeBodies(bodies);
   if (active === null || !rows.has(active)) {
     active = rows.keys().next().value ?? null;
   }
@@ -108,6 +105,44 @@ function drawAll() {
   frame.draw();
   if (frame.listed) {
     setAttribute(table, 'aria-busy', 'false');
+  }
+  // The task after the frame: by then it is on the screen.
+  setTimeout(() => performance.mark(frame.listed ? 'all-painted' : 'painted'));
+}
+
+const bodyByHost = new Map(); // host → its part of the table
+
+// bodyOf is the part of the table with the rows of a host. What has not changed stays as it
+// is, so that the browser has little to lay out.
+function bodyOf(host, lines) {
+  let body = bodyByHost.get(host.key);
+  if (!body) {
+    body = el('tbody', {});
+    bodyByHost.set(host.key, body);
+  }
+  body.classList.toggle('together', !host.alone);
+  if (body.rows.length !== lines.length || lines.some((line, i) => body.rows[i] !== line)) {
+    body.replaceChildren(...lines);
+  }
+  return body;
+}
+
+// placeBodies puts the parts of the table into their order, and removes those of other hosts.
+function placeBodies(bodies) {
+  const wanted = new Set(bodies);
+  for (const [key, body] of bodyByHost) {
+    if (!wanted.has(body)) {
+      body.remove();
+      bodyByHost.delete(key);
+    }
+  }
+  let next = table.tBodies[0] ?? null;
+  for (const body of bodies) {
+    if (body === next) {
+      next = next.nextElementSibling;
+    } else {
+      table.insertBefore(body, next);
+    }
   }
 }
 
