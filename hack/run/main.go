@@ -95,6 +95,7 @@ hoststatus runs: 4 hosts, 10 servers in 2 namespaces. In another terminal, type
   export KUBECONFIG=%[1]s/admin.kubeconfig PATH=%[2]s:%[1]s/bin:$PATH
   kubectl get servers.compute -A
   kubectl hosts list
+  kubectl hosts page   # in your browser, until Ctrl-C
   kubectl get servers -n team-a --as=ana   # as an owner sees them; or --as=abe, --as=ada
   kubectl hosts force-down compute-2 --reason "fenced by ipmi"
 

@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
@@ -141,6 +142,11 @@ func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
 	t.Logf("the tile is on the screen %s after the event of a bare watch", after.Round(100*time.Microsecond))
 	if after > soon {
 		t.Errorf("the tile changes %s after the event, want %s at most", after, soon)
+	}
+
+	unknown, _ := hoststatus.RowOf(ptr.To(v1alpha1.HostStatusUnknown))
+	if got := evaluate[string](tb, `'#' + getComputedStyle(document.querySelector('[data-host="killed-1"]')).backgroundColor.match(/\d+/g).map((part) => Number(part).toString(16).padStart(2, '0')).join('')`); got != unknown.Tile {
+		t.Errorf("the tile is %s, want %s", got, unknown.Tile)
 	}
 
 	// What its servers have on record of a host is on the strip.

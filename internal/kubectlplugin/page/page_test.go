@@ -22,6 +22,7 @@ import (
 
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/client-go/rest"
+	"pgregory.net/rapid"
 
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/kubectlplugin"
@@ -257,6 +258,30 @@ func TestOnlyWhatThePageNeedsIsAnswered(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestNoOtherPathIsEverPassedOn(t *testing.T) {
+	up := newUpstream(t, nil)
+	server := httptest.NewUnstartedServer(nil)
+	defer server.Close()
+	h, err := newHandler(site(), up.config(), token, server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := "/" + token + "/api/" + hosts
+	rapid.Check(t, func(rt *rapid.T) {
+		// The right path, with some of it replaced by what could be taken for something else.
+		from := rapid.IntRange(0, len(start)).Draw(rt, "from")
+		to := rapid.IntRange(from, len(start)).Draw(rt, "to")
+		put := rapid.SliceOfN(rapid.SampledFrom([]string{"/", ".", "..", "%2e", "%2f", "%5c", "\\", "//", "/../", "api", "secrets", "a", "%00", ";", "#", "@", ":", "*"}), 0, 4).Draw(rt, "put")
+		target := start[:from] + strings.Join(put, "") + start[to:]
+		r := &http.Request{Method: http.MethodGet, Host: server.Listener.Addr().String(), RequestURI: target, URL: &url.URL{Path: target}, Header: http.Header{}}
+		before := up.count()
+		h.ServeHTTP(httptest.NewRecorder(), r.WithContext(t.Context()))
+		if passed := up.count() > before; passed != (target == start) {
+			rt.Errorf("%s is passed on: %t", target, passed)
+		}
+	})
 }
 
 func TestTheAPIServerGetsTheUsersRightsAndNothingOfTheBrowser(t *testing.T) {
