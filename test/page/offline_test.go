@@ -4,6 +4,7 @@ package page
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,6 +127,34 @@ func TestHostsAreFoundAndShownByTheKeyboard(t *testing.T) {
 	tb.do(chromedp.Click(chromedp.CSS("#as-table")))
 	tb.do(chromedp.Click(chromedp.CSS(`#counts button[data-status=UNKNOWN]`)))
 	tb.becomes("filtered by a status", `document.getElementById('found').textContent === '2 of 26 hosts match' && document.querySelector('#counts [aria-pressed=true]').dataset.status === 'UNKNOWN'`)
+}
+
+func TestAHostOutOfSightIsReached(t *testing.T) {
+	f := fleet(t)
+	for i := range 2000 {
+		h := fakeHost(fmt.Sprintf("node-%d", i+1), ptr.To(v1alpha1.HostStatusUp), v1alpha1.ReasonReporting, 26*time.Hour)
+		h.Labels = map[string]string{"rack": fmt.Sprintf("q%d", i/100)}
+		f.hosts = append(f.hosts, h)
+	}
+	address := servedBy(t, kubectlhosts.Run, f.URL, "page")
+	tb := newTab(t, 1000, 700)
+	tb.open(address)
+	// Who clicks has seen it.
+	evaluate[bool](tb, `new Promise((done) => { document.querySelector('[data-host="compute-2"]').scrollIntoView({block: 'center'}); requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(true)))); })`)
+	tb.do(chromedp.Click(chromedp.CSS(`[data-host="compute-2"]`)))
+	tb.becomes("showing the host that was clicked", `document.getElementById('details-title').textContent === 'compute-2' && document.getElementById('details-text').textContent.includes('Forced down:')`)
+	tb.press(kb.Escape)
+	inSight := `(({top, bottom}) => top >= document.querySelector('header').offsetHeight && bottom <= innerHeight)(document.querySelector('[aria-selected=true]').getBoundingClientRect())`
+	for _, key := range []string{kb.Home, kb.End, kb.ArrowUp, kb.Home, kb.ArrowDown} {
+		tb.press(key)
+		tb.becomes("at a tile in sight", inSight)
+	}
+	tb.do(chromedp.Evaluate[chromedp.Void](`scrollTo(0, 0)`))
+	before := evaluate[float64](tb, `document.documentElement.scrollHeight`)
+	evaluate[bool](tb, `new Promise((done) => { scrollTo(0, 1e6); requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => done(true)))); })`)
+	if after := evaluate[float64](tb, `document.documentElement.scrollHeight`); math.Abs(after-before) > 2 {
+		t.Errorf("the page is %.0f high, and %.0f once it is laid out", before, after)
+	}
 }
 
 func TestServersAreFoundAndShownByTheKeyboard(t *testing.T) {

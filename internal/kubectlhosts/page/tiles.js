@@ -4,6 +4,8 @@ import {el, setAttribute, setText} from './shared/dom.js';
 import {compareNames, placeFor} from './shared/names.js';
 import {stamp} from './shared/times.js';
 
+const NAME_HEIGHT = 17; // px of the name of a group
+
 // Tiles draws a tile for each host, in groups. All are in the document, so that a screen
 // reader and the browser's own search find them; the browser lays out only the groups that
 // are in sight.
@@ -27,10 +29,12 @@ export class Tiles {
       }
     });
     box.addEventListener('focus', () => {
-      if (this.active === null || !this.tiles.get(this.active)?.shown) {
+      // Not for a click: the page would move away under the mouse.
+      if (box.matches(':focus-visible') && !this.tiles.get(this.active)?.shown) {
         this.move(0, 1);
       }
     });
+    new ResizeObserver(() => this.estimate()).observe(box);
   }
 
   // set takes a host that has changed, come or gone; it is drawn later.
@@ -93,6 +97,21 @@ export class Tiles {
     return group;
   }
 
+  // estimate tells the browser how high each group is that it has not laid out yet, so that
+  // the page does not jump when it does. The sizes are those of hosts.css.
+  estimate() {
+    const [tile, gap, height] = this.box.classList.contains('small') ? [22, 2, 22] : [150, 4, 26];
+    const columns = Math.max(1, Math.floor((this.box.clientWidth + gap) / (tile + gap)));
+    for (const group of this.order) {
+      const shown = this.filter === '' ? group.names.length : group.names.filter((name) => this.tiles.get(name).shown).length;
+      const size = `auto ${NAME_HEIGHT + Math.ceil(shown / columns) * (height + gap) - gap}px`;
+      if (group.size !== size) {
+        group.size = size;
+        group.element.style.setProperty('contain-intrinsic-height', size);
+      }
+    }
+  }
+
   // small leaves the names out.
   small(is) {
     this.box.classList.toggle('small', is);
@@ -122,6 +141,7 @@ export class Tiles {
       }
     }
     this.dirty.clear();
+    this.estimate();
     if (filter === '') {
       return this.tiles.size;
     }

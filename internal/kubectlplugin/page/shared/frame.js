@@ -26,6 +26,9 @@ export class Frame {
     this.said = [];
     this.more = 0;
     this.timer = null;
+    // What the keyboard goes to must not end up below the header.
+    const header = document.querySelector('header');
+    new ResizeObserver(() => document.documentElement.style.setProperty('scroll-padding-top', header.offsetHeight + 8 + 'px')).observe(header);
     this.draw();
   }
 
