@@ -20,6 +20,9 @@ import (
 //go:embed page
 var pageAssets embed.FS
 
+// pageWidth is how many characters a line of the page's panel has room for.
+const pageWidth = 110
+
 type pageOptions struct {
 	page.Options
 	selection
@@ -105,7 +108,7 @@ func (p *plugin) pageShow(ctx context.Context, c *cluster, query url.Values) (an
 	if err != nil {
 		return nil, err
 	}
-	return kubectlplugin.CleanLines(report.render(now, 0, false)), nil
+	return kubectlplugin.CleanLines(report.render(now, pageWidth, false)), nil
 }
 
 // pageGrant is how much of host status the caller may see in a namespace.

@@ -34,7 +34,12 @@ export class Tiles {
         this.move(0, 1);
       }
     });
-    new ResizeObserver(() => this.estimate()).observe(box);
+    // Asking for the width would have the browser lay everything out.
+    this.width = box.clientWidth;
+    new ResizeObserver(([{contentRect}]) => {
+      this.width = contentRect.width;
+      this.estimate();
+    }).observe(box);
   }
 
   // set takes a host that has changed, come or gone; it is drawn later.
@@ -101,7 +106,7 @@ export class Tiles {
   // the page does not jump when it does. The sizes are those of hosts.css.
   estimate() {
     const [tile, gap, height] = this.box.classList.contains('small') ? [22, 2, 22] : [150, 4, 26];
-    const columns = Math.max(1, Math.floor((this.box.clientWidth + gap) / (tile + gap)));
+    const columns = Math.max(1, Math.floor((this.width + gap) / (tile + gap)));
     for (const group of this.order) {
       const shown = this.filter === '' ? group.names.length : group.names.filter((name) => this.tiles.get(name).shown).length;
       const size = `auto ${NAME_HEIGHT + Math.ceil(shown / columns) * (height + gap) - gap}px`;
