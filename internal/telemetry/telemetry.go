@@ -68,6 +68,7 @@ var (
 	Manager   = newSet("manager")
 	TenantAPI = newSet("tenant-apiserver")
 	NovaAPI   = newSet("nova-api")
+	Notifier  = newSet("notifier")
 )
 
 func newSet(binary string) *Set {

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
+)
+
+// EventType is the type of every event.
+const EventType = "dev.hoststatus.server.hoststatus.changed.v1"
+
+// The extension attributes of events, by which brokers can filter.
+const (
+	extensionCause  = "hoststatuscause"
+	extensionStatus = "hoststatus"
+)
+
+// Cause is why an event is sent.
+type Cause string
+
+// The causes.
+const (
+	// CauseChanged: a host field has changed, or the server is new.
+	CauseChanged Cause = "Changed"
+	// CauseSnapshot: it was found so, after a start of the notifier or when it was allowed to
+	// see host status. Whether it has changed, and from what, is not known.
+	CauseSnapshot Cause = "Snapshot"
+	// CauseDeleted: the server is deleted; or, in a group, no server is on the host any more.
+	CauseDeleted Cause = "Deleted"
+	// CauseNoLongerUnknown: the host is not UNKNOWN any more, and only UNKNOWN is shown to the
+	// notifier.
+	CauseNoLongerUnknown Cause = "NoLongerUnknown"
+)
+
+// EventData is the data of an event.
+type EventData struct {
+	// Cause is why the event is sent.
+	Cause Cause `json:"cause"`
+	// Namespace is that of the server, or servers.
+	Namespace string `json:"namespace"`
+	// Server and UID are of the server, absent from an event for a group.
+	Server string `json:"server,omitempty"`
+	UID    string `json:"uid,omitempty"`
+	// HostID is equal for servers of one namespace on one host.
+	HostID string `json:"hostID,omitempty"`
+	// Servers are the first 100 names of a group, and ServerCount is how many it has.
+	Servers     []string `json:"servers,omitempty"`
+	ServerCount int      `json:"serverCount,omitempty"`
+	// Before are the host fields that the sink was sent last, absent if it was sent none.
+	Before *v1alpha1.HostFields `json:"before,omitempty"`
+	// After are the host fields now, absent if the cause is Deleted or NoLongerUnknown.
+	After *v1alpha1.HostFields `json:"after,omitempty"`
+}
+
+// telling is a state, and the one that the sink had before.
+type telling struct{ before, now *state }
+
+// eventLedger is what a receiver of CloudEvents was told.
+type eventLedger struct {
+	last map[slotKey]*state
+}
+
+func newEventLedger() *eventLedger { return &eventLedger{last: map[slotKey]*state{}} }
+
+// news implements ledger.
+func (l *eventLedger) news(key slotKey, want *state) bool {
+	last := l.last[key]
+	switch {
+	case want.end == endLeft:
+		delete(l.last, key) // Nothing has become of the server: nobody is told.
+		return false
+	case want.end == endDeleted:
+		return last == nil || last.end == ""
+	case want.end == endNoLongerUnknown && !want.route.matters(ptr.To(v1alpha1.HostStatusUnknown)):
+		return false
+	case want.end == endNoLongerUnknown:
+		return last == nil && want.first || last != nil && last.end == ""
+	case last == nil:
+		// What it was told before a restart is not known: it may have been anything.
+		return want.first || want.route.matters(want.status())
+	default:
+		return last.facts != want.facts && (want.route.matters(last.status()) || want.route.matters(want.status()))
+	}
+}
+
+// compose implements ledger.
+func (l *eventLedger) compose(key slotKey, want *state, _ time.Time) telling {
+	before := l.last[key]
+	if before != nil && before.uid != want.uid {
+		before = nil // Another server had the name.
+	}
+	return telling{before, want}
+}
+
+// told implements ledger.
+func (l *eventLedger) told(key slotKey, want *state) {
+	if want.end == endDeleted {
+		delete(l.last, key)
+		return
+	}
+	l.last[key] = want
+}
+
+// maybeTold implements ledger. What the sink had before is certain, the rest is sent again.
+func (l *eventLedger) maybeTold(slotKey, *state) {}
+
+// forget implements ledger.
+func (l *eventLedger) forget(key slotKey) { delete(l.last, key) }
+
+// known implements ledger.
+func (l *eventLedger) known(each func(slotKey, *state)) {
+	for key, last := range l.last {
+		each(key, last)
+	}
+}
+
+// wasUnknown implements ledger.
+func (l *eventLedger) wasUnknown(key slotKey) bool {
+	status := l.last[key].status()
+	return status != nil && *status == v1alpha1.HostStatusUnknown
+}
+
+// cause is why it is told.
+func (t telling) cause() Cause {
+	switch {
+	case t.now.end == endNoLongerUnknown:
+		return CauseNoLongerUnknown
+	case t.now.end != "":
+		return CauseDeleted
+	case t.now.first:
+		return CauseSnapshot
+	default:
+		return CauseChanged
+	}
+}
+
+// event makes a CloudEvent. Its id is the same for the same state of a server, however often
+// that is sent.
+func (t telling) event(source string) (*cloudevents.Event, error) {
+	s := t.now
+	subject, id := s.namespace+"/"+s.server, string(s.uid)+"."+s.version
+	if s.server == "" {
+		subject, id = s.namespace+"/hosts/"+s.hostID, s.hostID+"."+s.version
+	}
+	if s.end != "" {
+		id += "." + string(t.cause()) // It comes without a resourceVersion of its own.
+	}
+	data := EventData{
+		Cause: t.cause(), Namespace: s.namespace, Server: s.server, UID: string(s.uid), HostID: s.hostID,
+		Servers: s.servers, ServerCount: s.count, After: s.host,
+	}
+	if t.before != nil {
+		data.Before = t.before.host
+	}
+	e := cloudevents.New()
+	e.SetType(EventType)
+	e.SetSource(source + "/" + s.route.name)
+	e.SetSubject(subject)
+	e.SetID(id)
+	e.SetTime(s.at)
+	e.SetExtension(extensionCause, string(data.Cause))
+	if s.host != nil {
+		e.SetExtension(extensionStatus, hoststatus.Label(s.host.HostStatus))
+	}
+	if err := e.SetData(cloudevents.ApplicationJSON, data); err != nil {
+		return nil, err
+	}
+	return &e, e.Validate()
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/kube-openapi/pkg/validation/spec"
+	"k8s.io/kube-openapi/pkg/validation/strfmt"
+	"k8s.io/kube-openapi/pkg/validation/validate"
+	"k8s.io/utils/ptr"
+
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// schemaFile is the schema of the data of events, which users get.
+const schemaFile = "../../docs/use/notifier-event.schema.json"
+
+// full are host fields of which each is set.
+func full(status v1alpha1.HostStatus) *v1alpha1.HostFields {
+	at := ptr.To(metav1.NewTime(start))
+	return &v1alpha1.HostFields{
+		HostStatus: &status, HostStatusReason: v1alpha1.ReasonWindowAnnounced, HostStatusTransitionTime: at, HostReporting: v1alpha1.HostReportingTrue,
+		MaintenanceWindow: &v1alpha1.AnnouncedWindow{
+			StartTime: at, OpensAt: at, LatestStartTime: at, EndTime: at, Category: "Hardware", Impact: "Reboot", Answer: v1alpha1.AnswerStateReady,
+		},
+		HostHistory: []v1alpha1.HostStatusChange{{HostStatus: &status, Reason: v1alpha1.ReasonWindowAnnounced, Since: at}, {}},
+	}
+}
+
+func TestEvents(t *testing.T) {
+	server := func(first bool) *state {
+		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", hostID: "h1", host: full("NEEDS_MAINTENANCE"), first: first, at: start}
+	}
+	before := &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "5", host: full("UP")}
+	gone := func(e end) *state {
+		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", hostID: "h1", end: e, at: start}
+	}
+	group := &state{route: plainRoute, namespace: "team-a", hostID: "h1", version: "9", host: full("DOWN"), servers: []string{"web-1", "web-2"}, count: 2, at: start}
+	for name, c := range map[string]struct {
+		telling           telling
+		subject, id       string
+		cause             Cause
+		hasBefore, hasNow bool
+	}{
+		"a change":     {telling{before, server(false)}, "team-a/web-1", "u-1.7", CauseChanged, true, true},
+		"a new server": {telling{nil, server(false)}, "team-a/web-1", "u-1.7", CauseChanged, false, true},
+		"found so":     {telling{nil, server(true)}, "team-a/web-1", "u-1.7", CauseSnapshot, false, true},
+		"deleted":      {telling{before, gone(endDeleted)}, "team-a/web-1", "u-1.7.Deleted", CauseDeleted, true, false},
+		"no longer UNKNOWN, for whoever sees no more": {telling{before, gone(endNoLongerUnknown)}, "team-a/web-1", "u-1.7.NoLongerUnknown", CauseNoLongerUnknown, true, false},
+		"the servers of a host":                       {telling{nil, group}, "team-a/hosts/h1", "h1.9", CauseChanged, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e, err := c.telling.event(defaultSource)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if e.Type() != EventType || e.Source() != "/hoststatus/notifier/r" || e.Subject() != c.subject || e.ID() != c.id || !e.Time().Equal(start) || e.Extensions()[extensionCause] != string(c.cause) {
+				t.Errorf("%v", e)
+			}
+			var data EventData
+			if err := json.Unmarshal(e.Data(), &data); err != nil {
+				t.Fatal(err)
+			}
+			if data.Cause != c.cause || (data.Before != nil) != c.hasBefore || (data.After != nil) != c.hasNow {
+				t.Errorf("%s", e.Data())
+			}
+			if c.hasNow {
+				if diff := cmp.Diff(c.telling.now.host, data.After); diff != "" {
+					t.Errorf("after (-want +got):\n%s", diff)
+				}
+			}
+			for _, problem := range schemaProblems(t, e.Data()) {
+				t.Error(problem)
+			}
+		})
+	}
+}
+
+// schemaProblems are where data is not as the schema says.
+func schemaProblems(t *testing.T, data []byte) []error {
+	t.Helper()
+	content, err := os.ReadFile(schemaFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := &spec.Schema{}
+	if err := json.Unmarshal(content, schema); err != nil {
+		t.Fatal(err)
+	}
+	// The validator follows no references.
+	for _, name := range []string{"before", "after"} {
+		schema.Properties[name] = schema.Definitions["hostFields"]
+	}
+	var value any
+	if err := json.NewDecoder(bytes.NewReader(data)).Decode(&value); err != nil {
+		t.Fatal(err)
+	}
+	return validate.NewSchemaValidator(schema, nil, "data", strfmt.Default).Validate(value).Errors
+}
+
+func TestTheSchemaRefusesWhatItDoesNotDescribe(t *testing.T) {
+	for _, data := range []string{
+		`{"cause":"Changed"}`, `{"cause":"Other","namespace":"a"}`, `{"cause":"Changed","namespace":"a","after":{"hostName":"compute-1"}}`, `{"cause":"Changed","namespace":"a","after":{"hostStatus":"up"}}`,
+	} {
+		if len(schemaProblems(t, []byte(data))) == 0 {
+			t.Errorf("it accepts %s", data)
+		}
+	}
+}
+
+func TestTheSameStateHasTheSameID(t *testing.T) {
+	changed := &state{route: plainRoute, namespace: "a", server: "s", uid: "u", version: "7", host: full("UP"), at: start}
+	found := *changed
+	found.first, found.at = true, start.Add(time.Hour)
+	one, err := telling{nil, changed}.event(defaultSource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := telling{nil, &found}.event(defaultSource)
+	if err != nil || one.ID() != other.ID() || one.Source() != other.Source() {
+		t.Errorf("%s and %s, %v", one.ID(), other.ID(), err)
+	}
+}
