@@ -293,10 +293,17 @@ func (e *engine) evaluate(sub *subject, at time.Time) {
 	if same && said.count == sub.handed.count && slices.Equal(said.servers, sub.handed.servers) {
 		return
 	}
-	// Who may see only UNKNOWN is shown a change by it; any other status that appears was
-	// there before the right to see it.
+	// Who may see only UNKNOWN is shown a change by it. Any other status that appears was there
+	// before the right to see it, unless the server is new: then there was none.
 	unknown := typical.host.HostStatus != nil && *typical.host.HostStatus == v1alpha1.HostStatusUnknown
-	said.first = same && sub.handed.first || sub.handed == nil && sub.initial && !sub.wasHidden || sub.wasHidden && !unknown && returns
+	switch {
+	case same:
+		said.first = sub.handed.first
+	case sub.wasHidden:
+		said.first = returns && !unknown && (sub.initial || sub.handed != nil)
+	default:
+		said.first = sub.initial && sub.handed == nil
+	}
 	sub.handed = said
 	sub.route.outbox.want(slotKey{sub.route.name, sub.key}, said)
 }

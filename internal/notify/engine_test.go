@@ -128,6 +128,14 @@ func TestWhatARouteHasToSay(t *testing.T) {
 			{hide: true, want: []string{"team-a/a hidden"}},
 			{gone: "a"},
 		}},
+		"a new server, whose host status is derived a moment later": {steps: []step{
+			{see: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
+			{see: row("a", "2", down), want: []string{"team-a/a DOWN"}},
+		}},
+		"a server that was there before the right to see it": {steps: []step{
+			{found: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
+			{see: row("a", "1", up), want: []string{"team-a/a UP first"}},
+		}},
 		"whoever sees only UNKNOWN": {steps: []step{
 			{found: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
 			{see: row("a", "2", unknown), want: []string{"team-a/a UNKNOWN"}},

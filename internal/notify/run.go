@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"golang.org/x/sync/errgroup"
@@ -31,7 +33,8 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err != nil {
 		own = nil // It does not run in a pod.
 	}
-	config, err := LoadConfig(options.ConfigFile, strings.TrimSpace(string(own)))
+	load := func() (*Config, error) { return LoadConfig(options.ConfigFile, strings.TrimSpace(string(own))) }
+	config, err := load()
 	if err != nil {
 		return err
 	}
@@ -46,12 +49,49 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 		return fmt.Errorf("the configuration %s: %w", options.ConfigFile, err)
 	}
 	defer scraped.Provide(n.collect)()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 	running, runs := errgroup.WithContext(ctx)
 	if err := n.serve(runs, running, restConfig, options, registry(config)); err != nil {
 		return err
 	}
+	running.Go(func() error {
+		defer stop()
+		untilChanged(runs, config, load, clock.RealClock{}, log)
+		return nil
+	})
 	running.Go(func() error { return n.run(runs, w.run, w.grants) })
 	return running.Wait()
+}
+
+// configInterval is how often the configuration is looked at. It takes kubelets up to a minute
+// to show a change of a ConfigMap.
+const configInterval = 10 * time.Second
+
+// untilChanged returns when there is another configuration, so that the process ends and is
+// started with that one, or when ctx ends. One that is wrong is logged once.
+func untilChanged(ctx context.Context, current *Config, load func() (*Config, error), c clock.WithTicker, log logr.Logger) {
+	ticker := c.NewTicker(configInterval)
+	defer ticker.Stop()
+	problem := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C():
+		}
+		found, err := load()
+		switch {
+		case err == nil && reflect.DeepEqual(found, current):
+			problem = ""
+		case err == nil:
+			log.Info("The configuration has changed; ending, to be started with the new one")
+			return
+		case err.Error() != problem:
+			problem = err.Error()
+			log.Error(err, "The configuration has changed and is wrong; going on with the one before")
+		}
+	}
 }
 
 func newWatching(config *rest.Config) (*watching, error) {

@@ -18,6 +18,7 @@ import (
 	"hoststatus.dev/hoststatus/internal/kubectlhosts"
 	"hoststatus.dev/hoststatus/internal/kubectlservers"
 	"hoststatus.dev/hoststatus/internal/manager"
+	"hoststatus.dev/hoststatus/internal/notify"
 	"hoststatus.dev/hoststatus/internal/nova"
 	"hoststatus.dev/hoststatus/internal/tenantapi"
 )
@@ -36,7 +37,7 @@ The binaries are configured by flags. Each binary checks its flags when it start
 several values separated by commas, or can be given several times. A duration is written as 90s, 1m30s or 1h.
 
 The Helm chart sets the flags from its values, which are listed in [the chart's README](../../charts/hoststatus/README.md#values);
-` + "`manager.extraArgs`, `tenantAPI.extraArgs`, `novaAPI.extraArgs` and `agent.extraArgs`" + ` add flags that have no value of their own.
+` + "`manager.extraArgs`, `tenantAPI.extraArgs`, `novaAPI.extraArgs`, `notifier.extraArgs` and `agent.extraArgs`" + ` add flags that have no value of their own.
 `
 
 const auditIntro = `
@@ -61,6 +62,7 @@ func page() []byte {
 		{"manager", manager.NewOptions()},
 		{"tenant-apiserver", tenantapi.NewOptions()},
 		{"nova-api", nova.NewOptions()},
+		{"notifier", notify.NewOptions()},
 		{"agent", onHost},
 	} {
 		_, _ = fmt.Fprintf(&out, "\n## %s\n\n", binary.name)

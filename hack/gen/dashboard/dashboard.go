@@ -65,6 +65,7 @@ func build() (dashboard.Dashboard, error) {
 	sight(b)
 	owners(b)
 	clients(b)
+	notified(b)
 	names(b, ofHosts)
 	board, err := b.Build()
 	if err != nil {
@@ -178,6 +179,20 @@ func clients(b *dashboard.DashboardBuilder) {
 		line("sum(hoststatus_nova_requests_running)", "running"), line("sum(hoststatus_nova_requests_waiting)", "waiting")))
 	b.WithPanel(graph(8, "Connections that were too many", units.OpsPerSecond,
 		line("sum(rate(hoststatus_nova_refused_connections_total[$__rate_interval]))", "refused")))
+}
+
+func notified(b *dashboard.DashboardBuilder) {
+	b.WithRow(dashboard.NewRowBuilder("What the notifier tells (if it is installed)"))
+	b.WithPanel(stacked(graph(8, "Deliveries by sink and result", units.OpsPerSecond,
+		line("sum by (sink, result) (rate(hoststatus_notifier_deliveries_total[$__rate_interval]))", "{{sink}} {{result}}"))))
+	b.WithPanel(graph(8, "Time until a sink has it", units.Seconds,
+		line(quantile("0.5", "hoststatus_notifier_delivery_seconds", "sink"), "{{sink}} median"), line(quantile("0.99", "hoststatus_notifier_delivery_seconds", "sink"), "{{sink}} p99")))
+	b.WithPanel(graph(8, "Sinks that fail", units.NoUnit, line("max by (sink) (hoststatus_notifier_sink_failing)", "{{sink}}")))
+	b.WithPanel(graph(6, "Servers and groups that wait for a sink", units.NoUnit, line("sum by (sink) (hoststatus_notifier_queue_length)", "{{sink}}")))
+	b.WithPanel(graph(6, "How long the oldest waits", units.Seconds, line("max by (sink) (hoststatus_notifier_queue_oldest_seconds)", "{{sink}}")))
+	b.WithPanel(graph(6, "Servers that are seen", units.NoUnit, line("sum by (host_status) (hoststatus_notifier_servers)", "host status {{host_status}}")).
+		Description("Nothing is told of those whose host status is hidden."))
+	b.WithPanel(graph(6, "Watches", units.NoUnit, line("sum by (state) (hoststatus_notifier_watches)", "{{state}}")))
 }
 
 // resourcePrefix begins the metrics of kube-state-metrics.yaml.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	_ "hoststatus.dev/hoststatus/internal/manager"   // for its metrics
+	_ "hoststatus.dev/hoststatus/internal/notify"    // for its metrics
 	_ "hoststatus.dev/hoststatus/internal/nova"      // for its metrics
 	_ "hoststatus.dev/hoststatus/internal/tenantapi" // for its metrics
 )

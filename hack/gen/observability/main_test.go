@@ -38,7 +38,7 @@ func TestMetricsFollowTheConventionsOfPrometheus(t *testing.T) {
 	kinds := map[telemetry.Kind]dto.MetricType{
 		telemetry.KindCounter: dto.MetricType_COUNTER, telemetry.KindGauge: dto.MetricType_GAUGE, telemetry.KindHistogram: dto.MetricType_HISTOGRAM,
 	}
-	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI} {
+	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI, telemetry.Notifier} {
 		var families []*dto.MetricFamily
 		for _, m := range set.Metrics() {
 			kind, ok := kinds[m.Kind]
@@ -111,7 +111,7 @@ func knownMetrics(t *testing.T) map[string][]string {
 		"apiserver_flowcontrol_current_inqueue_requests": {"priority_level", "flow_schema"},
 		"apiserver_flowcontrol_rejected_requests_total":  {"priority_level", "flow_schema", "reason"},
 	}
-	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI} {
+	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI, telemetry.Notifier} {
 		for _, m := range set.Metrics() {
 			var labels []string
 			for _, label := range m.Labels {
@@ -237,7 +237,7 @@ func TestTheDashboardAsksForMetricsThatExist(t *testing.T) {
 			}
 		}
 	}
-	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI} {
+	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI, telemetry.Notifier} {
 		for _, m := range set.Metrics() {
 			if !asked[m.Name] && m.Name != "hoststatus_build_info" {
 				t.Errorf("no panel shows %s", m.Name)

@@ -28,7 +28,7 @@ other: the column *replicas* shows which replicas export a metric, and how to co
 func reference(groups *alertGroups) []byte {
 	var out bytes.Buffer
 	out.WriteString(intro)
-	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI} {
+	for _, set := range []*telemetry.Set{telemetry.Manager, telemetry.TenantAPI, telemetry.NovaAPI, telemetry.Notifier} {
 		_, _ = fmt.Fprintf(&out, "\n## %s\n\n| metric | type | replicas | meaning |\n|---|---|---|---|\n", set.Binary)
 		for _, m := range set.Metrics() {
 			_, _ = fmt.Fprintf(&out, "| `%s` | %s | %s | %s%s |\n", m.Name, m.Kind, m.Replicas, m.Help, labels(m.Labels))
@@ -46,8 +46,8 @@ func reference(groups *alertGroups) []byte {
 
 const others = `The manager and the tenant API server also have the metrics of what they are built with: the manager those of controller-runtime
 (` + "`controller_runtime_reconcile_errors_total`, `workqueue_depth`, `rest_client_requests_total`" + ` …), the tenant API server those of every
-Kubernetes API server (` + "`apiserver_request_duration_seconds`, `apiserver_longrunning_requests`" + ` …). nova-api has those of its process (` + "`go_…`, `process_…`" + `); it
-may ask nothing of the API server itself, so it lets the reader's own token ask whether it may get ` + "`/metrics`" + `.
+Kubernetes API server (` + "`apiserver_request_duration_seconds`, `apiserver_longrunning_requests`" + ` …). nova-api and the notifier have those of their processes (` + "`go_…`, `process_…`" + `); they
+may not ask the API server about others, so they let the reader's own token ask whether it may get ` + "`/metrics`" + `.
 `
 
 func labels(all []telemetry.Label) string {
