@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -48,18 +47,31 @@ func prepare(ctx context.Context, chosen []suite) error {
 			}
 		}
 	}
-	if slices.ContainsFunc(chosen, func(s suite) bool { return s.prometheus }) {
-		fmt.Println("== Prometheus")
-		ensure := command(ctx, "hack/ensure-prometheus.sh")
+	for _, program := range []struct {
+		name, which, folder, without string
+		needed                       func(suite) bool
+	}{
+		{"Prometheus", "prometheus", "PROMETHEUS_ASSETS", "neither the alerts nor the dashboard are tested", func(s suite) bool { return s.prometheus }},
+		{"Alertmanager", "alertmanager", "ALERTMANAGER_ASSETS", "the notifier is not tested", func(s suite) bool { return s.alertmanager }},
+	} {
+		if !slices.ContainsFunc(chosen, program.needed) {
+			continue
+		}
+		fmt.Println("==", program.name)
+		ensure := command(ctx, "hack/ensure-prometheus.sh", program.which)
 		ensure.Stdout = nil
 		folder, err := ensure.Output()
 		switch {
 		case err == nil:
-			return os.Setenv("PROMETHEUS_ASSETS", strings.TrimSpace(string(folder)))
+			err = os.Setenv(program.folder, strings.TrimSpace(string(folder)))
 		case os.Getenv("CI") == "true":
-			return errors.New("without Prometheus the alerts are not tested, which CI does not accept")
+			err = fmt.Errorf("without %s %s, which CI does not accept", program.name, program.without)
 		default:
-			fmt.Println("!! SKIPPED: without Prometheus neither the alerts nor the dashboard are tested")
+			err = nil
+			fmt.Printf("!! SKIPPED: without %s %s\n", program.name, program.without)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil

@@ -18,10 +18,10 @@ type suite struct {
 	// alone is of a suite that judges how late something is: it runs when no other does, and so
 	// after them.
 	alone bool
-	// controlPlane and prometheus are what has to be there before it begins, and debian what
+	// controlPlane, prometheus and alertmanager are what has to be there before it begins, and debian what
 	// hack/ensure-packages.sh installs for it.
-	controlPlane, prometheus bool
-	debian                   string
+	controlPlane, prometheus, alertmanager bool
+	debian                                 string
 	// releases and pods are of the control plane: kube-apiserver of all supported releases,
 	// and what places and runs pods.
 	releases, pods bool
@@ -61,6 +61,8 @@ var suites = []suite{
 	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing", timeout: 10 * time.Minute},
 	// The race detector would spoil what it measures, and the clients are no Go.
 	{name: "nova", packages: []string{"./test/nova"}, controlPlane: true, debian: "openstack", timeout: 20 * time.Minute},
+	// The race detector would spoil what it measures.
+	{name: "notify", packages: []string{"./test/notify"}, controlPlane: true, alertmanager: true, timeout: 10 * time.Minute},
 	{name: "model", packages: []string{"./test/model"}, debian: "model", timeout: 10 * time.Minute},
 	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
 }

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fleet
+
+import (
+	"context"
+	"net"
+
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
+)
+
+// Notifier is a running notifier, and the address of its probes.
+type Notifier struct {
+	*controlplane.Process
+	Probes string
+}
+
+// StartNotifier starts a notifier under a service account, which it makes if there is none, with
+// a configuration file. name is that of its log. Its caller stops it.
+func (f *Fleet) StartNotifier(ctx context.Context, name string, a Account, config string) (*Notifier, error) {
+	if _, err := f.NewToken(ctx, a); err != nil {
+		return nil, err
+	}
+	identity, err := f.Cluster.ConfigFor("system:serviceaccount:"+a.Namespace+":"+a.Name, "system:serviceaccounts", "system:serviceaccounts:"+a.Namespace, "system:authenticated")
+	if err != nil {
+		return nil, err
+	}
+	ports, err := controlplane.FreePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	probes := net.JoinHostPort("127.0.0.1", ports[0])
+	p, err := f.start(Command{
+		Binary: "notifier", Name: name, Config: identity, Args: []string{"--config=" + config},
+		Addresses: []string{"--metrics-bind-address=0", "--health-probe-bind-address=" + probes},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Notifier{p, probes}, nil
+}
