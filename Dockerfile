@@ -46,6 +46,11 @@ LABEL org.opencontainers.image.title="hoststatus nova-api"
 COPY --from=build /out/nova-api /nova-api
 ENTRYPOINT ["/nova-api"]
 
+FROM base AS notifier
+LABEL org.opencontainers.image.title="hoststatus notifier"
+COPY --from=build /out/notifier /notifier
+ENTRYPOINT ["/notifier"]
+
 FROM base AS agent
 LABEL org.opencontainers.image.title="hoststatus agent"
 COPY --from=build /out/agent /agent

@@ -179,6 +179,7 @@ func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
 	for name, all := range map[string][]*unstructured.Unstructured{
 		"chart": rendered(),
 		"chart with everything": rendered("--set=agent.enabled=true,nodeMirror.enabled=true,nodeMirror.selector=hypervisor=true,nodeMirror.writeConditions=true,vmiMirror.enabled=true,vmiMirror.selector=tier!=test,certificates.certManager=true",
+			"--set=notifier.enabled=true,networkPolicy.notifierTo[0].ipBlock.cidr=10.0.0.0/8", notifierConfig,
 			"--set=novaAPI.enabled=true,novaAPI.publicURL=https://nova.example.com,networkPolicy.novaFrom[0].ipBlock.cidr=10.0.0.0/8",
 			"--set=image.pullSecrets={registry},manager.nodeSelector.disk=ssd,manager.tolerations[0].operator=Exists,networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring,networkPolicy.webhookFrom[0].ipBlock.cidr=10.0.0.0/28",
 			"--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m30s",
@@ -187,7 +188,7 @@ func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
 		"chart with nothing that can be left out":   rendered("--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
 		"chart with the compute API behind a proxy": rendered("--set=novaAPI.enabled=true,novaAPI.plainHTTP=true,novaAPI.replicas=1"),
 		"chart with metrics of no tenant API":       rendered("--set=tenantAPI.enabled=false,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true"),
-		"kustomize":                                 kustomization(t, install, "agent", "nova-api", "nova-api/prometheus", "node-mirror", "node-conditions", "vmi-mirror", "prometheus"),
+		"kustomize":                                 kustomization(t, install, "agent", "nova-api", "nova-api/prometheus", "notifier", "node-mirror", "node-conditions", "vmi-mirror", "prometheus"),
 		"kustomize with cert-manager":               withCertManager,
 	} {
 		t.Run(name, func(t *testing.T) {

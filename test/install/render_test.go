@@ -33,6 +33,7 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 		{"by default", nil, []string{"install"}},
 		{"on Kubernetes before 1.36", []string{"--kube-version=1.33.0"}, []string{"before-1.36"}},
 		{"with the compute API", []string{"--set=novaAPI.enabled=true"}, []string{"install", "nova-api"}},
+		{"with the notifier", []string{"--set=notifier.enabled=true", notifierConfig}, []string{"install", "notifier"}},
 		{"with agents", []string{"--set=agent.enabled=true"}, []string{"install", "agent"}},
 		{"with what Prometheus and Grafana look for", valuesFromDocs(t, "install.md", "upgrade"), []string{"install", "prometheus"}},
 		{"with the compute API, which is scraped", append(valuesFromDocs(t, "install.md", "upgrade"), "--set=novaAPI.enabled=true"), []string{"install", "nova-api", "nova-api/prometheus", "prometheus"}},
@@ -242,7 +243,7 @@ func TestTheChartIsOfThisRelease(t *testing.T) {
 	if chart.Version != version.Version || chart.AppVersion != version.Version {
 		t.Errorf("Chart.yaml has version %s and appVersion %s; both should be %s, as in internal/version", chart.Version, chart.AppVersion, version.Version)
 	}
-	for _, obj := range kustomization(t, "install", "agent", "nova-api") {
+	for _, obj := range kustomization(t, "install", "agent", "nova-api", "notifier") {
 		for _, container := range containers(obj) {
 			if image, _ := container["image"].(string); !strings.HasSuffix(image, ":"+version.Version) {
 				t.Errorf("config/ has image %s in %s; its tag should be %s, as in internal/version", image, obj.GetName(), version.Version)
@@ -390,8 +391,8 @@ func TestAnAccountOfNoPodMountsNoToken(t *testing.T) {
 
 // A probe that fails while a process starts is an event of kind Unhealthy.
 func TestNoProbeLooksBeforeTheProcessListens(t *testing.T) {
-	for name, all := range map[string][]*unstructured.Unstructured{"chart": chart(t, "--set=novaAPI.enabled=true"), "config": kustomization(t, "install", "nova-api")} {
-		for _, deployment := range []string{"hoststatus-manager", "hoststatus-tenant-apiserver", "hoststatus-nova-api"} {
+	for name, all := range map[string][]*unstructured.Unstructured{"chart": chart(t, "--set=novaAPI.enabled=true,notifier.enabled=true", notifierConfig), "config": kustomization(t, "install", "nova-api", "notifier")} {
+		for _, deployment := range []string{"hoststatus-manager", "hoststatus-tenant-apiserver", "hoststatus-nova-api", "hoststatus-notifier"} {
 			container := podOf(t, all, deployment).Containers[0]
 			if probe := container.StartupProbe; probe == nil || probe.InitialDelaySeconds < 2 || probe.FailureThreshold < 30 {
 				t.Errorf("%s: %s has the startup probe %v", name, deployment, probe)

@@ -22,13 +22,17 @@ import (
 	"hoststatus.dev/hoststatus/internal/agent"
 	"hoststatus.dev/hoststatus/internal/cli"
 	"hoststatus.dev/hoststatus/internal/manager"
+	"hoststatus.dev/hoststatus/internal/notify"
 	"hoststatus.dev/hoststatus/internal/nova"
 	"hoststatus.dev/hoststatus/internal/tenantapi"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // whole are flags of helm for all that a release can have.
-const whole = "--set=agent.enabled=true,novaAPI.enabled=true"
+const whole = "--set=agent.enabled=true,novaAPI.enabled=true,notifier.enabled=true,notifier.config.namespaces={team-a}"
+
+// notifierConfig is what config/notifier has, as a flag of helm.
+const notifierConfig = `--set-json=notifier.config={"namespaces":["*"],"sinks":[{"name":"alertmanager","alertmanager":{"url":"http://alertmanager-operated.monitoring.svc:9093"}}],"routes":[{"name":"hosts","sink":"alertmanager","hostStatuses":["DOWN","UNKNOWN"],"minSeconds":5,"groupByHost":true}]}`
 
 // render renders the chart with values, as helm install would be given them in a file.
 func render(t *testing.T, values string, args ...string) (string, error) {
@@ -56,6 +60,8 @@ func refusedByBinaries(t *testing.T, all []*unstructured.Unstructured) (refused 
 				options = tenantapi.NewOptions()
 			case "nova-api":
 				options = nova.NewOptions()
+			case "notifier":
+				options = notify.NewOptions()
 			case "agent":
 				options = agent.NewOptions()
 			default:
@@ -219,6 +225,10 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"novaAPI: {extraVolumes: [{name: kube}]}":                                           "novaAPI.extraVolumes: the name kube is used by the chart",
 		"novaAPI: {enabled: true, image: nova}":                                             `novaAPI.image: "nova" is not a full image reference`,
 		"networkPolicy: {novaFrom: [{ipBlock: {cidr: 10.0.0.1}}]}":                          `networkPolicy.novaFrom[0].ipBlock: "10.0.0.1" must be an address range in CIDR notation`,
+		"notifier: {enabled: true}":                                                         "notifier.config: is required with notifier.enabled",
+		"notifier: {enabled: true, config: {a: b}}\ntenantAPI: {enabled: false}":            "notifier.enabled: it watches the owners' view, which is off",
+		"notifier: {extraVolumes: [{name: secrets}]}":                                       "notifier.extraVolumes: the name secrets is used by the chart",
+		"networkPolicy: {notifierTo: [{ipBlock: {cidr: 10.0.0.1}}]}":                        `networkPolicy.notifierTo[0].ipBlock: "10.0.0.1" must be an address range in CIDR notation`,
 		"agent: {driver: fake}":                                                             "agent.driver: fake needs a file to read: add --fake-driver-file=PATH to agent.extraArgs",
 		"agent: {driver: libvirt, libvirt: {resync: 10ms}}":                                 `agent.libvirt.resync: "10ms" must be at least 1s`,
 		"agent: {driver: libvirt, libvirt: {novaNamespace: a}}":                             "agent.libvirt.novaNamespace: needs nova in agent.libvirt.identity",
@@ -509,7 +519,7 @@ func TestValuesThatEveryChartHas(t *testing.T) {
   hostAliases: [{ip: 10.0.0.1, hostnames: [api.internal]}]
   priorityClassName: ""
 `
-	for component, name := range map[string]string{"manager": "hoststatus-manager", "tenantAPI": "hoststatus-tenant-apiserver", "novaAPI": "hoststatus-nova-api", "agent": "hoststatus-agent"} {
+	for component, name := range map[string]string{"manager": "hoststatus-manager", "tenantAPI": "hoststatus-tenant-apiserver", "novaAPI": "hoststatus-nova-api", "notifier": "hoststatus-notifier", "agent": "hoststatus-agent"} {
 		for _, more := range []string{"certificates.certManager=false", "certificates.certManager=true"} {
 			out, err := render(t, fmt.Sprintf(each, component), whole, "--set="+more)
 			expect.NoError(t, err)
@@ -519,10 +529,13 @@ func TestValuesThatEveryChartHas(t *testing.T) {
 			for _, variable := range container.Env {
 				mine = mine || variable.Name == "HTTPS_PROXY"
 			}
-			certificate := more == "certificates.certManager=true" && component != "agent"
+			certificate := more == "certificates.certManager=true" && component != "agent" && component != "notifier"
 			volumes := 1
 			if certificate {
 				volumes = 2
+			}
+			if component == "notifier" {
+				volumes = 3 // Also its configuration and its Secret.
 			}
 			if component == "novaAPI" {
 				volumes = 3 // Also how it reaches the API server; its certificate is always in a Secret.

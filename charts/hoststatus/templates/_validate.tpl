@@ -9,8 +9,9 @@ binaries would refuse at start. All errors are reported at once.
 {{- $needed := dict "manager" $values.manager.image "kubectl-hosts" $values.test.image -}}
 {{- if $values.tenantAPI.enabled }}{{ $_ := set $needed "tenant-apiserver" $values.tenantAPI.image }}{{ end -}}
 {{- if $values.novaAPI.enabled }}{{ $_ := set $needed "nova-api" $values.novaAPI.image }}{{ end -}}
+{{- if $values.notifier.enabled }}{{ $_ := set $needed "notifier" $values.notifier.image }}{{ end -}}
 {{- if $values.agent.enabled }}{{ $_ := set $needed "agent" $values.agent.image }}{{ end -}}
-{{- $where := dict "manager" "manager.image" "tenant-apiserver" "tenantAPI.image" "nova-api" "novaAPI.image" "agent" "agent.image" "kubectl-hosts" "test.image" -}}
+{{- $where := dict "manager" "manager.image" "tenant-apiserver" "tenantAPI.image" "nova-api" "novaAPI.image" "notifier" "notifier.image" "agent" "agent.image" "kubectl-hosts" "test.image" -}}
 {{- $host := "([A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)+(:[0-9]{1,5})?|localhost(:[0-9]{1,5})?|[A-Za-z0-9][-A-Za-z0-9]*:[0-9]{1,5}|\\[[0-9a-fA-F:]+\\](:[0-9]{1,5})?)" -}}
 {{- $path := "(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)" -}}
 {{- $missing := list -}}
@@ -77,7 +78,14 @@ binaries would refuse at start. All errors are reported at once.
 {{- $errors = append $errors "novaAPI.plainHTTP: without TLS there is no use for novaAPI.certificateSecret; leave one of them out" -}}
 {{- end -}}
 
-{{- range $list := list "webhookFrom" "metricsFrom" "novaFrom" -}}
+{{- if and $values.notifier.enabled (not $values.notifier.config) -}}
+{{- $errors = append $errors "notifier.config: is required with notifier.enabled; it names the sinks, and what they are told" -}}
+{{- end -}}
+{{- if and $values.notifier.enabled (not $values.tenantAPI.enabled) -}}
+{{- $errors = append $errors "notifier.enabled: it watches the owners' view, which is off: set tenantAPI.enabled=true" -}}
+{{- end -}}
+
+{{- range $list := list "webhookFrom" "metricsFrom" "novaFrom" "notifierTo" -}}
 {{- range $i, $peer := index $values.networkPolicy $list -}}
 {{- with $peer.ipBlock -}}
 {{- range $cidr := concat (list .cidr) (.except | default list) -}}
@@ -95,6 +103,9 @@ binaries would refuse at start. All errors are reported at once.
 {{- if $values.tenantAPI.enabled }}{{ $ports = append $ports (list "tenantAPI" "tenantAPI.port" $values.tenantAPI.port) }}{{ end -}}
 {{- if $values.novaAPI.enabled -}}
 {{- range $port := list "port" "metricsPort" "probesPort" }}{{ $ports = append $ports (list "novaAPI" (printf "novaAPI.%s" $port) (index $values.novaAPI $port)) }}{{ end -}}
+{{- end -}}
+{{- if $values.notifier.enabled -}}
+{{- range $port := list "metricsPort" "probesPort" }}{{ $ports = append $ports (list "notifier" (printf "notifier.%s" $port) (index $values.notifier $port)) }}{{ end -}}
 {{- end -}}
 {{- range $ports -}}
 {{- $component := index . 0 -}}{{- $value := index . 1 -}}{{- $port := int (index . 2) -}}
@@ -132,7 +143,7 @@ binaries would refuse at start. All errors are reported at once.
 {{- $errors = append $errors (printf "agent.extraArgs: %q: set agent.driver instead, which also gives the agents the right to report on servers" $arg) -}}
 {{- end -}}
 {{- end -}}
-{{- range $component := list "manager" "tenantAPI" "novaAPI" "agent" -}}
+{{- range $component := list "manager" "tenantAPI" "novaAPI" "notifier" "agent" -}}
 {{- range $map := list "podAnnotations" "podLabels" "serviceAccountAnnotations" "nodeSelector" -}}
 {{- $_ := set $keyed (printf "%s.%s" $component $map) (index $values $component $map) -}}
 {{- end -}}
@@ -145,7 +156,7 @@ binaries would refuse at start. All errors are reported at once.
 {{- end -}}
 {{- end -}}
 
-{{- range $component := list "manager" "tenantAPI" "novaAPI" "agent" -}}
+{{- range $component := list "manager" "tenantAPI" "novaAPI" "notifier" "agent" -}}
 {{- $pod := index $values $component -}}
 {{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/component" -}}
 {{- if hasKey ($pod.podLabels | default dict) $label -}}
@@ -153,7 +164,7 @@ binaries would refuse at start. All errors are reported at once.
 {{- end -}}
 {{- end -}}
 {{- range $volume := $pod.extraVolumes -}}
-{{- if or (eq $volume.name "certificate") (and (eq $volume.name "kube") (eq $component "novaAPI")) -}}
+{{- if or (eq $volume.name "certificate") (and (eq $volume.name "kube") (eq $component "novaAPI")) (and (has $volume.name (list "config" "secrets")) (eq $component "notifier")) -}}
 {{- $errors = append $errors (printf "%s.extraVolumes: the name %s is used by the chart; choose another" $component $volume.name) -}}
 {{- end -}}
 {{- end -}}
