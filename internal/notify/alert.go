@@ -61,8 +61,11 @@ type posted struct {
 // alertLedger is what an Alertmanager was told.
 type alertLedger struct {
 	generator string
-	expire    time.Duration
-	alerts    map[slotKey]*alerts
+	// lasting is after how long Alertmanager gives an alert up.
+	lasting time.Duration
+	alerts  map[slotKey]*alerts
+	// sent is when a subject was composed last.
+	sent time.Time
 }
 
 // alerts are those of one subject, by their labels: more than one while it is not certain
@@ -70,10 +73,14 @@ type alertLedger struct {
 type alerts struct {
 	last   *state // nil if they were found at the start
 	posted map[string]*posted
+	// until is when Alertmanager gives them up.
+	until time.Time
+	// forgotten is set if nobody is to be told of their end.
+	forgotten bool
 }
 
-func newAlertLedger(generator string, expire time.Duration) *alertLedger {
-	return &alertLedger{generator: generator, expire: expire, alerts: map[slotKey]*alerts{}}
+func newAlertLedger(generator string, lasting time.Duration) *alertLedger {
+	return &alertLedger{generator: generator, lasting: lasting, alerts: map[slotKey]*alerts{}}
 }
 
 // isAlert reports whether a state is one that people are alerted of.
@@ -182,12 +189,13 @@ func (l *alertLedger) news(key slotKey, want *state) bool {
 // compose implements ledger: the alert that holds, and those that do not any more.
 func (l *alertLedger) compose(key slotKey, want *state, now time.Time) (out []Alert) {
 	now = now.UTC()
+	l.sent = now
 	holds := ""
 	if isAlert(want) {
 		labels := labelsOf(want)
 		holds = fingerprint(labels)
 		out = append(out, Alert{
-			Labels: labels, Annotations: annotationsOf(want), StartsAt: startOf(want, now), EndsAt: now.Add(l.expire), GeneratorURL: l.link(want),
+			Labels: labels, Annotations: annotationsOf(want), StartsAt: startOf(want, now), EndsAt: now.Add(l.lasting), GeneratorURL: l.link(want),
 		})
 	}
 	if have := l.alerts[key]; have != nil {
@@ -216,7 +224,7 @@ func (l *alertLedger) told(key slotKey, want *state) {
 		return
 	}
 	labels := labelsOf(want)
-	l.alerts[key] = &alerts{last: want, posted: map[string]*posted{
+	l.alerts[key] = &alerts{last: want, until: l.sent.Add(l.lasting), posted: map[string]*posted{
 		fingerprint(labels): {labels: labels, starts: startOf(want, want.at), facts: want.facts, certain: true},
 	}}
 }
@@ -230,34 +238,47 @@ func (l *alertLedger) maybeTold(key slotKey, want *state) {
 	}
 	if isAlert(want) {
 		labels := labelsOf(want)
-		l.add(key, &posted{labels: labels, starts: startOf(want, want.at)})
+		l.add(key, &posted{labels: labels, starts: startOf(want, want.at)}, l.sent.Add(l.lasting))
 		l.alerts[key].last = want
 	}
 }
 
 // add notes that Alertmanager has an alert, or may have it.
-func (l *alertLedger) add(key slotKey, p *posted) {
+func (l *alertLedger) add(key slotKey, p *posted, until time.Time) {
 	if l.alerts[key] == nil {
 		l.alerts[key] = &alerts{posted: map[string]*posted{}}
 	}
 	l.alerts[key].posted[fingerprint(p.labels)] = p
+	l.alerts[key].until, l.alerts[key].forgotten = until, false
 }
 
-// forget implements ledger.
-func (l *alertLedger) forget(key slotKey) { delete(l.alerts, key) }
+// forget implements ledger. The alerts are still there, and are resolved if the same subject
+// comes back before they expire.
+func (l *alertLedger) forget(key slotKey) {
+	if have := l.alerts[key]; have != nil {
+		have.forgotten = true
+	}
+}
+
+// expire implements ledger.
+func (l *alertLedger) expire(now time.Time) {
+	maps.DeleteFunc(l.alerts, func(_ slotKey, have *alerts) bool { return have.until.Before(now) })
+}
 
 // known implements ledger.
 func (l *alertLedger) known(each func(slotKey, *state)) {
 	for key, have := range l.alerts {
-		each(key, have.last)
+		if !have.forgotten {
+			each(key, have.last)
+		}
 	}
 }
 
 // adopt takes in an alert that Alertmanager has at the start. ok is false if it is none of
 // those that routes make.
-func (l *alertLedger) adopt(labels map[string]string, starts time.Time) (key slotKey, ok bool) {
+func (l *alertLedger) adopt(labels map[string]string, starts, now time.Time) (key slotKey, ok bool) {
 	if key, ok = subjectOf(labels); ok {
-		l.add(key, &posted{labels: labels, starts: starts})
+		l.add(key, &posted{labels: labels, starts: starts}, now.Add(l.lasting))
 	}
 	return key, ok
 }

@@ -121,7 +121,7 @@ func TestWhatAnAlertmanagerIsTold(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := testingclock.NewFakeClock(start)
-			l := newAlertLedger("", time.Minute)
+			l := newAlertLedger("", 24*time.Hour)
 			q := newQueue(ledger[[]Alert](l), c)
 			for i, a := range acts {
 				c.Step(time.Hour)
@@ -131,7 +131,7 @@ func TestWhatAnAlertmanagerIsTold(t *testing.T) {
 				case a.repeat:
 					q.repeat(func(_ slotKey, s *state) bool { return isAlert(s) })
 				case a.adopt != "":
-					if _, ok := l.adopt(labelsOf(said(plainRoute, "a", "1", a.adopt, "")), start); !ok {
+					if _, ok := l.adopt(labelsOf(said(plainRoute, "a", "1", a.adopt, "")), start, c.Now()); !ok {
 						t.Fatal("it is not adopted")
 					}
 					q.review()

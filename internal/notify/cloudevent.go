@@ -3,6 +3,8 @@
 package notify
 
 import (
+	"fmt"
+	"strconv"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
@@ -19,6 +21,9 @@ const EventType = "dev.hoststatus.server.hoststatus.changed.v1"
 const (
 	extensionCause  = "hoststatuscause"
 	extensionStatus = "hoststatus"
+	// extensionSequence orders the events of one server: a text that grows with its
+	// resourceVersion, also across restarts.
+	extensionSequence = "sequence"
 )
 
 // Cause is why an event is sent.
@@ -113,6 +118,9 @@ func (l *eventLedger) maybeTold(slotKey, *state) {}
 // forget implements ledger.
 func (l *eventLedger) forget(key slotKey) { delete(l.last, key) }
 
+// expire implements ledger: receivers keep what they like.
+func (l *eventLedger) expire(time.Time) {}
+
 // known implements ledger.
 func (l *eventLedger) known(each func(slotKey, *state)) {
 	for key, last := range l.last {
@@ -165,6 +173,9 @@ func (t telling) event(source string) (*cloudevents.Event, error) {
 	e.SetID(id)
 	e.SetTime(s.at)
 	e.SetExtension(extensionCause, string(data.Cause))
+	if version, err := strconv.ParseUint(s.version, 10, 64); err == nil {
+		e.SetExtension(extensionSequence, fmt.Sprintf("%020d", version))
+	}
 	if s.host != nil {
 		e.SetExtension(extensionStatus, hoststatus.Label(s.host.HostStatus))
 	}

@@ -61,7 +61,8 @@ func TestEvents(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if e.Type() != EventType || e.Source() != "/hoststatus/notifier/r" || e.Subject() != c.subject || e.ID() != c.id || !e.Time().Equal(start) || e.Extensions()[extensionCause] != string(c.cause) {
+			if e.Type() != EventType || e.Source() != "/hoststatus/notifier/r" || e.Subject() != c.subject || e.ID() != c.id || !e.Time().Equal(start) || e.Extensions()[extensionCause] != string(c.cause) ||
+				e.Extensions()[extensionSequence] != "0000000000000000000"+c.telling.now.version {
 				t.Errorf("%v", e)
 			}
 			var data EventData

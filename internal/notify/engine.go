@@ -398,7 +398,7 @@ func (t timers) Swap(i, j int) {
 
 // Push implements heap.Interface.
 func (t *timers) Push(x any) {
-	sub := x.(*subject) //nolint:forcetypeassert,errcheck // only subjects are pushed
+	sub := x.(*subject)
 	sub.index = len(*t)
 	*t = append(*t, sub)
 }

@@ -21,6 +21,7 @@ import (
 type box interface {
 	outbox
 	run(context.Context)
+	hideAll(namespace string)
 	told(each func(slotKey, *state))
 	wasUnknown(key slotKey) bool
 	usage() sinkUsage
@@ -40,6 +41,10 @@ type notifier struct {
 	scopes []*scope
 	// doubts are servers whose host status was UNKNOWN and is not shown any more.
 	doubts map[types.NamespacedName]bool
+	// hidden are namespaces in which host status was shown and is not any more.
+	hidden map[string]bool
+	// endings are what sinks know of and what is gone.
+	endings []ending
 	// timer and doubt wake what waits for them.
 	timer, doubt chan struct{}
 }
@@ -47,7 +52,7 @@ type notifier struct {
 // newNotifier makes one that watches nothing yet.
 func newNotifier(config *Config, userAgent string, c clock.WithTicker, log logr.Logger) (*notifier, error) {
 	n := &notifier{
-		clock: c, log: log, routes: map[string]*route{}, doubts: map[types.NamespacedName]bool{},
+		clock: c, log: log, routes: map[string]*route{}, doubts: map[types.NamespacedName]bool{}, hidden: map[string]bool{},
 		timer: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 	}
 	boxes := map[string]box{}
@@ -115,7 +120,7 @@ func (n *notifier) newAlerts(config *Config, s *SinkConfig, c *client) box {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		for _, alert := range found {
-			known.adopt(alert.Labels, alert.StartsAt)
+			known.adopt(alert.Labels, alert.StartsAt, n.clock.Now())
 		}
 		made.queue.review()
 		n.findEnded(made, "")
@@ -151,6 +156,10 @@ func (n *notifier) run(ctx context.Context, watch func(context.Context, *scope) 
 func (n *notifier) see(s *sighting, at time.Time, initial bool) {
 	before := n.engine.servers[s.NamespacedName]
 	n.engine.see(s, at, initial)
+	if s.host == nil && before != nil && before.host != nil {
+		n.hidden[s.Namespace] = true
+		wake(n.doubt)
+	}
 	if s.host == nil && (initial || before != nil && before.uid == s.uid && isUnknown(before)) {
 		n.inDoubt(s.NamespacedName)
 	}
@@ -167,40 +176,57 @@ func (n *notifier) inDoubt(name types.NamespacedName) {
 	wake(n.doubt)
 }
 
-// findEnded tells a sink the end of what it knows and what is not there any more, in a
-// namespace or, with "", in all; mu is held. Servers can be deleted while nothing is watched.
+// ending is the end of something that a sink knows, and that was found gone.
+type ending struct {
+	box  box
+	key  slotKey
+	last *state // what the sink was told last, nil if that is not known
+}
+
+// findEnded looks for what a sink knows and what is not there any more, in a namespace or, with
+// "", in all; mu is held. Servers can be deleted while nothing is watched.
 func (n *notifier) findEnded(b box, namespace string) {
-	type ended struct {
-		key  slotKey
-		last *state
-	}
-	var known []ended
-	b.told(func(key slotKey, last *state) { known = append(known, ended{key, last}) })
-	for _, k := range known {
-		r := n.routes[k.key.route]
-		in, server, hostID := parseSubject(k.key.subject)
+	b.told(func(key slotKey, last *state) {
+		r := n.routes[key.route]
+		in, _, _ := parseSubject(key.subject)
 		if r == nil || namespace != "" && in != namespace || !n.sees(in) {
-			continue
+			return
 		}
-		if sub := r.subjects[k.key.subject]; sub != nil {
-			if !sub.shown && b.wasUnknown(k.key) {
-				// It may have left UNKNOWN while nobody watched.
-				for name := range sub.members {
-					n.inDoubt(name)
-				}
+		sub := r.subjects[key.subject]
+		switch {
+		case sub == nil:
+			n.endings = append(n.endings, ending{b, key, last})
+			wake(n.doubt)
+		case !sub.shown && b.wasUnknown(key):
+			// It may have left UNKNOWN while nobody watched.
+			for name := range sub.members {
+				n.inDoubt(name)
 			}
-			continue
 		}
-		said := &state{route: r, namespace: in, server: server, hostID: hostID, end: endDeleted, at: n.clock.Now()}
-		if k.last != nil {
-			said.uid, said.version = k.last.uid, k.last.version
-		}
-		if n.engine.servers[types.NamespacedName{Namespace: in, Name: server}] != nil {
-			said.end = endLeft
-		}
-		said.facts = string(said.end)
-		b.want(k.key, said)
+	})
+}
+
+// finish tells a sink of an ending, if the right to see the host status of such servers is
+// there; mu is held.
+func (n *notifier) finish(e ending, all, unknown bool) {
+	r := n.routes[e.key.route]
+	in, server, hostID := parseSubject(e.key.subject)
+	switch {
+	case r.subjects[e.key.subject] != nil || !n.sees(in):
+		return // It is back, or not known any more to be gone.
+	case !all && (!unknown || !e.box.wasUnknown(e.key)):
+		e.box.forget(e.key)
+		return
 	}
+	said := &state{route: r, namespace: in, server: server, hostID: hostID, end: endDeleted, at: n.clock.Now()}
+	if e.last != nil {
+		said.uid, said.version = e.last.uid, e.last.version
+	}
+	if n.engine.servers[types.NamespacedName{Namespace: in, Name: server}] != nil {
+		said.end = endLeft
+	}
+	said.facts = string(said.end)
+	e.box.want(e.key, said)
 }
 
 // parseSubject takes the key of a subject apart.

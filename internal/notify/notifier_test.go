@@ -193,7 +193,7 @@ func newWorld(t *testing.T, r *receiver, sink string, routes ...RouteConfig) *wo
 	book := logbook.New()
 	n, err := newNotifier(config, "test", clock.RealClock{}, book.Logger)
 	expect.NoError(t, err)
-	w := &world{notifier: n, t: t, store: &store{scope: n.scopes[0]}, rights: &rights{allowed: map[string]bool{}}, book: book}
+	w := &world{notifier: n, t: t, store: &store{scope: n.scopes[0]}, rights: &rights{allowed: map[string]bool{"get/status": true}}, book: book}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -275,17 +275,20 @@ func TestASinkThatDoesNotWorkIsToldLater(t *testing.T) {
 			<-r.Context().Done()
 			return false
 		},
-		"500": func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return false },
+		"500": func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(http.StatusInternalServerError)
+			return false
+		},
 		"429": func(w http.ResponseWriter, _ *http.Request) bool {
 			w.Header().Set("Retry-After", "1")
-			w.WriteHeader(429)
+			w.WriteHeader(http.StatusTooManyRequests)
 			return false
 		},
 		"redirect": func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, elsewhere.URL, http.StatusTemporaryRedirect)
 			return false
 		},
-		"refuses": func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(400); return false },
+		"refuses": func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(http.StatusBadRequest); return false },
 	} {
 		for _, sink := range sinks[1:] {
 			t.Run(name+" "+sink, func(t *testing.T) {
@@ -400,7 +403,10 @@ func TestAfterTheRightIsGoneNothingIsDelivered(t *testing.T) {
 				w := newWorld(t, r, sink)
 				w.list(row("a", "1", v1alpha1.HostStatusUnknown))
 				r.has(map[string]string{subjectIn(sink, "a"): "UNKNOWN"})
-				r.set(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(503); return false })
+				r.set(func(w http.ResponseWriter, _ *http.Request) bool {
+					w.WriteHeader(http.StatusServiceUnavailable)
+					return false
+				})
 				w.see(row("a", "2", v1alpha1.HostStatusDown))
 				w.see(row("b", "2", v1alpha1.HostStatusDown))
 				before := r.asked()

@@ -27,8 +27,10 @@ type ledger[P any] interface {
 	// told notes that the sink has it, and maybeTold that it may or may not have.
 	told(key slotKey, want *state)
 	maybeTold(key slotKey, want *state)
-	// forget drops what is known of a subject.
+	// forget notes that a subject is gone of which nobody is told.
 	forget(key slotKey)
+	// expire drops what the sink does not have any more by itself.
+	expire(now time.Time)
 	// known are the subjects of which something is known, as the sink was told it last.
 	known(func(key slotKey, last *state))
 	// wasUnknown reports whether the sink was told that a subject is UNKNOWN.
@@ -109,6 +111,7 @@ func (q *queue[P]) hide(key slotKey) {
 
 // repeat lets everything that selected accepts be sent once more.
 func (q *queue[P]) repeat(selected func(slotKey, *state) bool) {
+	q.ledger.expire(q.clock.Now())
 	for key, at := range q.slots {
 		if at.want != nil && selected(key, at.want) {
 			at.again = true
@@ -131,6 +134,15 @@ func (q *queue[P]) slot(key slotKey) *slot {
 		q.slots[key] = at
 	}
 	return at
+}
+
+// hideAll is hide for all subjects of a namespace or, with "", of all.
+func (q *queue[P]) hideAll(namespace string) {
+	for key := range q.slots {
+		if in, _, _ := parseSubject(key.subject); namespace == "" || in == namespace {
+			q.hide(key)
+		}
+	}
 }
 
 // forget is hide, for a subject that is gone.
@@ -171,7 +183,7 @@ func (q *queue[P]) take(n int, recall func()) (items []item[P]) {
 		return nil
 	}
 	for place := q.waiting.Front(); place != nil && len(items) < n; {
-		at := place.Value.(*slot) //nolint:forcetypeassert,errcheck // only slots wait
+		at := place.Value.(*slot)
 		place = place.Next()
 		if now.Before(at.notBefore) || at.alone && len(items) > 0 {
 			continue
@@ -190,7 +202,7 @@ func (q *queue[P]) take(n int, recall func()) (items []item[P]) {
 // next returns when take may have something, if it may.
 func (q *queue[P]) next() (at time.Time, ok bool) {
 	for place := q.waiting.Front(); place != nil; place = place.Next() {
-		due := place.Value.(*slot).notBefore //nolint:forcetypeassert,errcheck // only slots wait
+		due := place.Value.(*slot).notBefore
 		if !ok || due.Before(at) {
 			at, ok = due, true
 		}

@@ -171,7 +171,7 @@ func TestTheQueue(t *testing.T) {
 		"a deleted server leaves nothing": func(t *testing.T, q *q, _ *testingclock.FakeClock) {
 			tell(t, q, up("a"))
 			tell(t, q, said(plainRoute, "a", "2", "", endDeleted))
-			if n := len(q.slots) + len(q.ledger.(*eventLedger).last); n > 0 { //nolint:errcheck,forcetypeassert // made above
+			if n := len(q.slots) + len(q.ledger.(*eventLedger).last); n > 0 {
 				t.Errorf("%d are kept", n)
 			}
 		},

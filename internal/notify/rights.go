@@ -45,19 +45,19 @@ func (r reviews) may(ctx context.Context, verb, subresource, namespace string) (
 	return review.Status.Allowed, nil
 }
 
-// onlyUnknown reports whether the notifier may see host status in a namespace only while it is
-// UNKNOWN.
-func onlyUnknown(ctx context.Context, a asker, namespace string) (bool, error) {
-	all, err := a.may(ctx, "get", tenantv1alpha1.SubresourceStatus, namespace)
-	if all || err != nil {
-		return false, err
+// visible reports what of host status the notifier may see in a namespace: all, or it while it
+// is UNKNOWN.
+func visible(ctx context.Context, a asker, namespace string) (all, unknown bool, err error) {
+	if all, err = a.may(ctx, "get", tenantv1alpha1.SubresourceStatus, namespace); all || err != nil {
+		return all, false, err
 	}
-	return a.may(ctx, "get", tenantv1alpha1.SubresourceUnknownStatus, namespace)
+	unknown, err = a.may(ctx, "get", tenantv1alpha1.SubresourceUnknownStatus, namespace)
+	return false, unknown, err
 }
 
 // clearDoubts finds out of servers whose host status was UNKNOWN and is not shown any more
 // which it is: that they have left UNKNOWN, which is news, or that they may not be seen any
-// more, of which nothing is said.
+// more, of which nothing is said. It does the same for what was found gone.
 func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 	for ctx.Err() == nil {
 		select {
@@ -66,26 +66,53 @@ func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 		case <-n.doubt:
 		}
 		n.mu.Lock()
-		byNamespace := map[string][]types.NamespacedName{}
+		doubts, endings := map[string][]types.NamespacedName{}, map[string][]ending{}
+		namespaces := map[string]bool{}
 		for name := range n.doubts {
-			byNamespace[name.Namespace] = append(byNamespace[name.Namespace], name)
+			doubts[name.Namespace] = append(doubts[name.Namespace], name)
+			namespaces[name.Namespace] = true
+		}
+		for _, e := range n.endings {
+			in, _, _ := parseSubject(e.key.subject)
+			endings[in] = append(endings[in], e)
+			namespaces[in] = true
+		}
+		for namespace := range n.hidden {
+			namespaces[namespace] = true
 		}
 		clear(n.doubts)
+		clear(n.hidden)
+		n.endings = nil
 		n.mu.Unlock()
 		unanswered := false
-		for namespace, names := range byNamespace {
-			only, err := onlyUnknown(ctx, grants, namespace)
+		for namespace := range namespaces {
+			all, unknown, err := visible(ctx, grants, namespace)
 			n.mu.Lock()
-			for _, name := range names {
+			if err != nil {
+				n.hidden[namespace] = true
+			} else if !all && !unknown {
+				// Also what is deleted and not told yet.
+				for _, b := range n.boxes {
+					b.hideAll(namespace)
+				}
+			}
+			for _, name := range doubts[namespace] {
 				switch {
 				case err != nil:
 					n.doubts[name] = true
-					unanswered = true
-				case only:
+				case unknown:
 					n.engine.leftUnknown(name, n.clock.Now())
 				}
 			}
+			for _, e := range endings[namespace] {
+				if err != nil {
+					n.endings = append(n.endings, e)
+				} else {
+					n.finish(e, all, unknown)
+				}
+			}
 			n.mu.Unlock()
+			unanswered = unanswered || err != nil
 		}
 		if unanswered {
 			timer := n.clock.NewTimer(recheckInterval)

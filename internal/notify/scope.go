@@ -132,6 +132,9 @@ func (s *scope) refuse() {
 	defer n.mu.Unlock()
 	s.synced = false
 	n.engine.hide(s.namespace)
+	for _, b := range n.boxes {
+		b.hideAll(s.namespace)
+	}
 	if !s.refused {
 		s.refused = true
 		n.log.Info("The right to watch servers is missing, so nobody is told of them; bind the ClusterRole hoststatus-server-viewer, and hoststatus-host-status-viewer for host status", "namespace", s.where())
@@ -224,7 +227,7 @@ func (t *store) Replace(list []any, _ string) error {
 		}
 		seen = append(seen, sightingOf(s))
 	}
-	t.locked(func(n *notifier, now time.Time) { t.scope.replace(seen, now) })
+	t.locked(func(_ *notifier, now time.Time) { t.scope.replace(seen, now) })
 	return nil
 }
 

@@ -419,8 +419,8 @@ func TestTheUserCanBeLeftToTheCluster(t *testing.T) {
 				t.Errorf("with %s %s may run as root", set, obj.GetName())
 			}
 		}
-		if pods != 5 {
-			t.Errorf("%d pods, not 5", pods)
+		if pods != 6 {
+			t.Errorf("%d pods, not 6", pods)
 		}
 	}
 }

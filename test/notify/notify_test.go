@@ -4,10 +4,13 @@ package notify
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -412,6 +415,58 @@ func TestAConfigurationThatIsWrongIsRefusedAtTheStart(t *testing.T) {
 	}
 }
 
+// Whoever may get /metrics reads them, with no right of the notifier's own.
+func TestMetricsAreReadWithTheRightsOfTheReader(t *testing.T) {
+	r := newReceiver(t)
+	n := startNotifier(t, "notifier-metrics", owner("team-a", "metrics"), config(t, r, "", []string{"team-a"}, nil))
+	r.is("team-a/db-1", "UP")
+	insecure := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	get := func(token string) (int, string) {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+n.Metrics+"/metrics", nil)
+		expect.NoError(t, err)
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
+		response, err := insecure.Do(request)
+		expect.NoError(t, err)
+		defer func() { _ = response.Body.Close() }()
+		content, err := io.ReadAll(response.Body)
+		expect.NoError(t, err)
+		return response.StatusCode, string(content)
+	}
+	reader, err := env.NewToken(t.Context(), fleet.Account{Namespace: "kube-system", Name: "metrics-reader", Everywhere: "cluster-admin"})
+	expect.NoError(t, err)
+	stranger, err := env.NewToken(t.Context(), owner("team-a", "metrics"))
+	expect.NoError(t, err)
+	for name, c := range map[string]struct {
+		token string
+		want  int
+	}{"nobody": {"", http.StatusUnauthorized}, "a wrong token": {"wrong", http.StatusUnauthorized}, "an owner": {stranger, http.StatusForbidden}, "who may": {reader, http.StatusOK}} {
+		code, body := get(c.token)
+		if code != c.want {
+			t.Errorf("%s: %d, want %d: %s", name, code, c.want, body)
+		}
+		if code != http.StatusOK {
+			continue
+		}
+		for _, line := range []string{
+			`hoststatus_notifier_servers{host_status="shown"} 5`, `hoststatus_notifier_servers{host_status="hidden"} 0`, `hoststatus_notifier_watches{state="running"} 1`,
+			`hoststatus_notifier_sink_failing{sink="bus"} 0`, `hoststatus_notifier_deliveries_total{result="failed",sink="bus"} 0`, `hoststatus_notifier_queue_length{sink="bus"}`,
+			`hoststatus_notifier_queue_oldest_seconds{sink="bus"}`, `hoststatus_notifier_delivery_seconds_count{sink="bus"}`,
+		} {
+			if !strings.Contains(body, line) {
+				t.Errorf("the metrics have no %s", line)
+			}
+		}
+		for _, name := range []string{"web-1", "team-a", "compute-1"} {
+			if strings.Contains(body, name) {
+				t.Errorf("the metrics have %s", name)
+			}
+		}
+	}
+}
+
 // The page's commands are run, and its configuration, with other addresses, against real sinks.
 func TestThePageIsTrue(t *testing.T) {
 	backUp(t)
@@ -480,6 +535,7 @@ var varies = []struct {
 	{regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`), "UID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z`), "TIME"},
 	{regexp.MustCompile(`[0-9a-f]{32,}`), "HOSTID"},
+	{regexp.MustCompile(`"\d{20}"`), "SEQUENCE"},
 }
 
 // sameJSON compares what a page shows with what came, but for what differs between two runs.

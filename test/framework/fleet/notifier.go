@@ -9,10 +9,10 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
 
-// Notifier is a running notifier, and the address of its probes.
+// Notifier is a running notifier, and the addresses of its probes and of its /metrics.
 type Notifier struct {
 	*controlplane.Process
-	Probes string
+	Probes, Metrics string
 }
 
 // StartNotifier starts a notifier under a service account, which it makes if there is none, with
@@ -25,17 +25,17 @@ func (f *Fleet) StartNotifier(ctx context.Context, name string, a Account, confi
 	if err != nil {
 		return nil, err
 	}
-	ports, err := controlplane.FreePorts(1)
+	ports, err := controlplane.FreePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	probes := net.JoinHostPort("127.0.0.1", ports[0])
+	probes, metrics := net.JoinHostPort("127.0.0.1", ports[0]), net.JoinHostPort("127.0.0.1", ports[1])
 	p, err := f.start(Command{
 		Binary: "notifier", Name: name, Config: identity, Args: []string{"--config=" + config},
-		Addresses: []string{"--metrics-bind-address=0", "--health-probe-bind-address=" + probes},
+		Addresses: []string{"--metrics-bind-address=" + metrics, "--health-probe-bind-address=" + probes},
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Notifier{p, probes}, nil
+	return &Notifier{p, probes, metrics}, nil
 }

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package notify
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"hoststatus.dev/hoststatus/test/framework/expect"
+)
+
+// clientPair is a client certificate and its key, in PEM.
+func clientPair(t *testing.T) (cert, key []byte, pool *x509.CertPool) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	expect.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	expect.NoError(t, err)
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	expect.NoError(t, err)
+	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw})
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	return cert, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), pool
+}
+
+func TestAClientShowsItsCertificateAndTheTokenAsItIsNow(t *testing.T) {
+	cert, key, pool := clientPair(t)
+	var tokens []string
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if len(r.TLS.PeerCertificates) != 1 {
+			t.Errorf("%d certificates", len(r.TLS.PeerCertificates))
+		}
+		tokens = append(tokens, r.Header.Get("Authorization"))
+	}))
+	server.TLS = &tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	dir := t.TempDir()
+	write := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		expect.NoError(t, os.WriteFile(path, content, 0o600))
+		return path
+	}
+	sink := &SinkConfig{
+		CloudEvents: &CloudEventsConfig{Parallel: 1}, TimeoutSeconds: 5, BearerTokenFile: write("token", []byte("one")),
+		TLS: TLSConfig{CAFile: write("ca", certificateOf(server)), CertFile: write("cert", cert), KeyFile: write("key", key)},
+	}
+	c, err := newClient(sink, "test")
+	expect.NoError(t, err)
+	ask := func() error {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, nil)
+		expect.NoError(t, err)
+		return c.do(t.Context(), request, nil)
+	}
+	expect.NoError(t, ask())
+	write("token", []byte("two\n"))
+	expect.NoError(t, ask())
+	if !slices.Equal(tokens, []string{"Bearer one", "Bearer two"}) {
+		t.Errorf("sent %q", tokens)
+	}
+	write("token", []byte("two words"))
+	if err := ask(); err == nil || strings.Contains(err.Error(), "words") || !strings.Contains(err.Error(), "bearerTokenFile") {
+		t.Errorf("with two words: %v", err)
+	}
+
+	for name, change := range map[string]func(*SinkConfig){
+		"bearerTokenFile": func(s *SinkConfig) { s.BearerTokenFile = filepath.Join(dir, "none") },
+		"tls.caFile":      func(s *SinkConfig) { s.TLS.CAFile = write("bad", []byte("no PEM")) },
+		"tls.certFile":    func(s *SinkConfig) { s.TLS.KeyFile = s.TLS.CertFile },
+	} {
+		write("token", []byte("one"))
+		wrong := *sink
+		change(&wrong)
+		if _, err := newClient(&wrong, "test"); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	stranger := *sink
+	stranger.TLS.CAFile = ""
+	c, err = newClient(&stranger, "test")
+	expect.NoError(t, err)
+	if err := ask(); err == nil {
+		t.Error("a sink of an unknown authority is trusted")
+	}
+}
+
+func TestWhatAnAnswerSaysOfTheSink(t *testing.T) {
+	for code, want := range map[int]outcome{
+		301: failed, 307: failed, 400: refused, 401: failed, 403: failed, 404: failed, 408: failed, 413: refused, 415: refused, 422: refused, 429: failed, 500: failed, 503: failed,
+	} {
+		if got, _ := outcomeOf(&answerError{code: code}); got != want {
+			t.Errorf("%d: %v, want %v", code, got, want)
+		}
+	}
+	for value, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "-1": 0, "999999999": longestRetryAfter, "Fri, 31 Dec 1999 23:59:59 GMT": 0} {
+		if got := retryAfter(http.Header{"Retry-After": {value}}); got != want {
+			t.Errorf("%q: %v, want %v", value, got, want)
+		}
+	}
+}
