@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,11 +24,11 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 	applyManifests(t, system)
 	novaURL, err := system.StartNovaAPI(t.Context())
 	expect.NoError(t, err)
-	p := startPrometheus(t, system, []string{system.ManagerMetrics, standby}, serveResources(t, system))
+	p := startPrometheus(t, system, []string{system.ManagerMetrics, standby}, startNotifier(t, system), serveResources(t, system))
 	ctx := t.Context()
 	readAsTenants(t, system)
 	readVersions(t, novaURL)
-	expect.Eventually(t, patience, p.scrapesAll(ctx, 5))
+	expect.Eventually(t, patience, p.scrapesAll(ctx, 6))
 	expect.Eventually(t, patience, p.says(ctx, `min(hoststatus_hosts{host_status="UP"})`, "4"))
 	expect.Eventually(t, patience, p.says(ctx, "sum(hoststatus_leading)", "1"))
 	expect.Eventually(t, patience, p.fires(ctx))
@@ -118,6 +119,20 @@ func TestAlertsFollowWhatHappensToTheFleet(t *testing.T) {
 		expect.NoError(t, err)
 		expect.Eventually(t, patience, p.fires(ctx))
 	})
+}
+
+// startNotifier starts one that tells a sink of team-a, and returns the address of its metrics.
+func startNotifier(t *testing.T, system *fleet.Fleet) (metrics string) {
+	t.Helper()
+	sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(sink.Close)
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	config := "namespaces: [team-a]\nsinks: [{name: bus, cloudEvents: {url: " + sink.URL + "}}]\nroutes: [{name: all, sink: bus}]\n"
+	expect.NoError(t, os.WriteFile(file, []byte(config), 0o600))
+	n, err := system.StartNotifier(t.Context(), "notifier", fleet.Account{Namespace: "team-a", Name: "notifier", Roles: []string{"hoststatus-server-viewer", "hoststatus-host-status-viewer"}}, file)
+	expect.NoError(t, err)
+	t.Cleanup(n.Stop)
+	return n.Metrics
 }
 
 // readAsTenants makes the tenant API decide, for callers with all grants.

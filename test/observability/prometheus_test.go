@@ -40,7 +40,7 @@ type prometheus struct {
 
 // startPrometheus starts one that scrapes the fleet as the ServiceMonitors say, with
 // the token of the service account that is shipped for it.
-func startPrometheus(t *testing.T, system *fleet.Fleet, managers []string, resources string) *prometheus {
+func startPrometheus(t *testing.T, system *fleet.Fleet, managers []string, notifier, resources string) *prometheus {
 	t.Helper()
 	dir := t.TempDir()
 	kubectl := func(args ...string) string {
@@ -74,6 +74,7 @@ func startPrometheus(t *testing.T, system *fleet.Fleet, managers []string, resou
 		"rule_files": []string{write("alerts.yaml", hastyAlerts(t))},
 		"scrape_configs": []any{
 			job("hoststatus-manager", monitors["hoststatus-manager"], managers...),
+			job("notifier", tlsConfig{InsecureSkipVerify: true}, notifier),
 			job("hoststatus-tenant-apiserver", monitors["hoststatus-tenant-apiserver"], tenantAPI),
 			map[string]any{"job_name": "nova-api", "authorization": credentials, "static_configs": []any{map[string]any{"targets": []string{system.NovaMetrics}}}},
 			map[string]any{"job_name": "kube-state-metrics", "static_configs": []any{map[string]any{"targets": []string{resources}}}},
