@@ -50,8 +50,8 @@ func (c *courier[P]) want(key slotKey, s *state) {
 // hide implements outbox; mu is held.
 func (c *courier[P]) hide(key slotKey) { c.queue.hide(key) }
 
-// hideAll hides all subjects of a namespace or, with "", of all; mu is held.
-func (c *courier[P]) hideAll(namespace string) { c.queue.hideAll(namespace) }
+// hideEnded hides what is gone and not told yet, of a namespace or, with "", of all; mu is held.
+func (c *courier[P]) hideEnded(namespace string) { c.queue.hideEnded(namespace) }
 
 // forget implements outbox; mu is held.
 func (c *courier[P]) forget(key slotKey) { c.queue.forget(key) }

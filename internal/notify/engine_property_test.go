@@ -97,7 +97,7 @@ func TestAnAlertmanagerEndsWithWhatIsShown(t *testing.T) {
 					}
 				}
 				if !granted {
-					o.hideAll("team-a") // As the notifier does once it knows why they are hidden.
+					o.hideEnded("team-a") // As the notifier does once it knows why they are hidden.
 				}
 			},
 			"deliver": func(t *rapid.T) {

@@ -21,7 +21,7 @@ import (
 type box interface {
 	outbox
 	run(context.Context)
-	hideAll(namespace string)
+	hideEnded(namespace string)
 	told(each func(slotKey, *state))
 	wasUnknown(key slotKey) bool
 	usage() sinkUsage
@@ -44,7 +44,7 @@ type notifier struct {
 	// hidden are namespaces in which host status was shown and is not any more.
 	hidden map[string]bool
 	// endings are what sinks know of and what is gone.
-	endings []ending
+	endings map[ending]*state // by what the sink was told last, nil if that is not known
 	// timer and doubt wake what waits for them.
 	timer, doubt chan struct{}
 }
@@ -52,7 +52,7 @@ type notifier struct {
 // newNotifier makes one that watches nothing yet.
 func newNotifier(config *Config, userAgent string, c clock.WithTicker, log logr.Logger) (*notifier, error) {
 	n := &notifier{
-		clock: c, log: log, routes: map[string]*route{}, doubts: map[types.NamespacedName]bool{}, hidden: map[string]bool{},
+		clock: c, log: log, routes: map[string]*route{}, doubts: map[types.NamespacedName]bool{}, hidden: map[string]bool{}, endings: map[ending]*state{},
 		timer: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 	}
 	boxes := map[string]box{}
@@ -178,9 +178,8 @@ func (n *notifier) inDoubt(name types.NamespacedName) {
 
 // ending is the end of something that a sink knows, and that was found gone.
 type ending struct {
-	box  box
-	key  slotKey
-	last *state // what the sink was told last, nil if that is not known
+	box box
+	key slotKey
 }
 
 // findEnded looks for what a sink knows and what is not there any more, in a namespace or, with
@@ -195,7 +194,7 @@ func (n *notifier) findEnded(b box, namespace string) {
 		sub := r.subjects[key.subject]
 		switch {
 		case sub == nil:
-			n.endings = append(n.endings, ending{b, key, last})
+			n.endings[ending{b, key}] = last
 			wake(n.doubt)
 		case !sub.shown && b.wasUnknown(key):
 			// It may have left UNKNOWN while nobody watched.
@@ -208,7 +207,7 @@ func (n *notifier) findEnded(b box, namespace string) {
 
 // finish tells a sink of an ending, if the right to see the host status of such servers is
 // there; mu is held.
-func (n *notifier) finish(e ending, all, unknown bool) {
+func (n *notifier) finish(e ending, last *state, all, unknown bool) {
 	r := n.routes[e.key.route]
 	in, server, hostID := parseSubject(e.key.subject)
 	switch {
@@ -219,8 +218,8 @@ func (n *notifier) finish(e ending, all, unknown bool) {
 		return
 	}
 	said := &state{route: r, namespace: in, server: server, hostID: hostID, end: endDeleted, at: n.clock.Now()}
-	if e.last != nil {
-		said.uid, said.version = e.last.uid, e.last.version
+	if last != nil {
+		said.uid, said.version = last.uid, last.version
 	}
 	if n.engine.servers[types.NamespacedName{Namespace: in, Name: server}] != nil {
 		said.end = endLeft

@@ -136,10 +136,11 @@ func (q *queue[P]) slot(key slotKey) *slot {
 	return at
 }
 
-// hideAll is hide for all subjects of a namespace or, with "", of all.
-func (q *queue[P]) hideAll(namespace string) {
-	for key := range q.slots {
-		if in, _, _ := parseSubject(key.subject); namespace == "" || in == namespace {
+// hideEnded is hide for the subjects of a namespace or, with "", of all that are gone and whose
+// end is not told yet.
+func (q *queue[P]) hideEnded(namespace string) {
+	for key, at := range q.slots {
+		if in, _, _ := parseSubject(key.subject); at.want != nil && at.want.end != "" && (namespace == "" || in == namespace) {
 			q.hide(key)
 		}
 	}

@@ -5,6 +5,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -66,15 +67,14 @@ func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 		case <-n.doubt:
 		}
 		n.mu.Lock()
-		doubts, endings := map[string][]types.NamespacedName{}, map[string][]ending{}
+		doubts, endings := map[string][]types.NamespacedName{}, maps.Clone(n.endings)
 		namespaces := map[string]bool{}
 		for name := range n.doubts {
 			doubts[name.Namespace] = append(doubts[name.Namespace], name)
 			namespaces[name.Namespace] = true
 		}
-		for _, e := range n.endings {
+		for e := range n.endings {
 			in, _, _ := parseSubject(e.key.subject)
-			endings[in] = append(endings[in], e)
 			namespaces[in] = true
 		}
 		for namespace := range n.hidden {
@@ -82,7 +82,7 @@ func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 		}
 		clear(n.doubts)
 		clear(n.hidden)
-		n.endings = nil
+		clear(n.endings)
 		n.mu.Unlock()
 		unanswered := false
 		for namespace := range namespaces {
@@ -93,7 +93,7 @@ func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 			} else if !all && !unknown {
 				// Also what is deleted and not told yet.
 				for _, b := range n.boxes {
-					b.hideAll(namespace)
+					b.hideEnded(namespace)
 				}
 			}
 			for _, name := range doubts[namespace] {
@@ -104,11 +104,13 @@ func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 					n.engine.leftUnknown(name, n.clock.Now())
 				}
 			}
-			for _, e := range endings[namespace] {
-				if err != nil {
-					n.endings = append(n.endings, e)
-				} else {
-					n.finish(e, all, unknown)
+			for e, last := range endings {
+				switch in, _, _ := parseSubject(e.key.subject); {
+				case in != namespace:
+				case err != nil:
+					n.endings[e] = last
+				default:
+					n.finish(e, last, all, unknown)
 				}
 			}
 			n.mu.Unlock()

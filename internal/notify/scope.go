@@ -133,7 +133,7 @@ func (s *scope) refuse() {
 	s.synced = false
 	n.engine.hide(s.namespace)
 	for _, b := range n.boxes {
-		b.hideAll(s.namespace)
+		b.hideEnded(s.namespace)
 	}
 	if !s.refused {
 		s.refused = true
