@@ -81,7 +81,8 @@ func (l *eventLedger) news(key slotKey, want *state) bool {
 		delete(l.last, key) // Nothing has become of the server: nobody is told.
 		return false
 	case want.end == endDeleted:
-		return last == nil || last.end == ""
+		// A server that the sink was told nothing of it may know from before a restart.
+		return last == nil && want.first || last != nil && last.end == ""
 	case want.end == endNoLongerUnknown && !want.route.matters(ptr.To(v1alpha1.HostStatusUnknown)):
 		return false
 	case want.end == endNoLongerUnknown:

@@ -231,7 +231,7 @@ func (e *engine) leave(r *route, key string, name types.NamespacedName, at time.
 			why = endDeleted // Of a group without servers nothing is left.
 		}
 		said := sub.describe(last, at)
-		said.host, said.end, said.facts = nil, why, string(why)
+		said.host, said.end, said.facts, said.first = nil, why, string(why), sub.initial
 		r.outbox.want(slotKey{r.name, key}, said)
 	}
 }

@@ -66,7 +66,7 @@ func (h *heard) want(key slotKey, s *state) {
 	if s.end != "" {
 		what = string(s.end)
 	}
-	if s.first {
+	if s.first && s.end == "" {
 		what += " first"
 	}
 	if s.server == "" {

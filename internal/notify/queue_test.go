@@ -225,6 +225,42 @@ func TestARouteThatIsAboutSomeHostStatusesTellsWhenTheyBeginAndEnd(t *testing.T)
 	}
 }
 
+func TestTheEndOfAServerIsToldToWhoeverMayKnowIt(t *testing.T) {
+	r := &route{name: "r", statuses: map[v1alpha1.HostStatus]bool{v1alpha1.HostStatusDown: true}}
+	for name, c := range map[string]struct {
+		status         v1alpha1.HostStatus
+		initial, fails bool
+		told, want     []string
+	}{
+		"nobody was told of it": {status: v1alpha1.HostStatusUp},
+		"it was told":           {status: v1alpha1.HostStatusDown, told: []string{"a ->DOWN"}, want: []string{"a DOWN>Deleted"}},
+		"it may have been told": {status: v1alpha1.HostStatusDown, fails: true, told: []string{"a ->DOWN"}, want: []string{"a ->Deleted"}},
+		"it may have been told before a restart, but not since": {status: v1alpha1.HostStatusUp, initial: true, fails: true, told: []string{"a ->UP"}, want: []string{"a ->Deleted"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := testingclock.NewFakeClock(start)
+			q := newQueue(ledger[telling](newEventLedger()), clock)
+			s, last := said(r, "a", "1", c.status, ""), said(r, "a", "2", "", endDeleted)
+			s.first, last.first = c.initial, c.initial
+			what := delivered
+			if c.fails {
+				what = failed
+			}
+			q.want(keyed("a"), s)
+			items := q.take(9, func() {})
+			if diff := cmp.Diff(c.told, taken(items)); diff != "" {
+				t.Errorf("told (-want +got):\n%s", diff)
+			}
+			q.done(items, what, 0)
+			clock.Step(time.Minute)
+			q.want(keyed("a"), last)
+			if diff := cmp.Diff(c.want, taken(q.take(9, func() {}))); diff != "" {
+				t.Errorf("at the end (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 // Whatever happens on the way, the sink ends with the newest state of each server, no server is
 // on its way twice at once, and there are never more entries than servers.
 func TestASinkEndsWithTheNewestState(t *testing.T) {
