@@ -494,6 +494,11 @@ func TestThePageIsTrue(t *testing.T) {
 		found, _, _ = strings.Cut(found, "```")
 		return found
 	}
+	apply := env.Kubectl(t.Context(), "apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename=-")
+	apply.Stdin = strings.NewReader(block("```yaml\n# notifier.yaml\n"))
+	if out, err := apply.CombinedOutput(); err != nil {
+		t.Errorf("the Deployment of the page: %v\n%s", err, out)
+	}
 	r := newReceiver(t)
 	dir := filepath.Dir(config(t, r, "", []string{"team-a"}, nil)) // It has the token and the authority.
 	for file, from := range map[string]string{"pager-token": "token", "bus-token": "token", "bus-ca.crt": "ca.crt"} {
