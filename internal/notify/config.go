@@ -124,7 +124,8 @@ type TLSConfig struct {
 
 // RouteConfig is what one sink is told.
 type RouteConfig struct {
-	// Name is in the source of events and a label of alerts.
+	// Name is in the source of events and a label of alerts. Routes to one sink have different
+	// names.
 	Name string `json:"name"`
 	// Sink is the name of the sink.
 	Sink string `json:"sink"`
@@ -220,7 +221,7 @@ func (c *Config) Validate() field.ErrorList {
 	}
 	routes := field.NewPath("routes")
 	errs = append(errs, count(routes, len(c.Routes), maxRoutes)...)
-	names := map[string]bool{}
+	names := map[routeKey]bool{}
 	for i := range c.Routes {
 		r, at := &c.Routes[i], routes.Index(i)
 		isAlertmanager, known := kinds[r.Sink]
@@ -228,10 +229,10 @@ func (c *Config) Validate() field.ErrorList {
 		if !known {
 			errs = append(errs, field.Invalid(at.Child("sink"), r.Sink, "must be the name of one of sinks"))
 		}
-		if names[r.Name] {
+		if names[routeKey{r.Sink, r.Name}] {
 			errs = append(errs, field.Duplicate(at.Child("name"), r.Name))
 		}
-		names[r.Name] = true
+		names[routeKey{r.Sink, r.Name}] = true
 		for j, namespace := range r.Namespaces {
 			if !slices.Contains(c.Namespaces, namespace) && !slices.Contains(c.Namespaces, allNamespaces) {
 				errs = append(errs, field.Invalid(at.Child("namespaces").Index(j), namespace, "is not watched; add it to namespaces at the top"))

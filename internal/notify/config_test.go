@@ -68,7 +68,7 @@ func TestAConfigurationThatIsWrongIsRefusedByTheNameOfTheField(t *testing.T) {
 		"all and one":               {"[team-a]", `["*", team-a]`, "namespaces[0]: Invalid value: \"*\": must be the only one"},
 		"a sink of no kind":         {"  cloudEvents:\n    url: https://events.example.com/in\n", "", "sinks[0]: Invalid value: \"bus\": must have either"},
 		"two sinks of a name":       {"name: pager", "name: bus", "sinks[1].name: Duplicate value"},
-		"two routes of a name":      {"name: page\n", "name: all\n", "routes[1].name: Duplicate value"},
+		"two routes of a name":      {"name: page\n  sink: pager", "name: all\n  sink: bus", "routes[1].name: Duplicate value"},
 		"no URL":                    {"https://events.example.com/in", "''", "sinks[0].cloudEvents.url: Required value"},
 		"a URL with a user":         {"https://events", "https://user:secret@events", "sinks[0].cloudEvents.url: Invalid value"},
 		"a token in clear":          {"https://events", "http://events", "sinks[0].bearerTokenFile: Invalid value"},

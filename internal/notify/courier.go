@@ -41,6 +41,9 @@ func newCourier[P any](name string, l ledger[P], mu *sync.Mutex, c clock.WithTic
 	}
 }
 
+// sink is the name of the sink.
+func (c *courier[P]) sink() string { return c.name }
+
 // want implements outbox; mu is held.
 func (c *courier[P]) want(key slotKey, s *state) {
 	c.queue.want(key, s)

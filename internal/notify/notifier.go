@@ -17,9 +17,14 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
 
+// routeKey names a route. Routes to different sinks may have the same name.
+type routeKey struct{ sink, name string }
+
 // box is a courier, whatever it carries.
 type box interface {
 	outbox
+	// sink is the name of its sink.
+	sink() string
 	run(context.Context)
 	hideEnded(namespace string)
 	told(each func(slotKey, *state))
@@ -36,7 +41,7 @@ type notifier struct {
 	// mu protects the engine, the queues of all couriers, and what is known of scopes.
 	mu     sync.Mutex
 	engine *engine
-	routes map[string]*route
+	routes map[routeKey]*route
 	boxes  []box
 	scopes []*scope
 	// doubts are servers whose host status was UNKNOWN and is not shown any more.
@@ -52,7 +57,7 @@ type notifier struct {
 // newNotifier makes one that watches nothing yet.
 func newNotifier(config *Config, userAgent string, c clock.WithTicker, log logr.Logger) (*notifier, error) {
 	n := &notifier{
-		clock: c, log: log, routes: map[string]*route{}, doubts: map[types.NamespacedName]bool{}, hidden: map[string]bool{}, endings: map[ending]*state{},
+		clock: c, log: log, routes: map[routeKey]*route{}, doubts: map[types.NamespacedName]bool{}, hidden: map[string]bool{}, endings: map[ending]*state{},
 		timer: make(chan struct{}, 1), doubt: make(chan struct{}, 1),
 	}
 	boxes := map[string]box{}
@@ -78,7 +83,7 @@ func newNotifier(config *Config, userAgent string, c clock.WithTicker, log logr.
 			return nil, fmt.Errorf("routes[%d].selector: %w", i, err)
 		}
 		routes = append(routes, r)
-		n.routes[r.name] = r
+		n.routes[routeKey{config.Routes[i].Sink, r.name}] = r
 	}
 	n.engine = newEngine(routes)
 	for _, namespace := range config.Namespaces {
@@ -186,7 +191,7 @@ type ending struct {
 // "", in all; mu is held. Servers can be deleted while nothing is watched.
 func (n *notifier) findEnded(b box, namespace string) {
 	b.told(func(key slotKey, last *state) {
-		r := n.routes[key.route]
+		r := n.routes[routeKey{b.sink(), key.route}]
 		in, _, _ := parseSubject(key.subject)
 		if r == nil || namespace != "" && in != namespace || !n.sees(in) {
 			return
@@ -208,7 +213,7 @@ func (n *notifier) findEnded(b box, namespace string) {
 // finish tells a sink of an ending, if the right to see the host status of such servers is
 // there; mu is held.
 func (n *notifier) finish(e ending, last *state, all, unknown bool) {
-	r := n.routes[e.key.route]
+	r := n.routes[routeKey{e.box.sink(), e.key.route}]
 	in, server, hostID := parseSubject(e.key.subject)
 	switch {
 	case r.subjects[e.key.subject] != nil || !n.sees(in):

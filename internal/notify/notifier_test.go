@@ -170,9 +170,7 @@ type world struct {
 // newWorld runs a notifier with one sink, of the kind that sink says.
 func newWorld(t *testing.T, r *receiver, sink string, routes ...RouteConfig) *world {
 	t.Helper()
-	dir := t.TempDir()
-	ca := filepath.Join(dir, "ca.crt")
-	expect.NoError(t, os.WriteFile(ca, certificateOf(r.Server), 0o600))
+	dir, ca := t.TempDir(), writeCertificate(t, r)
 	token := filepath.Join(dir, "token")
 	expect.NoError(t, os.WriteFile(token, []byte("secret\n"), 0o600))
 	s := SinkConfig{Name: "sink", TLS: TLSConfig{CAFile: ca}, BearerTokenFile: token, TimeoutSeconds: 1}
@@ -193,7 +191,15 @@ func newWorld(t *testing.T, r *receiver, sink string, routes ...RouteConfig) *wo
 	book := logbook.New()
 	n, err := newNotifier(config, "test", clock.RealClock{}, book.Logger)
 	expect.NoError(t, err)
-	w := &world{notifier: n, t: t, store: &store{scope: n.scopes[0]}, rights: &rights{allowed: map[string]bool{"get/status": true}}, book: book}
+	w := runWorld(t, n)
+	w.book = book
+	return w
+}
+
+// runWorld runs a notifier until the test ends.
+func runWorld(t *testing.T, n *notifier) *world {
+	t.Helper()
+	w := &world{notifier: n, t: t, store: &store{scope: n.scopes[0]}, rights: &rights{allowed: map[string]bool{"get/status": true}}}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() {
@@ -437,6 +443,42 @@ func TestAfterTheRightIsGoneNothingIsDelivered(t *testing.T) {
 	}
 }
 
+func TestOneMessageIsSentForFiftyServersOfAHost(t *testing.T) {
+	r := newReceiver(t)
+	w := newWorld(t, r, "Structured", RouteConfig{Name: "r", GroupByHost: true})
+	var servers []*tenantv1alpha1.Server
+	for i := range 50 {
+		servers = append(servers, row(fmt.Sprintf("s%02d", i), "1", v1alpha1.HostStatusUp))
+	}
+	w.list(servers...)
+	r.has(map[string]string{"team-a/hosts/h1": "UP"})
+	for i := range 50 {
+		w.see(row(fmt.Sprintf("s%02d", i), "2", v1alpha1.HostStatusDown))
+	}
+	r.has(map[string]string{"team-a/hosts/h1": "DOWN"})
+	w.see(row("s00", "3", v1alpha1.HostStatusUnknown, onHost("h2")))
+	r.has(map[string]string{"team-a/hosts/h1": "DOWN", "team-a/hosts/h2": "UNKNOWN"})
+	if n := r.asked(); n != 3 {
+		t.Errorf("%d messages: %q", n, r.causes)
+	}
+}
+
+func TestMembersOfAClusterOfAlertmanagersGetTheSameAlerts(t *testing.T) {
+	one, other := newReceiver(t), newReceiver(t)
+	c, err := load(t, fmt.Sprintf(`
+sinks: [{name: one, alertmanager: {url: %q}, tls: {caFile: %[3]s}}, {name: other, alertmanager: {url: %[2]q}, tls: {caFile: %[3]s}}]
+routes: [{name: r, sink: one}, {name: r, sink: other}]
+`, one.URL, other.URL, writeCertificate(t, one)))
+	expect.NoError(t, err)
+	n, err := newNotifier(c, "test", clock.RealClock{}, logbook.New().Logger)
+	expect.NoError(t, err)
+	w := runWorld(t, n)
+	w.list(row("a", "1", v1alpha1.HostStatusDown))
+	for _, r := range []*receiver{one, other} {
+		r.has(map[string]string{"a": "DOWN"})
+	}
+}
+
 func TestServersThatWereDeletedWhileNobodyWatchedAreToldWhenTheRightIsBack(t *testing.T) {
 	r := newReceiver(t)
 	w := newWorld(t, r, "Structured")
@@ -448,6 +490,14 @@ func TestServersThatWereDeletedWhileNobodyWatchedAreToldWhenTheRightIsBack(t *te
 	if n := len(w.engine.servers); n != 1 || w.engine.servers[types.NamespacedName{Namespace: "team-a", Name: "b"}] == nil {
 		t.Errorf("%d servers are known", n)
 	}
+}
+
+// writeCertificate writes certificateOf into a file. All receivers have the same.
+func writeCertificate(t *testing.T, r *receiver) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ca.crt")
+	expect.NoError(t, os.WriteFile(path, certificateOf(r.Server), 0o600))
+	return path
 }
 
 // certificateOf is the certificate of a server, in PEM.
