@@ -188,7 +188,7 @@ func (c *cluster) acceptsEveryObject(t *testing.T, version string) {
 		"chart with nothing that can be left out":   rendered("--set=crds.install=false,crds.keep=false,rbac.aggregate=false,flowControl.enabled=false,webhook.enabled=false,networkPolicy.enabled=false,tenantAPI.enabled=false,manager.podDisruptionBudget=false,manager.priorityClassName="),
 		"chart with the compute API behind a proxy": rendered("--set=novaAPI.enabled=true,novaAPI.plainHTTP=true,novaAPI.replicas=1"),
 		"chart with metrics of no tenant API":       rendered("--set=tenantAPI.enabled=false,metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true"),
-		"kustomize":                                 kustomization(t, install, "agent", "nova-api", "nova-api/prometheus", "notifier", "node-mirror", "node-conditions", "vmi-mirror", "prometheus"),
+		"kustomize":                                 kustomization(t, install, "agent", "nova-api", "nova-api/prometheus", "notifier", "notifier/prometheus", "node-mirror", "node-conditions", "vmi-mirror", "prometheus"),
 		"kustomize with cert-manager":               withCertManager,
 	} {
 		t.Run(name, func(t *testing.T) {

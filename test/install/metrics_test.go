@@ -21,19 +21,21 @@ func TestEachValueForMetricsAddsItsObjectsOnly(t *testing.T) {
 		"Service hoststatus-system/hoststatus-manager-metrics", "ServiceAccount hoststatus-system/hoststatus-metrics-scraper",
 	}
 	monitored := append([]string{"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver"}, scraping...)
-	const nova = ",novaAPI.enabled=true"
+	const nova, notifier = ",novaAPI.enabled=true", ",notifier.enabled=true,notifier.config.namespaces={team-a}"
 	for set, want := range map[string][]string{
-		"metrics.service.enabled=true":               scraping,
-		"metrics.serviceMonitor.enabled=true":        monitored,
-		"metrics.service.enabled=true" + nova:        append([]string{"Service hoststatus-system/hoststatus-nova-api-metrics"}, scraping...),
-		"metrics.serviceMonitor.enabled=true" + nova: append([]string{"Service hoststatus-system/hoststatus-nova-api-metrics", "ServiceMonitor hoststatus-system/hoststatus-nova-api"}, monitored...),
-		"metrics.prometheusRule.enabled=true":        {"PrometheusRule hoststatus-system/hoststatus"},
-		"metrics.dashboard.enabled=true":             {"ConfigMap hoststatus-system/hoststatus-dashboard"},
+		"metrics.service.enabled=true":                   scraping,
+		"metrics.serviceMonitor.enabled=true":            monitored,
+		"metrics.service.enabled=true" + nova:            append([]string{"Service hoststatus-system/hoststatus-nova-api-metrics"}, scraping...),
+		"metrics.serviceMonitor.enabled=true" + nova:     append([]string{"Service hoststatus-system/hoststatus-nova-api-metrics", "ServiceMonitor hoststatus-system/hoststatus-nova-api"}, monitored...),
+		"metrics.service.enabled=true" + notifier:        append([]string{"Service hoststatus-system/hoststatus-notifier-metrics"}, scraping...),
+		"metrics.serviceMonitor.enabled=true" + notifier: append([]string{"Service hoststatus-system/hoststatus-notifier-metrics", "ServiceMonitor hoststatus-system/hoststatus-notifier"}, monitored...),
+		"metrics.prometheusRule.enabled=true":            {"PrometheusRule hoststatus-system/hoststatus"},
+		"metrics.dashboard.enabled=true":                 {"ConfigMap hoststatus-system/hoststatus-dashboard"},
 	} {
 		t.Run(set, func(t *testing.T) {
 			var without map[string]any
-			if strings.HasSuffix(set, nova) {
-				without = byName(chart(t, "--set="+strings.TrimPrefix(nova, ",")))
+			if _, component, ok := strings.Cut(set, ","); ok {
+				without = byName(chart(t, "--set="+component))
 			} else {
 				without = byName(chart(t))
 			}
@@ -69,10 +71,10 @@ func TestWithoutTheTenantAPINobodyLooksForIt(t *testing.T) {
 
 func TestMonitorsAreAsTheValuesSay(t *testing.T) {
 	all := byName(chart(t, "--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m",
-		"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus", "--set=certificates.certManager=true,novaAPI.enabled=true"))
+		"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus", "--set=certificates.certManager=true,novaAPI.enabled=true,notifier.enabled=true,notifier.config.namespaces={team-a}"))
 	wantLabels := map[string]any{"app.kubernetes.io/name": "hoststatus", "release": "prometheus"}
 	for _, name := range []string{
-		"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver", "ServiceMonitor hoststatus-system/hoststatus-nova-api", "PrometheusRule hoststatus-system/hoststatus",
+		"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver", "ServiceMonitor hoststatus-system/hoststatus-nova-api", "ServiceMonitor hoststatus-system/hoststatus-notifier", "PrometheusRule hoststatus-system/hoststatus",
 	} {
 		object, _ := all[name].(map[string]any)
 		got, _, _ := unstructured.NestedMap(object, "metadata", "labels")
@@ -103,10 +105,10 @@ func TestScrapesComeThrough(t *testing.T) {
 		confined map[string]bool
 	}{
 		"by default":       {nil, nil},
-		"with metricsFrom": {[]string{"--set=" + from}, map[string]bool{"hoststatus-manager": true, "hoststatus-nova-api": true}},
+		"with metricsFrom": {[]string{"--set=" + from}, map[string]bool{"hoststatus-manager": true, "hoststatus-nova-api": true, "hoststatus-notifier": true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := chart(t, append(test.values, "--set=metrics.serviceMonitor.enabled=true,novaAPI.enabled=true")...)
+			all := chart(t, append(test.values, "--set=metrics.serviceMonitor.enabled=true,novaAPI.enabled=true,notifier.enabled=true,notifier.config.namespaces={team-a}")...)
 			monitors := 0
 			for _, monitor := range all {
 				if monitor.GetKind() != "ServiceMonitor" {
@@ -124,8 +126,8 @@ func TestScrapesComeThrough(t *testing.T) {
 					}
 				}
 			}
-			if monitors != 3 {
-				t.Errorf("there are %d ServiceMonitors, not 3", monitors)
+			if monitors != 4 {
+				t.Errorf("there are %d ServiceMonitors, not 4", monitors)
 			}
 		})
 	}

@@ -37,6 +37,7 @@ func TestChartAndKustomizeInstallTheSame(t *testing.T) {
 		{"with agents", []string{"--set=agent.enabled=true"}, []string{"install", "agent"}},
 		{"with what Prometheus and Grafana look for", valuesFromDocs(t, "install.md", "upgrade"), []string{"install", "prometheus"}},
 		{"with the compute API, which is scraped", append(valuesFromDocs(t, "install.md", "upgrade"), "--set=novaAPI.enabled=true"), []string{"install", "nova-api", "nova-api/prometheus", "prometheus"}},
+		{"with the notifier, which is scraped", append(valuesFromDocs(t, "install.md", "upgrade"), "--set=notifier.enabled=true", notifierConfig), []string{"install", "notifier", "notifier/prometheus", "prometheus"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			want := byName(kustomization(t, test.folders...))

@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/pem"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -27,8 +26,6 @@ import (
 	"time"
 
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
-	"github.com/go-logr/logr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/yaml"
 
 	"hoststatus.dev/hoststatus/internal/hoststatus"
@@ -54,78 +51,85 @@ var env struct {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	ctrl.SetLogger(logr.Discard())
 	os.Exit(run(m))
 }
 
 func run(m *testing.M) int {
-	if testing.Short() {
-		fmt.Println("skipped: -short leaves out what needs a control plane")
-		return 0
-	}
-	dir, err := os.MkdirTemp("", "hoststatus-notify-")
-	if err != nil {
-		fmt.Println(err)
-		return 1
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	stop, ok := startAlertmanager(dir)
-	if !ok {
-		if os.Getenv("CI") == "true" {
-			fmt.Println("CI does not accept that.")
+	if !testing.Short() {
+		folder, complaint := ensureAlertmanager()
+		if complaint != "" {
+			fmt.Println("SKIPPED: the notifier is not tested, because Alertmanager cannot be had:", complaint)
+			if os.Getenv("CI") == "true" {
+				fmt.Println("CI does not accept that.")
+				return 1
+			}
+			return 0
+		}
+		dir, err := os.MkdirTemp("", "hoststatus-alertmanager-")
+		if err != nil {
+			fmt.Println(err)
 			return 1
 		}
-		return 0
+		defer func() { _ = os.RemoveAll(dir) }()
+		p, err := startAlertmanager(folder, dir)
+		if p != nil {
+			defer p.Stop()
+		}
+		if err != nil {
+			fmt.Println("starting Alertmanager:", err)
+			return 1
+		}
 	}
-	defer stop()
-	if env.Fleet, err = fleet.Start(context.Background(), fleet.Options{Dir: filepath.Join(dir, "fleet"), LeaseDuration: leaseDuration, RenewInterval: leaseDuration / 4, Log: os.Stderr}); err != nil {
-		fmt.Println("starting the fleet:", err)
-		return 1
+	return fleet.RunTests(m, "notify", func(ctx context.Context, dir string) (_ *fleet.Fleet, err error) {
+		env.Fleet, err = fleet.Start(ctx, fleet.Options{Dir: filepath.Join(dir, "fleet"), LeaseDuration: leaseDuration, RenewInterval: leaseDuration / 4, Log: os.Stderr})
+		return env.Fleet, err
+	})
+}
+
+// ensureAlertmanager returns the folder that holds Debian's Alertmanager, or why there is none.
+func ensureAlertmanager() (folder, complaint string) {
+	root, err := controlplane.RepositoryRoot()
+	if err != nil {
+		return "", err.Error()
 	}
-	defer env.Stop()
-	return max(m.Run(), fleet.ReportCrashes(os.Stderr, env.Dir))
+	ensure := exec.CommandContext(context.Background(), filepath.Join(root, "hack", "ensure-prometheus.sh"), "alertmanager")
+	var printed bytes.Buffer
+	ensure.Stderr = &printed
+	out, err := ensure.Output()
+	if err != nil {
+		return "", fmt.Sprintf("%v\n%s", err, printed.Bytes())
+	}
+	return strings.TrimSpace(string(out)), ""
 }
 
 // startAlertmanager starts a real one that notifies nobody.
-func startAlertmanager(dir string) (stop func(), ok bool) {
-	root, err := controlplane.RepositoryRoot()
-	if err != nil {
-		fmt.Println(err)
-		return nil, false
-	}
-	ensure := exec.CommandContext(context.Background(), filepath.Join(root, "hack", "ensure-prometheus.sh"), "alertmanager")
-	var complaint bytes.Buffer
-	ensure.Stderr = &complaint
-	folder, err := ensure.Output()
-	if err != nil {
-		fmt.Printf("SKIPPED: the notifier is not tested, because Alertmanager cannot be had: %v\n%s", err, complaint.Bytes())
-		return nil, false
-	}
+func startAlertmanager(folder, dir string) (*controlplane.Process, error) {
 	config := filepath.Join(dir, "alertmanager.yml")
-	err = os.WriteFile(config, []byte("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"), 0o600)
-	ports, portErr := controlplane.FreePorts(1)
-	if err = errors.Join(err, portErr); err != nil {
-		fmt.Println(err)
-		return nil, false
+	if err := os.WriteFile(config, []byte("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"), 0o600); err != nil {
+		return nil, err
+	}
+	ports, err := controlplane.FreePorts(1)
+	if err != nil {
+		return nil, err
 	}
 	address := net.JoinHostPort("127.0.0.1", ports[0])
 	env.alertmanager = "http://" + address
-	program, args := alertmanagerCommand(strings.TrimSpace(string(folder)),
+	program, args := alertmanagerCommand(folder,
 		"--config.file="+config, "--storage.path="+filepath.Join(dir, "alertmanager"), "--web.listen-address="+address, "--cluster.listen-address=")
 	log := filepath.Join(dir, "alertmanager.log")
 	p := controlplane.NewProcess("alertmanager", program, log, os.Environ(), args...)
-	if err = p.Start(); err == nil {
-		err = expect.Poll(context.Background(), patience, func() error {
-			_, err := alerts(context.Background(), "none")
-			return err
-		})
+	if err := p.Start(); err != nil {
+		return nil, err
 	}
+	err = expect.Poll(context.Background(), patience, func() error {
+		_, err := alerts(context.Background(), "none")
+		return err
+	})
 	if err != nil {
 		content, _ := os.ReadFile(log)
-		fmt.Printf("starting Alertmanager: %v\n%s", err, content)
-		return nil, false
+		err = fmt.Errorf("%w\n%s", err, content)
 	}
-	return p.Stop, true
+	return p, err
 }
 
 // alertmanagerCommand runs Debian's Alertmanager, which reads its templates from /usr/share. If

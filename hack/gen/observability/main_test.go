@@ -333,10 +333,14 @@ func objects(t *testing.T, path string) []object {
 
 func TestEachServiceMonitorFindsOneService(t *testing.T) {
 	var services []object
-	for _, path := range []string{"config/prometheus/service.yaml", "config/tenant-apiserver/service.yaml", "config/webhook/service.yaml", "config/nova-api/access.yaml", "config/nova-api/prometheus/service.yaml"} {
+	for _, path := range []string{"config/prometheus/service.yaml", "config/tenant-apiserver/service.yaml", "config/webhook/service.yaml", "config/nova-api/access.yaml", "config/nova-api/prometheus/service.yaml", "config/notifier/prometheus/service.yaml"} {
 		services = append(services, objects(t, path)...)
 	}
-	for _, monitor := range append(objects(t, "config/prometheus/servicemonitors.yaml"), objects(t, "config/nova-api/prometheus/servicemonitor.yaml")...) {
+	var monitors []object
+	for _, path := range []string{"config/prometheus/servicemonitors.yaml", "config/nova-api/prometheus/servicemonitor.yaml", "config/notifier/prometheus/servicemonitor.yaml"} {
+		monitors = append(monitors, objects(t, path)...)
+	}
+	for _, monitor := range monitors {
 		labels, _ := monitor.Spec.Selector["matchLabels"].(map[string]any)
 		if len(labels) == 0 {
 			t.Errorf("%s selects every Service", monitor.Metadata.Name)
