@@ -281,20 +281,8 @@ func startNotifier(t *testing.T, name string, a fleet.Account, config string) *f
 			t.Logf("the log of %s ends with\n%s", name, content[max(0, len(content)-3000):])
 		}
 	})
-	expect.Eventually(t, patience, func() error { return ready(n) })
+	expect.Eventually(t, patience, n.Ready)
 	return n
-}
-
-func ready(n *fleet.Notifier) error {
-	response, err := http.Get("http://" + n.Probes + "/readyz")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = response.Body.Close() }()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("it is not ready: %s", response.Status)
-	}
-	return nil
 }
 
 // rawAlerts are those of a route, as Alertmanager lists them.

@@ -4,7 +4,9 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"net"
+	"net/http"
 
 	"hoststatus.dev/hoststatus/test/framework/controlplane"
 )
@@ -38,4 +40,17 @@ func (f *Fleet) StartNotifier(ctx context.Context, name string, a Account, confi
 		return nil, err
 	}
 	return &Notifier{p, probes, metrics}, nil
+}
+
+// Ready asks the notifier whether it watches.
+func (n *Notifier) Ready() error {
+	response, err := http.Get("http://" + n.Probes + "/readyz")
+	if err != nil {
+		return fmt.Errorf("asking the notifier: %w", err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("the notifier is not ready: %s", response.Status)
+	}
+	return nil
 }
