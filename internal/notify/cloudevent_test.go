@@ -6,15 +6,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	"k8s.io/kube-openapi/pkg/validation/strfmt"
 	"k8s.io/kube-openapi/pkg/validation/validate"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
@@ -104,6 +108,48 @@ func schemaProblems(t *testing.T, data []byte) []error {
 		t.Fatal(err)
 	}
 	return validate.NewSchemaValidator(schema, nil, "data", strfmt.Default).Validate(value).Errors
+}
+
+// A host field that is added to the API has to be added to the schema of events.
+func TestTheSchemaHasTheHostFieldsOfTheAPI(t *testing.T) {
+	type node struct {
+		Enum       []string
+		Properties map[string]node
+		Items      *node
+	}
+	var crd struct {
+		Spec struct {
+			Versions []struct {
+				Schema struct{ OpenAPIV3Schema node }
+			}
+		}
+	}
+	content, err := os.ReadFile("../../config/crd/compute.hoststatus.dev_servers.yaml")
+	if err == nil {
+		err = yaml.Unmarshal(content, &crd)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct{ Definitions map[string]node }
+	if content, err = os.ReadFile(schemaFile); err == nil {
+		err = json.Unmarshal(content, &schema)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	api, ours := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["status"], schema.Definitions["hostFields"]
+	fields := reflect.TypeFor[v1alpha1.HostFields]()
+	for i := range fields.NumField() {
+		name, _, _ := strings.Cut(fields.Field(i).Tag.Get("json"), ",")
+		byValue := cmpopts.SortSlices(func(a, b string) bool { return a < b })
+		if diff := cmp.Diff(api.Properties[name], ours.Properties[name], byValue, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%s in the API (-) and in the schema (+):\n%s", name, diff)
+		}
+	}
+	if n := fields.NumField(); len(ours.Properties) != n {
+		t.Errorf("the schema has %d fields, not %d", len(ours.Properties), n)
+	}
 }
 
 func TestTheSchemaRefusesWhatItDoesNotDescribe(t *testing.T) {

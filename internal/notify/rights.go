@@ -9,6 +9,7 @@ import (
 	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
@@ -40,6 +41,9 @@ func (r reviews) may(ctx context.Context, verb, subresource, namespace string) (
 			Resource: "servers", Subresource: subresource, Verb: verb, Namespace: namespace,
 		}},
 	}, metav1.CreateOptions{})
+	if apierrors.IsUnauthorized(err) {
+		return false, nil // The account is gone, or its token.
+	}
 	if err != nil {
 		return false, fmt.Errorf("asking for the right to %s servers: %w", verb, err)
 	}

@@ -27,6 +27,10 @@ import (
 // for the answer.
 const recheckInterval = 3 * time.Second
 
+// confirmAfter is after how long a no is asked for again before it counts: a server that has
+// just started may say no until it has read the roles.
+const confirmAfter = time.Second
+
 // reconnect is between attempts to list and watch. There may be a notifier in each namespace.
 var reconnect = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 0.5, Steps: 6, Cap: 5 * time.Second}
 
@@ -63,7 +67,7 @@ type watching struct {
 // run watches while there is the right to, until ctx ends.
 func (w *watching) run(ctx context.Context, s *scope) error {
 	for ctx.Err() == nil {
-		if allowed, err := w.grants.may(ctx, "watch", "", s.namespace); err == nil && !allowed {
+		if w.refused(ctx, s) {
 			s.refuse()
 		} else {
 			w.watch(ctx, s)
@@ -78,10 +82,30 @@ func (w *watching) run(ctx context.Context, s *scope) error {
 	return nil
 }
 
+// refused reports whether the right to watch is missing. An answer that does not come changes
+// nothing: while the API server is away, so are those who could take the right.
+func (w *watching) refused(ctx context.Context, s *scope) bool {
+	for attempt := range 2 {
+		if attempt > 0 {
+			timer := s.notifier.clock.NewTimer(confirmAfter)
+			select {
+			case <-ctx.Done():
+			case <-timer.C():
+			}
+			timer.Stop()
+		}
+		allowed, err := w.grants.may(ctx, "watch", "", s.namespace)
+		if allowed || err != nil || ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // watch watches until the right to is gone, or ctx ends.
 func (w *watching) watch(ctx context.Context, s *scope) {
 	ctx, stop := context.WithCancel(ctx)
-	to := &store{scope: s}
+	to := &store{scope: s, forbidden: make(chan struct{}, 1)}
 	defer to.close()
 	options := func(raw *metav1.ListOptions) *ctrlclient.ListOptions {
 		return &ctrlclient.ListOptions{Raw: raw, Namespace: s.namespace}
@@ -113,11 +137,10 @@ func (w *watching) watch(ctx context.Context, s *scope) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-to.forbidden:
 		case <-ticker.C():
 		}
-		// An answer that does not come changes nothing: while the API server is away, so are
-		// those who could take the right.
-		if allowed, err := w.grants.may(ctx, "watch", "", s.namespace); err == nil && !allowed {
+		if w.refused(ctx, s) {
 			to.close()
 			s.refuse()
 			return
@@ -145,6 +168,9 @@ func (s *scope) refuse() {
 type store struct {
 	scope  *scope
 	closed bool
+	// forbidden gets a value when a list or watch is refused: it may be for the lack of rights,
+	// or because the server of the view has just started.
+	forbidden chan struct{}
 }
 
 func (t *store) close() {
@@ -157,8 +183,7 @@ func (t *store) close() {
 func (t *store) heard(err error) {
 	s, n := t.scope, t.scope.notifier
 	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) {
-		s.refuse()
-		return
+		wake(t.forbidden)
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

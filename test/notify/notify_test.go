@@ -140,6 +140,13 @@ func TestAnOwnersSinksHearWhatBecomesOfTheirServers(t *testing.T) {
 	alertsAre(t, route, map[string]string{})
 	alertsAre(t, "grouped", map[string]string{})
 
+	// The owners' view goes away while a host changes, and comes back.
+	env.TenantAPI.Kill()
+	patch(t, "compute-3", `{"disabled":true}`)
+	expect.NoError(t, env.TenantAPI.Start())
+	r.is("team-a/web-3", "MAINTENANCE")
+	alertsAre(t, route, map[string]string{"team-a/web-3": "MAINTENANCE"})
+
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, note := range r.notes {
@@ -147,7 +154,7 @@ func TestAnOwnersSinksHearWhatBecomesOfTheirServers(t *testing.T) {
 			t.Errorf("the owner of team-a was told %s", note)
 		}
 	}
-	for _, want := range []string{"team-a/web-1 Snapshot UP", "team-a/web-1 Changed DOWN", "team-a/web-2 Snapshot DOWN", "team-a/passing Changed DOWN"} {
+	for _, want := range []string{"team-a/web-1 Snapshot UP", "team-a/web-1 Changed DOWN", "team-a/web-2 Snapshot DOWN", "team-a/passing Changed DOWN", "team-a/web-3 Changed MAINTENANCE"} {
 		if !slices.Contains(r.notes, want) {
 			t.Errorf("no event %q in %q", want, r.notes)
 		}
