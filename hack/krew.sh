@@ -4,13 +4,13 @@
 #   hack/krew.sh VERSION BASE-URL DIRECTORY
 set -euo pipefail
 if [ $# != 3 ]; then
-  echo "usage: $0 VERSION BASE-URL DIRECTORY, for example $0 v0.1.0 https://example.com/v0.1.0 dist" >&2
+  echo "usage: $0 VERSION BASE-URL DIRECTORY, for example $0 v0.2.0 https://example.com/v0.2.0 dist" >&2
   exit 2
 fi
 version=$1 base=${2%/} out=$(mkdir -p "$3" && cd "$3" && pwd)
 cd "$(dirname "$0")/.."
 if ! [[ $version =~ ^v[0-9]+\.[0-9]+\.[0-9]+(-[0-9A-Za-z.-]+)?$ ]]; then
-  echo "$version is not a version; write it as v0.1.0" >&2
+  echo "$version is not a version; write it as v0.2.0" >&2
   exit 2
 fi
 revision=$(hack/revision.sh)

@@ -164,7 +164,7 @@ func (o options) reference(command string) (name.Tag, error) {
 		err = errors.New("a name has neither a scheme nor an empty part")
 	}
 	if err != nil {
-		return tag, fmt.Errorf("%q is not the full name of an image (%w): set --registry (IMAGE_REGISTRY) such as registry.example.com/hoststatus, and --tag (IMAGE_TAG) such as 0.1.0", full, err)
+		return tag, fmt.Errorf("%q is not the full name of an image (%w): set --registry (IMAGE_REGISTRY) such as registry.example.com/hoststatus, and --tag (IMAGE_TAG) such as 0.2.0", full, err)
 	}
 	return tag, nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Version is the release of this code, or the one before it.
-const Version = "0.1.0"
+const Version = "0.2.0"
 
 // revision is set by the linker where the sources are built outside of their
 // repository, as for images: see hack/build-static.sh.
