@@ -7,19 +7,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	stdlog "log"
 	"net"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
-	authorizationv1 "k8s.io/api/authorization/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	authorizationclient "k8s.io/client-go/kubernetes/typed/authorization/v1"
 	"k8s.io/client-go/rest"
 	certutil "k8s.io/client-go/util/cert"
 	"sigs.k8s.io/controller-runtime/pkg/certwatcher"
@@ -66,7 +61,9 @@ func (n *notifier) serve(ctx context.Context, running *errgroup.Group, config *r
 		secure.GetCertificate = certificate.GetCertificate
 		running.Go(func() error { return certificate.Start(ctx) })
 	}
-	handler := n.asScraper(config, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	handler := serving.ForScrapers(config, promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}), func(err error) {
+		n.log.V(1).Info("Asking about the right to read metrics failed", "error", err.Error())
+	})
 	return n.listen(ctx, running, "metrics", "metrics-bind-address", options.MetricsBindAddress, handler, secure)
 }
 
@@ -89,8 +86,7 @@ func (n *notifier) listen(ctx context.Context, running *errgroup.Group, what, fl
 	server := &http.Server{
 		Handler: serving.WithFairQueue(handler), Protocols: protocols,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: headerTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
-		// Anyone who can connect can cause these lines.
-		ErrorLog: stdlog.New(debugLog{n}, "", 0),
+		ErrorLog: serving.ErrorLog(n.log),
 	}
 	running.Go(func() error {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -106,15 +102,6 @@ func (n *notifier) listen(ctx context.Context, running *errgroup.Group, what, fl
 	return nil
 }
 
-// debugLog logs what net/http reports.
-type debugLog struct{ n *notifier }
-
-// Write implements io.Writer.
-func (d debugLog) Write(line []byte) (int, error) {
-	d.n.log.V(1).Info("Connection error", "message", strings.TrimSpace(string(line)))
-	return len(line), nil
-}
-
 // ready serves /readyz: it is ready once it knows of each namespace what there is to see, if
 // only nothing. A sink that fails does not make it less ready: nobody sends it anything.
 func (n *notifier) ready(w http.ResponseWriter, _ *http.Request) {
@@ -127,46 +114,4 @@ func (n *notifier) ready(w http.ResponseWriter, _ *http.Request) {
 		}
 	}
 	_, _ = w.Write([]byte("ok"))
-}
-
-// asScraper serves metrics to whoever may read them. The notifier has no right to ask about
-// others, so the question is the scraper's own, with its token: may I?
-func (n *notifier) asScraper(config *rest.Config, metrics http.Handler) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if !ok || token == "" {
-			http.Error(w, "send a bearer token with the right to get /metrics", http.StatusUnauthorized)
-			return
-		}
-		allowed, err := mayScrape(r.Context(), config, token)
-		switch {
-		case err != nil:
-			n.log.V(1).Info("Asking about the right to read metrics failed", "error", err.Error())
-			http.Error(w, "the API server did not accept the token, or did not answer", http.StatusUnauthorized)
-		case !allowed:
-			http.Error(w, "the right to get /metrics is missing", http.StatusForbidden)
-		default:
-			metrics.ServeHTTP(w, r)
-		}
-	})
-	return mux
-}
-
-func mayScrape(ctx context.Context, config *rest.Config, token string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	config = rest.AnonymousClientConfig(config)
-	config.BearerToken = token
-	c, err := authorizationclient.NewForConfig(config)
-	if err != nil {
-		return false, fmt.Errorf("making a client: %w", err)
-	}
-	review, err := c.SelfSubjectAccessReviews().Create(ctx, &authorizationv1.SelfSubjectAccessReview{
-		Spec: authorizationv1.SelfSubjectAccessReviewSpec{NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: "/metrics", Verb: "get"}},
-	}, metav1.CreateOptions{})
-	if err != nil {
-		return false, fmt.Errorf("asking for the right to read metrics: %w", err)
-	}
-	return review.Status.Allowed, nil
 }

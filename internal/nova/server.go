@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	stdlog "log"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
@@ -54,7 +54,8 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 	}
 	f := newFace(options, k, clock.RealClock{}, log)
 	defer scraped.Provide(f.collect)()
-	s := &servers{face: f}
+	metrics := serving.ForScrapers(config, promhttp.HandlerFor(registry(), promhttp.HandlerOpts{}), func(err error) { f.complaints.report("metrics", err) })
+	s := &servers{face: f, metrics: metrics}
 	// Requests run on after ctx has ended, until the last answer is sent.
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -85,6 +86,7 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 // servers are the three servers of the process.
 type servers struct {
 	*face
+	metrics  http.Handler
 	tls      *tls.Config
 	served   []*served
 	stopping atomic.Bool
@@ -108,7 +110,7 @@ func (s *servers) listen(ctx context.Context) error {
 		secured             bool
 	}{
 		{"clients", "bind-address", s.options.BindAddress, s.closing(s.face), true},
-		{"metrics", "metrics-bind-address", s.options.MetricsBindAddress, serving.WithFairQueue(s.metricsHandler()), true},
+		{"metrics", "metrics-bind-address", s.options.MetricsBindAddress, serving.WithFairQueue(s.metrics), true},
 		{"probes", "health-probe-bind-address", s.options.HealthProbeBindAddress, serving.WithFairQueue(health), false},
 	} {
 		if on.address == "0" {
@@ -148,8 +150,7 @@ func (s *servers) newServer(handler http.Handler) *http.Server {
 		WriteTimeout:      bodyTimeout + s.options.RequestTimeout + sendTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		// Anyone who can connect can cause these lines.
-		ErrorLog: stdlog.New(debugLog{s.log}, "", 0),
+		ErrorLog:          serving.ErrorLog(s.log),
 	}
 }
 
@@ -249,13 +250,4 @@ func (k *kube) reach(ctx context.Context) error {
 		return fmt.Errorf("the API server is not ready: it answers %d", response.StatusCode)
 	}
 	return nil
-}
-
-// debugLog logs what net/http reports.
-type debugLog struct{ log logr.Logger }
-
-// Write implements io.Writer.
-func (d debugLog) Write(line []byte) (int, error) {
-	d.log.V(1).Info("Connection error", "message", strings.TrimSpace(string(line)))
-	return len(line), nil
 }

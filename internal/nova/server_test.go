@@ -97,7 +97,8 @@ func TestTheServerServesItsThreeAddressesUntilItIsStopped(t *testing.T) {
 		case secret == "nobody":
 			w.WriteHeader(http.StatusUnauthorized)
 		default:
-			_, _ = fmt.Fprintf(w, `{"status":{"allowed":%t}}`, secret == "scraper")
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprintf(w, `{"kind":"SelfSubjectAccessReview","apiVersion":"authorization.k8s.io/v1","status":{"allowed":%t}}`, secret == "scraper")
 		}
 	}))
 	defer apiServer.Close()

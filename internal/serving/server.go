@@ -12,10 +12,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	stdlog "log"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -140,8 +138,7 @@ func (s *Server) serve(ctx context.Context, plain net.Listener) error {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		// Anyone who can connect can cause these lines.
-		ErrorLog: stdlog.New(debugLog{s.Logger}, "", 0),
+		ErrorLog:          ErrorLog(s.Logger),
 	}
 	bounded := Bounded(plain, maxConnections, func() { refused.WithLabelValues(reasonConnections).Inc() })
 	served := make(chan error, 1)
@@ -173,13 +170,4 @@ func (s *Server) serve(ctx context.Context, plain net.Listener) error {
 		_ = server.Close() // A request takes too long.
 	}
 	return nil
-}
-
-// debugLog logs what net/http reports.
-type debugLog struct{ log logr.Logger }
-
-// Write implements io.Writer.
-func (d debugLog) Write(line []byte) (int, error) {
-	d.log.V(1).Info("Connection error", "message", strings.TrimSpace(string(line)))
-	return len(line), nil
 }
