@@ -47,7 +47,7 @@ func (c *courier[P]) sink() string { return c.name }
 // want implements outbox; mu is held.
 func (c *courier[P]) want(key slotKey, s *state) {
 	c.queue.want(key, s)
-	c.signal()
+	wake(c.wake)
 }
 
 // hide implements outbox; mu is held.
@@ -64,13 +64,6 @@ func (c *courier[P]) told(each func(slotKey, *state)) { c.queue.ledger.known(eac
 
 // wasUnknown reports whether the sink was told that a subject is UNKNOWN; mu is held.
 func (c *courier[P]) wasUnknown(key slotKey) bool { return c.queue.ledger.wasUnknown(key) }
-
-func (c *courier[P]) signal() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
 
 // run works until ctx ends.
 func (c *courier[P]) run(ctx context.Context) {
@@ -102,9 +95,9 @@ func (c *courier[P]) prepared(ctx context.Context) bool {
 		}
 		c.mu.Lock()
 		c.failing(err)
-		pause := c.queue.pause(attempt)
+		length := c.queue.pause(attempt)
 		c.mu.Unlock()
-		if !c.wait(ctx, pause) {
+		if !pause(ctx, c.clock, length) {
 			return false
 		}
 	}
@@ -123,7 +116,7 @@ func (c *courier[P]) repeat(ctx context.Context) {
 		c.mu.Lock()
 		c.queue.repeat(c.selected)
 		c.mu.Unlock()
-		c.signal()
+		wake(c.wake)
 	}
 }
 
@@ -138,7 +131,7 @@ func (c *courier[P]) work(ctx context.Context) {
 		c.mu.Unlock()
 		if len(items) > 0 {
 			if more && !next.After(now) {
-				c.signal() // There is something for another one.
+				wake(c.wake) // There is something for another one.
 			}
 			err := c.send(sending, items)
 			c.finish(items, err, sending.Err() != nil)
@@ -147,20 +140,7 @@ func (c *courier[P]) work(ctx context.Context) {
 		if len(items) > 0 {
 			continue
 		}
-		if !more {
-			select {
-			case <-ctx.Done():
-			case <-c.wake:
-			}
-			continue
-		}
-		timer := c.clock.NewTimer(next.Sub(now))
-		select {
-		case <-ctx.Done():
-		case <-c.wake:
-		case <-timer.C():
-		}
-		timer.Stop()
+		await(ctx, c.clock, c.wake, next.Sub(now), more)
 	}
 }
 
@@ -200,18 +180,6 @@ func (c *courier[P]) failing(err error) {
 	if c.failingSince.IsZero() && !errors.Is(err, context.Canceled) {
 		c.failingSince = c.clock.Now()
 		c.log.Error(err, "The sink fails; of each server the newest state is kept for it")
-	}
-}
-
-// wait waits, and reports whether ctx is still there.
-func (c *courier[P]) wait(ctx context.Context, d time.Duration) bool {
-	timer := c.clock.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C():
-		return true
 	}
 }
 

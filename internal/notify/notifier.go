@@ -260,20 +260,7 @@ func (n *notifier) tick(ctx context.Context) {
 		n.engine.tick(now)
 		next, ok := n.engine.next()
 		n.mu.Unlock()
-		if !ok {
-			select {
-			case <-ctx.Done():
-			case <-n.timer:
-			}
-			continue
-		}
-		timer := n.clock.NewTimer(next.Sub(now))
-		select {
-		case <-ctx.Done():
-		case <-n.timer:
-		case <-timer.C():
-		}
-		timer.Stop()
+		await(ctx, n.clock, n.timer, next.Sub(now), ok)
 	}
 }
 
@@ -281,13 +268,6 @@ func (n *notifier) tick(ctx context.Context) {
 func (n *notifier) wakeTimer() {
 	if len(n.engine.timers) > 0 {
 		wake(n.timer)
-	}
-}
-
-func wake(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
 	}
 }
 

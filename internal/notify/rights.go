@@ -121,13 +121,9 @@ func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 			unanswered = unanswered || err != nil
 		}
 		if unanswered {
-			timer := n.clock.NewTimer(recheckInterval)
-			select {
-			case <-ctx.Done():
-			case <-timer.C():
+			if pause(ctx, n.clock, recheckInterval) {
 				wake(n.doubt)
 			}
-			timer.Stop()
 		}
 	}
 }

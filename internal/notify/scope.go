@@ -72,12 +72,7 @@ func (w *watching) run(ctx context.Context, s *scope) error {
 		} else {
 			w.watch(ctx, s)
 		}
-		timer := s.notifier.clock.NewTimer(recheckInterval)
-		select {
-		case <-ctx.Done():
-		case <-timer.C():
-		}
-		timer.Stop()
+		pause(ctx, s.notifier.clock, recheckInterval)
 	}
 	return nil
 }
@@ -87,12 +82,7 @@ func (w *watching) run(ctx context.Context, s *scope) error {
 func (w *watching) refused(ctx context.Context, s *scope) bool {
 	for attempt := range 2 {
 		if attempt > 0 {
-			timer := s.notifier.clock.NewTimer(confirmAfter)
-			select {
-			case <-ctx.Done():
-			case <-timer.C():
-			}
-			timer.Stop()
+			pause(ctx, s.notifier.clock, confirmAfter)
 		}
 		allowed, err := w.grants.may(ctx, "watch", "", s.namespace)
 		if allowed || err != nil || ctx.Err() != nil {
