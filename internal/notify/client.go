@@ -135,6 +135,12 @@ func (c *client) do(ctx context.Context, request *http.Request, read func(io.Rea
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	response, err := c.http.Do(request.WithContext(ctx))
+	if err == nil && ctx.Err() != nil {
+		// What comes after the deadline is no answer: a server in Go whose handler gives up once
+		// its client has gone still sends 200, and the transport may pass that on.
+		_ = response.Body.Close()
+		err = ctx.Err()
+	}
 	var withURL *url.Error
 	if errors.As(err, &withURL) {
 		err = withURL.Err // A URL can hold a secret, as the addresses of many chat services do.

@@ -3,6 +3,7 @@
 package notify
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -98,6 +99,33 @@ func TestAClientShowsItsCertificateAndTheTokenAsItIsNow(t *testing.T) {
 	expect.NoError(t, err)
 	if err := ask(); err == nil {
 		t.Error("a sink of an unknown authority is trusted")
+	}
+}
+
+// lateAnswer is a transport whose answer comes once its caller has given up.
+type lateAnswer struct{}
+
+func (lateAnswer) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: r}, nil
+}
+
+func TestAnAnswerThatComesTooLateIsNone(t *testing.T) {
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for name, c := range map[string]struct {
+		ctx     context.Context
+		timeout time.Duration
+	}{
+		"after the deadline":      {t.Context(), time.Millisecond},
+		"of a request taken back": {gone, time.Minute},
+	} {
+		request, err := http.NewRequestWithContext(c.ctx, http.MethodPost, "https://sink.example", nil)
+		expect.NoError(t, err)
+		late := &client{http: &http.Client{Transport: lateAnswer{}}, timeout: c.timeout}
+		if err := late.do(c.ctx, request, nil); err == nil {
+			t.Errorf("an answer %s counts as a delivery", name)
+		}
 	}
 }
 
