@@ -21,26 +21,26 @@ var sinkLabel = telemetry.Label{Name: "sink", Values: "the name of a sink in the
 var (
 	deliveries = telemetry.Notifier.Counter(telemetry.Metric{
 		Name: "hoststatus_notifier_deliveries_total", Replicas: telemetry.EachItsOwn,
-		Help: "What was sent to a sink, by server or group, and what became of it.",
+		Help: "Messages to a sink, each about one server or group, by result.",
 		Labels: []telemetry.Label{
 			sinkLabel,
-			{Name: "result", Values: "`delivered`; `failed`: no answer, or one that says that the sink does not work; `refused`: an answer that says that the sink does not want it"},
+			{Name: "result", Values: "`delivered`; `failed`: no answer, or an error that may pass; `refused`: an answer that rejects the message itself (400, 413, 415 or 422)"},
 		},
 	})
 	deliverySeconds = telemetry.Notifier.Histogram(telemetry.Metric{
 		Name: "hoststatus_notifier_delivery_seconds", Replicas: telemetry.EachItsOwn,
-		Help:   "Time from when something is to be told, after its minimum duration, until the sink has it.",
+		Help:   "Time from when a message is due, after its minimum duration, until the sink has it.",
 		Labels: []telemetry.Label{sinkLabel},
 	}, []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800})
 
 	scraped     = telemetry.Notifier.Source()
 	waitingDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_notifier_queue_length", Replicas: telemetry.EachItsOwn,
-		Help: "Servers and groups of which a sink does not have the newest state yet.", Labels: []telemetry.Label{sinkLabel},
+		Help: "Servers and groups whose newest state a sink does not have yet.", Labels: []telemetry.Label{sinkLabel},
 	})
 	oldestDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_notifier_queue_oldest_seconds", Replicas: telemetry.EachItsOwn,
-		Help: "How long the one has waited that has waited the longest.", Labels: []telemetry.Label{sinkLabel},
+		Help: "How long the oldest of the waiting servers and groups has waited.", Labels: []telemetry.Label{sinkLabel},
 	})
 	failingDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_notifier_sink_failing", Replicas: telemetry.EachItsOwn,
@@ -48,7 +48,7 @@ var (
 	})
 	serversDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_notifier_servers", Replicas: telemetry.EachItsOwn,
-		Help:   "Servers that are seen. Nothing is told of those whose host status is not shown.",
+		Help:   "Servers that are seen. Nothing is sent about those whose host status is hidden.",
 		Labels: []telemetry.Label{{Name: "host_status", Values: "`shown`; `hidden`: the right to see it is missing, or it is not derived yet"}},
 	})
 	namespacesDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{

@@ -38,10 +38,10 @@ func NewOptions() *Options {
 
 // AddFlags binds the options to flags.
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
-	fs.StringVar(&o.ConfigFile, "config", o.ConfigFile, "File that says which servers are watched, and which sinks are told what. When it changes, the notifier ends, to be started with the new one.")
+	fs.StringVar(&o.ConfigFile, "config", o.ConfigFile, "Configuration file: the namespaces that are watched, the sinks, and what each is sent. When it changes, the notifier ends, so that it is started again with the new one.")
 	fs.StringVar(&o.MetricsBindAddress, "metrics-bind-address", o.MetricsBindAddress, "Address on which /metrics is served, by TLS; 0 turns this off. Whoever reads it needs a token with the right to get /metrics.")
 	fs.StringVar(&o.HealthProbeBindAddress, "health-probe-bind-address", o.HealthProbeBindAddress, "Address on which /healthz and /readyz are served; 0 turns this off.")
-	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "Folder with "+certFile+" and "+keyFile+" for /metrics, for example of cert-manager. They are read again when they change. By default a certificate is made at the start, which nobody has signed.")
+	fs.StringVar(&o.CertDir, "cert-dir", o.CertDir, "Folder with "+certFile+" and "+keyFile+" for /metrics, for example of cert-manager. They are read again when they change. By default a self-signed certificate is made at the start.")
 	o.TLS.AddFlags(fs, "/metrics")
 }
 

@@ -15,7 +15,7 @@ const (
 
 var refused = telemetry.Manager.Counter(telemetry.Metric{
 	Name: "hoststatus_webhook_refused_total", Replicas: telemetry.EachItsOwn,
-	Help: "Requests to the webhook that were refused before they were looked at. kube-apiserver sends none of these; whoever else can reach the port does.",
+	Help: "Requests to the webhook that were refused before they were looked at. kube-apiserver sends none of these; other clients that can reach the port may.",
 	Labels: []telemetry.Label{{Name: "reason", Values: "`connections` (too many of one caller), `kind` (no AdmissionReview in JSON), `size` (body too large), " +
 		"`time` (body too slow), `busy` (too many of one caller, or of all)"}},
 })

@@ -81,7 +81,7 @@ func (o *Options) addServingFlags(fs *pflag.FlagSet) {
 
 func (o *Options) addViewFlags(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&o.LeaseNamespaces, "lease-namespaces", o.LeaseNamespaces, "The manager's --lease-namespaces. Answers with host status carry a warning when the canary in one of them is overdue.")
-	fs.StringSliceVar(&o.VisibleLabelPrefixes, "visible-label-prefixes", o.VisibleLabelPrefixes, "Prefixes, such as example.com, of labels that owners of servers see, besides those without a prefix and those of app.kubernetes.io but for its instance, by which Argo CD tracks objects; name app.kubernetes.io to show that as well.")
+	fs.StringSliceVar(&o.VisibleLabelPrefixes, "visible-label-prefixes", o.VisibleLabelPrefixes, "Prefixes, such as example.com, of labels that owners see, in addition to labels without a prefix and those of app.kubernetes.io. Of these, app.kubernetes.io/instance, by which Argo CD tracks objects, is shown only if app.kubernetes.io is named here.")
 }
 
 // Validate returns everything that is wrong with the options.

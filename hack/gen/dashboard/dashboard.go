@@ -191,7 +191,7 @@ func notified(b *dashboard.DashboardBuilder) {
 	b.WithPanel(graph(6, "Servers and groups that wait for a sink", units.NoUnit, line("sum by (sink) (hoststatus_notifier_queue_length)", "{{sink}}")))
 	b.WithPanel(graph(6, "How long the oldest waits", units.Seconds, line("max by (sink) (hoststatus_notifier_queue_oldest_seconds)", "{{sink}}")))
 	b.WithPanel(graph(6, "Servers that are seen", units.NoUnit, line("sum by (host_status) (hoststatus_notifier_servers)", "host status {{host_status}}")).
-		Description("Nothing is told of those whose host status is hidden."))
+		Description("Nothing is sent about those whose host status is hidden."))
 	b.WithPanel(graph(6, "Watches", units.NoUnit, line("sum by (state) (hoststatus_notifier_watches)", "{{state}}")))
 }
 

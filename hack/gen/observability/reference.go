@@ -13,7 +13,7 @@ import (
 const intro = `<!-- Made from the code by make generate. -->
 # Metrics
 
-The manager and the tenant API server serve ` + "`/metrics`" + ` over TLS to callers that have the right to get that URL: bind the ClusterRole
+The manager, the tenant API server, nova-api and the notifier serve ` + "`/metrics`" + ` over TLS (nova-api not if ` + "`--plain-http`" + ` is set) to callers that have the right to get that URL: bind the ClusterRole
 ` + "`hoststatus-metrics-reader`" + ` of [config/prometheus](../../config/prometheus), which also has a service account for it, ServiceMonitors, the
 alerts and a dashboard. [install.md](install.md#metrics-alerts-and-the-dashboard) shows how to install the same with the chart.
 
@@ -46,8 +46,8 @@ func reference(groups *alertGroups) []byte {
 
 const others = `The manager and the tenant API server also have the metrics of what they are built with: the manager those of controller-runtime
 (` + "`controller_runtime_reconcile_errors_total`, `workqueue_depth`, `rest_client_requests_total`" + ` …), the tenant API server those of every
-Kubernetes API server (` + "`apiserver_request_duration_seconds`, `apiserver_longrunning_requests`" + ` …). nova-api and the notifier have those of their processes (` + "`go_…`, `process_…`" + `); they
-may not ask the API server about others, so they let the reader's own token ask whether it may get ` + "`/metrics`" + `.
+Kubernetes API server (` + "`apiserver_request_duration_seconds`, `apiserver_longrunning_requests`" + ` …). nova-api and the notifier have those of their processes (` + "`go_…`, `process_…`" + `). They
+may not ask the API server about the rights of others, so they check with the reader's own token whether it may get ` + "`/metrics`" + `.
 `
 
 func labels(all []telemetry.Label) string {

@@ -52,7 +52,7 @@ func NewOptions() Options {
 func (o *Options) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.Socket, "libvirt-socket", o.Socket, "Path of libvirt's read-only socket, for --driver=libvirt. By default the first of "+strings.Join(DefaultSockets, " and ")+" that something listens on.")
 	fs.StringVar(&o.URI, "libvirt-uri", o.URI, "Hypervisor that libvirt is asked for.")
-	fs.StringSliceVar(&o.Identity, "libvirt-identity", o.Identity, "What may say which Server a domain is: metadata (the element of hoststatus in the domain's metadata), nova (what OpenStack Nova writes there), or both; the first wins.")
+	fs.StringSliceVar(&o.Identity, "libvirt-identity", o.Identity, "What names the Server of a domain: metadata (the element of hoststatus in the domain's metadata), nova (what OpenStack Nova writes there), or both; then metadata wins.")
 	fs.StringVar(&o.NovaNamespace, "libvirt-nova-namespace", o.NovaNamespace, "Namespace of the Servers of Nova's domains. By default the UUID of each one's project.")
 	fs.DurationVar(&o.Resync, "libvirt-resync", o.Resync, "Time after which everything is read from libvirt again, at least 1s. Changes are seen at once without it; DHCP leases are not.")
 }
