@@ -102,8 +102,13 @@ type subject struct {
 	// now is the host status, and since is from when on.
 	now   string
 	since time.Time
-	// handed is what the outbox has, nil if nothing.
+	// handed is what the outbox was given last, nil if nothing, and held is set while it has that:
+	// it is taken back when host status is not shown any more.
 	handed *state
+	held   bool
+	// found is set while the host status is the one with which it began to be shown, and the
+	// outbox does not have it yet.
+	found bool
 	// due is when the host status has lasted long enough; index is its place among the timers,
 	// -1 for none.
 	due   time.Time
@@ -201,8 +206,7 @@ func (e *engine) leftUnknown(name types.NamespacedName, at time.Time) {
 		said := sub.describe(s, at)
 		said.host, said.end, said.facts = nil, endNoLongerUnknown, string(endNoLongerUnknown)
 		said.first = sub.handed == nil && sub.initial
-		sub.handed = said
-		r.outbox.want(slotKey{r.name, sub.key}, said)
+		sub.hand(said)
 	}
 }
 
@@ -260,31 +264,31 @@ func (e *engine) evaluate(sub *subject, at time.Time) {
 		e.unschedule(sub)
 		if sub.shown || !sub.wasHidden {
 			sub.route.outbox.hide(slotKey{sub.route.name, sub.key})
+			sub.held = false
 		}
 		sub.shown, sub.wasHidden = false, true
 		return
 	}
 	status := hoststatus.Label(typical.host.HostStatus)
-	returns := !sub.shown
 	switch {
-	case returns:
+	case !sub.shown:
 		// How long it has been so is known by its own time alone.
-		sub.now, sub.since = status, at
+		sub.now, sub.since, sub.found = status, at, true
 		if t := typical.host.HostStatusTransitionTime; t != nil && t.Time.Before(at) {
 			sub.since = t.Time
 		}
 	case status != sub.now:
-		sub.now, sub.since = status, at
+		sub.now, sub.since, sub.found = status, at, false
 	}
 	sub.shown = true
-	settled := sub.handed != nil && sub.handed.end == "" && hoststatus.Label(sub.handed.status()) == status
+	settled := sub.held && sub.handed.end == "" && hoststatus.Label(sub.handed.status()) == status
 	if !settled && at.Sub(sub.since) < sub.route.min {
 		e.schedule(sub, sub.since.Add(sub.route.min))
 		return
 	}
 	e.unschedule(sub)
 	facts := factsOf(typical.host, sub.route.group)
-	same := !returns && sub.handed != nil && sub.handed.facts == facts
+	same := sub.held && sub.handed.facts == facts
 	if same && !sub.route.group {
 		return
 	}
@@ -300,11 +304,16 @@ func (e *engine) evaluate(sub *subject, at time.Time) {
 	case same:
 		said.first = sub.handed.first
 	case sub.wasHidden:
-		said.first = returns && !unknown && (sub.initial || sub.handed != nil)
+		said.first = sub.found && !unknown && (sub.initial || sub.handed != nil)
 	default:
 		said.first = sub.initial && sub.handed == nil
 	}
-	sub.handed = said
+	sub.hand(said)
+}
+
+// hand gives the outbox what there is to say.
+func (sub *subject) hand(said *state) {
+	sub.handed, sub.held, sub.found = said, true, false
 	sub.route.outbox.want(slotKey{sub.route.name, sub.key}, said)
 }
 

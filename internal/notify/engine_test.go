@@ -128,6 +128,22 @@ func TestWhatARouteHasToSay(t *testing.T) {
 			{hide: true, want: []string{"team-a/a hidden"}},
 			{gone: "a"},
 		}},
+		"what was taken back is said again, however it came about": {route: RouteConfig{MinSeconds: 5}, steps: []step{
+			{found: row("a", "1", down)},
+			{after: 5 * time.Second, want: []string{"team-a/a DOWN first"}},
+			{after: 10 * time.Second, see: row("a", "2", up)},
+			{after: 11 * time.Second, see: row("a", "2", up, hidden), want: []string{"team-a/a hidden"}},
+			{after: 12 * time.Second, see: row("a", "2", up)},
+			{after: 13 * time.Second, see: row("a", "3", down)},
+			{after: 18 * time.Second, want: []string{"team-a/a DOWN"}},
+		}},
+		"what is shown again, and has to last first, is still no change": {route: RouteConfig{MinSeconds: 5}, steps: []step{
+			{found: row("a", "1", down)},
+			{after: 5 * time.Second, want: []string{"team-a/a DOWN first"}},
+			{after: 11 * time.Second, see: row("a", "1", down, hidden), want: []string{"team-a/a hidden"}},
+			{after: 12 * time.Second, see: row("a", "2", up)},
+			{after: 17 * time.Second, want: []string{"team-a/a UP first"}},
+		}},
 		"a new server, whose host status is derived a moment later": {steps: []step{
 			{see: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
 			{see: row("a", "2", down), want: []string{"team-a/a DOWN"}},
