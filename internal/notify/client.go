@@ -5,7 +5,6 @@ package notify
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-logr/logr"
 )
 
 const (
@@ -37,19 +38,9 @@ type client struct {
 	timeout   time.Duration
 }
 
-// newClient makes one, with the files of s as they are now.
-func newClient(s *SinkConfig, userAgent string) (*client, error) {
+// newClient makes one. The files of s must be good now.
+func newClient(s *SinkConfig, userAgent string, log logr.Logger) (*client, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: s.TLS.ServerName}
-	if s.TLS.CAFile != "" {
-		content, err := os.ReadFile(s.TLS.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("tls.caFile: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(content) {
-			return nil, fmt.Errorf("tls.caFile: %s holds no certificate in PEM", s.TLS.CAFile)
-		}
-	}
 	if s.TLS.CertFile != "" {
 		load := func() (*tls.Certificate, error) {
 			pair, err := tls.LoadX509KeyPair(s.TLS.CertFile, s.TLS.KeyFile)
@@ -71,18 +62,26 @@ func newClient(s *SinkConfig, userAgent string) (*client, error) {
 	if s.CloudEvents != nil {
 		parallel = s.CloudEvents.Parallel
 	}
+	plain := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		TLSClientConfig:        config,
+		TLSHandshakeTimeout:    dialTimeout,
+		MaxIdleConnsPerHost:    parallel,
+		MaxConnsPerHost:        parallel + 1,
+		IdleConnTimeout:        idleTimeout,
+		MaxResponseHeaderBytes: maxAnswer,
+		ForceAttemptHTTP2:      true,
+	}
+	var transport http.RoundTripper = plain
+	if s.TLS.CAFile != "" {
+		var err error
+		if transport, err = trust(s.TLS.CAFile, plain, log); err != nil {
+			return nil, err
+		}
+	}
 	c.http = &http.Client{
-		Transport: &agent{userAgent, &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-			TLSClientConfig:        config,
-			TLSHandshakeTimeout:    dialTimeout,
-			MaxIdleConnsPerHost:    parallel,
-			MaxConnsPerHost:        parallel + 1,
-			IdleConnTimeout:        idleTimeout,
-			MaxResponseHeaderBytes: maxAnswer,
-			ForceAttemptHTTP2:      true,
-		}},
+		Transport: &agent{userAgent, transport},
 		// A token must go nowhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -113,7 +113,8 @@ type AlertmanagerConfig struct {
 
 // TLSConfig is how a sink is known, and how it knows the notifier.
 type TLSConfig struct {
-	// CAFile has the certificates of the authorities, in PEM. By default those of the system.
+	// CAFile has the certificates of the authorities, in PEM, read again when it changes. By
+	// default those of the system.
 	CAFile string `json:"caFile,omitempty"`
 	// CertFile and KeyFile are a client certificate, read again for each connection.
 	CertFile string `json:"certFile,omitempty"`

@@ -63,7 +63,7 @@ func newNotifier(config *Config, userAgent string, c clock.WithTicker, log logr.
 	boxes := map[string]box{}
 	for i := range config.Sinks {
 		s := &config.Sinks[i]
-		client, err := newClient(s, userAgent)
+		client, err := newClient(s, userAgent, log.WithValues("sink", s.Name))
 		if err != nil {
 			return nil, fmt.Errorf("sinks[%d] (%s): %w", i, s.Name, err)
 		}
