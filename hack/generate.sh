@@ -32,5 +32,6 @@ go run ./hack/gen/observability
 # docs/operate/configuration.md: the flags of the binaries.
 go run ./hack/gen/configuration
 
-# The chart's templates that come from config/, and the table of its values.
+# The chart's templates that come from config/, what its schema has of the notifier, and the
+# table of its values.
 go run ./hack/gen/chart

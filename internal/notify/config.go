@@ -29,8 +29,15 @@ const (
 	maxSinks       = 16
 	maxRoutes      = 64
 	maxNamespaces  = 64
+	maxName        = utilvalidation.DNS1123LabelMaxLength
 	maxMinSeconds  = 86400
+	maxSeverity    = 63
 	maxParallel    = 32
+
+	maxTimeoutSeconds = 60
+	minResendSeconds  = 5
+	maxResendSeconds  = 3600
+	maxExpireSeconds  = 86400
 )
 
 // The defaults of a configuration.
@@ -88,6 +95,8 @@ const (
 	// ModeBinary: the body is the data, the attributes are headers.
 	ModeBinary Mode = "Binary"
 )
+
+var modes = []Mode{ModeStructured, ModeBinary}
 
 // CloudEventsConfig is a receiver of CloudEvents.
 type CloudEventsConfig struct {
@@ -267,22 +276,22 @@ func (c *Config) validateNamespaces() (errs field.ErrorList) {
 
 func (s *SinkConfig) validate(at *field.Path) (errs field.ErrorList) {
 	errs = append(errs, validateName(at.Child("name"), s.Name)...)
-	errs = append(errs, between(at.Child("timeoutSeconds"), s.TimeoutSeconds, 1, 60)...)
+	errs = append(errs, between(at.Child("timeoutSeconds"), s.TimeoutSeconds, 1, maxTimeoutSeconds)...)
 	address, addressAt := "", at
 	switch {
 	case (s.CloudEvents == nil) == (s.Alertmanager == nil):
 		errs = append(errs, field.Invalid(at, s.Name, "must have either cloudEvents or alertmanager"))
 	case s.CloudEvents != nil:
 		address, addressAt = s.CloudEvents.URL, at.Child("cloudEvents", "url")
-		if s.CloudEvents.Mode != ModeStructured && s.CloudEvents.Mode != ModeBinary {
-			errs = append(errs, field.NotSupported(at.Child("cloudEvents", "mode"), s.CloudEvents.Mode, []Mode{ModeStructured, ModeBinary}))
+		if !slices.Contains(modes, s.CloudEvents.Mode) {
+			errs = append(errs, field.NotSupported(at.Child("cloudEvents", "mode"), s.CloudEvents.Mode, modes))
 		}
 		errs = append(errs, between(at.Child("cloudEvents", "parallel"), s.CloudEvents.Parallel, 1, maxParallel)...)
 	default:
 		address, addressAt = s.Alertmanager.URL, at.Child("alertmanager", "url")
 		a := s.Alertmanager
-		errs = append(errs, between(at.Child("alertmanager", "resendSeconds"), a.ResendSeconds, 5, 3600)...)
-		errs = append(errs, between(at.Child("alertmanager", "expireSeconds"), a.ExpireSeconds, 2*a.ResendSeconds, 86400)...)
+		errs = append(errs, between(at.Child("alertmanager", "resendSeconds"), a.ResendSeconds, minResendSeconds, maxResendSeconds)...)
+		errs = append(errs, between(at.Child("alertmanager", "expireSeconds"), a.ExpireSeconds, 2*a.ResendSeconds, maxExpireSeconds)...)
 	}
 	if address != "" || s.CloudEvents != nil || s.Alertmanager != nil {
 		errs = append(errs, validateURL(addressAt, address)...)
@@ -304,6 +313,12 @@ func (s *SinkConfig) validate(at *field.Path) (errs field.ErrorList) {
 func (r *RouteConfig) validate(at *field.Path, isAlertmanager bool) (errs field.ErrorList) {
 	errs = append(errs, validateName(at.Child("name"), r.Name)...)
 	errs = append(errs, count(at.Child("namespaces"), max(1, len(r.Namespaces)), maxNamespaces)...)
+	for i, namespace := range r.Namespaces {
+		// None would ever match.
+		for _, message := range validation.ValidateNamespaceName(namespace, false) {
+			errs = append(errs, field.Invalid(at.Child("namespaces").Index(i), namespace, message+"; leave namespaces out for all that are watched"))
+		}
+	}
 	if _, err := labels.Parse(r.Selector); err != nil {
 		errs = append(errs, field.Invalid(at.Child("selector"), r.Selector, "must be a label selector such as app=web: "+err.Error()))
 	}
@@ -324,8 +339,8 @@ func (r *RouteConfig) validate(at *field.Path, isAlertmanager bool) (errs field.
 	if r.Severity != "" && !isAlertmanager {
 		errs = append(errs, field.Invalid(at.Child("severity"), r.Severity, "is for alerts: leave it out, events have none"))
 	}
-	if len(r.Severity) > 63 {
-		errs = append(errs, field.TooLong(at.Child("severity"), r.Severity, 63))
+	if len(r.Severity) > maxSeverity {
+		errs = append(errs, field.TooLong(at.Child("severity"), r.Severity, maxSeverity))
 	}
 	return errs
 }

@@ -21,7 +21,7 @@ func TestEachValueForMetricsAddsItsObjectsOnly(t *testing.T) {
 		"Service hoststatus-system/hoststatus-manager-metrics", "ServiceAccount hoststatus-system/hoststatus-metrics-scraper",
 	}
 	monitored := append([]string{"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver"}, scraping...)
-	const nova, notifier = ",novaAPI.enabled=true", ",notifier.enabled=true,notifier.config.namespaces={team-a}"
+	const nova, notifier = ",novaAPI.enabled=true", "," + withNotifier
 	for set, want := range map[string][]string{
 		"metrics.service.enabled=true":                   scraping,
 		"metrics.serviceMonitor.enabled=true":            monitored,
@@ -71,7 +71,7 @@ func TestWithoutTheTenantAPINobodyLooksForIt(t *testing.T) {
 
 func TestMonitorsAreAsTheValuesSay(t *testing.T) {
 	all := byName(chart(t, "--set=metrics.serviceMonitor.enabled=true,metrics.serviceMonitor.labels.release=prometheus,metrics.serviceMonitor.interval=1m",
-		"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus", "--set=certificates.certManager=true,novaAPI.enabled=true,notifier.enabled=true,notifier.config.namespaces={team-a}"))
+		"--set=metrics.prometheusRule.enabled=true,metrics.prometheusRule.labels.release=prometheus", "--set=certificates.certManager=true,novaAPI.enabled=true,"+withNotifier))
 	wantLabels := map[string]any{"app.kubernetes.io/name": "hoststatus", "release": "prometheus"}
 	for _, name := range []string{
 		"ServiceMonitor hoststatus-system/hoststatus-manager", "ServiceMonitor hoststatus-system/hoststatus-tenant-apiserver", "ServiceMonitor hoststatus-system/hoststatus-nova-api", "ServiceMonitor hoststatus-system/hoststatus-notifier", "PrometheusRule hoststatus-system/hoststatus",
@@ -108,7 +108,7 @@ func TestScrapesComeThrough(t *testing.T) {
 		"with metricsFrom": {[]string{"--set=" + from}, map[string]bool{"hoststatus-manager": true, "hoststatus-nova-api": true, "hoststatus-notifier": true}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			all := chart(t, append(test.values, "--set=metrics.serviceMonitor.enabled=true,novaAPI.enabled=true,notifier.enabled=true,notifier.config.namespaces={team-a}")...)
+			all := chart(t, append(test.values, "--set=metrics.serviceMonitor.enabled=true,novaAPI.enabled=true,"+withNotifier)...)
 			monitors := 0
 			for _, monitor := range all {
 				if monitor.GetKind() != "ServiceMonitor" {

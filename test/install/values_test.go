@@ -28,8 +28,12 @@ import (
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
+// withNotifier are values for a notifier.
+const withNotifier = "notifier.enabled=true,notifier.config.namespaces={team-a},notifier.config.sinks[0].name=bus,notifier.config.sinks[0].cloudEvents.url=https://bus.example.com," +
+	"notifier.config.routes[0].name=all,notifier.config.routes[0].sink=bus"
+
 // whole are flags of helm for all that a release can have.
-const whole = "--set=agent.enabled=true,novaAPI.enabled=true,notifier.enabled=true,notifier.config.namespaces={team-a}"
+const whole = "--set=agent.enabled=true,novaAPI.enabled=true," + withNotifier
 
 // notifierConfig is what config/notifier has, as a flag of helm.
 const notifierConfig = `--set-json=notifier.config={"namespaces":["*"],"sinks":[{"name":"alertmanager","alertmanager":{"url":"http://alertmanager-operated.monitoring.svc:9093"}}],"routes":[{"name":"hosts","sink":"alertmanager","hostStatuses":["DOWN","UNKNOWN"],"minSeconds":5,"groupByHost":true}]}`
@@ -43,10 +47,18 @@ func render(t *testing.T, values string, args ...string) (string, error) {
 	return run(t.Context(), "", "helm", append([]string{"template", release, sources(t, "charts", "hoststatus"), "--namespace", namespace, registry, "--values", file}, args...)...)
 }
 
-// refusedByBinaries returns what the binaries say of the flags that are rendered for them.
+// refusedByBinaries returns what the binaries say of the flags that are rendered for them, and
+// the notifier of its configuration.
 func refusedByBinaries(t *testing.T, all []*unstructured.Unstructured) (refused []string) {
 	t.Helper()
 	for _, obj := range all {
+		if config, _, _ := unstructured.NestedString(obj.Object, "data", "config.yaml"); config != "" {
+			file := filepath.Join(t.TempDir(), "config.yaml")
+			expect.NoError(t, os.WriteFile(file, []byte(config), 0o644))
+			if _, err := notify.LoadConfig(file, ""); err != nil {
+				refused = append(refused, "notifier: "+err.Error())
+			}
+		}
 		for _, container := range containers(obj) {
 			name, _ := container["name"].(string)
 			var options interface {
@@ -226,7 +238,7 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"novaAPI: {enabled: true, image: nova}":                                             `novaAPI.image: "nova" is not a full image reference`,
 		"networkPolicy: {novaFrom: [{ipBlock: {cidr: 10.0.0.1}}]}":                          `networkPolicy.novaFrom[0].ipBlock: "10.0.0.1" must be an address range in CIDR notation`,
 		"notifier: {enabled: true}":                                                         "notifier.config: is required with notifier.enabled",
-		"notifier: {enabled: true, config: {a: b}}\ntenantAPI: {enabled: false}":            "notifier.enabled: it watches the owners' view, which is off",
+		"notifier: {enabled: true, config: {}}\ntenantAPI: {enabled: false}":                "notifier.enabled: it watches the owners' view, which is off",
 		"notifier: {extraVolumes: [{name: secrets}]}":                                       "notifier.extraVolumes: the name secrets is used by the chart",
 		"networkPolicy: {notifierTo: [{ipBlock: {cidr: 10.0.0.1}}]}":                        `networkPolicy.notifierTo[0].ipBlock: "10.0.0.1" must be an address range in CIDR notation`,
 		"agent: {driver: fake}":                                                             "agent.driver: fake needs a file to read: add --fake-driver-file=PATH to agent.extraArgs",
@@ -244,6 +256,13 @@ func TestWhatCannotWorkIsRefusedInASentence(t *testing.T) {
 		"metrics: {serviceMonitor: {interval: 0s}}":                             "at '/metrics/serviceMonitor/interval'",
 		"manager: {hostAliases: [{ip: 10.0.0.1}]}":                              "at '/manager/hostAliases/0': missing property 'hostnames'",
 		"tenantAPI: {dnsPolicy: Sometimes}":                                     "at '/tenantAPI/dnsPolicy': value must be one of",
+		"notifier: {config: {sinks: []}}":                                       "at '/notifier/config': missing property 'routes'",
+		"notifier: {config: {sinks: [{name: a}], routes: []}}":                  "at '/notifier/config/sinks/0': missing property 'cloudEvents'",
+		"notifier: {config: {sinks: [{name: a, cloudEvents: {url: a}}]}}":       "at '/notifier/config/sinks/0/cloudEvents/url': 'a' does not match pattern",
+		"notifier: {config: {sinks: [{name: a, timeoutSeconds: 61}]}}":          "at '/notifier/config/sinks/0/timeoutSeconds': maximum: got 61, want 60",
+		"notifier: {config: {sinks: [{name: a, tls: {certFile: a}}]}}":          "at '/notifier/config/sinks/0/tls': properties 'keyFile' required",
+		"notifier: {config: {routes: [{name: a, sinc: a}]}}":                    "at '/notifier/config/routes/0': additional properties 'sinc' not allowed",
+		"notifier: {config: {routes: [{name: a, hostStatuses: [Down]}]}}":       "at '/notifier/config/routes/0/hostStatuses/0': value must be one of",
 	} {
 		t.Run(values, func(t *testing.T) {
 			args := []string(nil)

@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Command chart writes what of charts/hoststatus is generated: the templates of what
-// config/ has already, the dashboard, and the table of values in its README.
+// config/ has already, the dashboard, the schema of the notifier's configuration, and the
+// table of values in its README.
 package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"hoststatus.dev/hoststatus/internal/notify"
 )
 
 func main() {
@@ -89,7 +93,33 @@ func run() error {
 	if err := os.WriteFile(filepath.Join(files, board), content, 0o644); err != nil {
 		return fmt.Errorf("writing the dashboard: %w", err)
 	}
+	if err := writeSchema(chart); err != nil {
+		return fmt.Errorf("values.schema.json: %w", err)
+	}
 	return writeREADME(chart)
+}
+
+// writeSchema puts the schema of the notifier's configuration among the definitions of the
+// schema of values. Helm follows no reference to another file.
+func writeSchema(chart string) error {
+	schema := notify.Schema()
+	schema["$comment"] = "Generated from internal/notify by hack/generate.sh: change it there."
+	definition, err := json.MarshalIndent(schema, "    ", "  ")
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(chart, "values.schema.json")
+	values, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	const begin, end = "\n    \"notifierConfig\": {", "\n    }"
+	before, rest, found := strings.Cut(string(values), begin)
+	_, after, found2 := strings.Cut(rest, end)
+	if !found || !found2 {
+		return errors.New("it has no definition notifierConfig to replace")
+	}
+	return os.WriteFile(path, []byte(before+strings.TrimSuffix(begin, "{")+string(definition)+after), 0o644)
 }
 
 func (t template) render(config string) (string, error) {
