@@ -50,7 +50,8 @@ func Join(stored Copy, host *Host) v1alpha1.HostFields {
 //
 // The time is never before the host's, even if hostStatus is what it was: then it was
 // something else in between. The history of the server gains an entry whenever the time
-// moves; a server without one gets its first entry together with another change. What has
+// moves, and where its newest is not what holds: a manager without a history has written
+// since. A server without one gets its first entry together with another change. What has
 // become of the owner's answer is kept as long as the window is the same, if want does not
 // have it: that of a host does not.
 func Take(have, want v1alpha1.HostFields, moved bool, now time.Time) v1alpha1.HostFields {
@@ -68,8 +69,7 @@ func Take(have, want v1alpha1.HostFields, moved bool, now time.Time) v1alpha1.Ho
 	want.HostStatusTransitionTime = since
 	want.MaintenanceWindow = keepAnswer(have.MaintenanceWindow, want.MaintenanceWindow)
 	want.HostHistory = have.HostHistory
-	lasts := SameStatus(have.HostStatus, want.HostStatus) && since.Equal(have.HostStatusTransitionTime)
-	if lasts && (len(have.HostHistory) > 0 || SameFields(have, want)) {
+	if len(have.HostHistory) == 0 && SameFields(have, want) {
 		return want
 	}
 	return Remember(want)

@@ -128,6 +128,11 @@ func TestTheHistory(t *testing.T) {
 		"the oldest goes":                                   {remembering(since(up, time.Hour), long...), since(down, time.Minute), changes(append([]v1alpha1.HostFields{since(down, time.Minute), since(up, time.Hour)}, long[:len(long)-1]...)...)},
 		"one that has none begins with the next change":     {since(up, time.Hour), since(down, time.Minute), changes(since(down, time.Minute))},
 		"and not before":                                    {since(up, time.Hour), since(up, time.Hour), nil},
+		"what a manager without a history has written is the newest": {func() v1alpha1.HostFields {
+			f := since(down, time.Minute)
+			f.HostHistory = changes(since(up, time.Hour))
+			return f
+		}(), since(down, time.Minute), changes(since(down, time.Minute), since(up, time.Hour))},
 		"what somebody has written is not in it": {func() v1alpha1.HostFields {
 			f := remembering(since(up, time.Hour))
 			f.HostStatus = ptr.To(down)

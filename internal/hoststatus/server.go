@@ -43,7 +43,8 @@ func ForServer(host string, service *v1alpha1.ComputeService) (fields v1alpha1.H
 		fields.MaintenanceWindow = &v1alpha1.AnnouncedWindow{
 			StartTime: w.StartTime, LatestStartTime: w.LatestStartTime, EndTime: w.EndTime, Category: w.Category, Impact: w.Impact,
 		}
-		if m := service.Status.Maintenance; m != nil {
+		// A manager of 0.1 leaves behind when a former window was to open.
+		if m := RecordOf(service); m != nil {
 			fields.MaintenanceWindow.OpensAt = m.OpensAt
 		}
 	}

@@ -104,6 +104,9 @@ func TestForServer(t *testing.T) {
 			w := s.Spec.MaintenanceWindow
 			w.LatestStartTime, w.OpenWhenReady, w.Category, w.Impact = &latest, ptr.To(true), v1alpha1.CategoryHardware, v1alpha1.ImpactReboot
 		}), upFields(&v1alpha1.AnnouncedWindow{StartTime: &start, OpensAt: after(90 * time.Minute), LatestStartTime: &latest, EndTime: &end, Category: v1alpha1.CategoryHardware, Impact: v1alpha1.ImpactReboot}), false},
+		"when a former window was to open is not shown": {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowAnnounced"), opensAt(90*time.Minute), func(s *v1alpha1.ComputeService) {
+			s.Status.Maintenance.StartTime = after(30 * time.Minute)
+		}), upFields(window), false},
 		"a closed window is not shown":                          {"host-a", serviceWith(hasWindow(2*time.Hour, "WindowClosed")), upFields(nil), false},
 		"a window that nobody has looked at is not shown":       {"host-a", serviceWith(hasWindow(2*time.Hour, "")), upFields(nil), false},
 		"whether the host reports is unknown without condition": {"host-a", serviceWith(func(s *v1alpha1.ComputeService) { s.Status.Conditions = nil }), v1alpha1.HostFields{HostStatus: up, HostStatusReason: v1alpha1.ReasonReporting, HostReporting: v1alpha1.HostReportingUnknown}, false},
