@@ -6,6 +6,7 @@ import (
 	gocmp "cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,7 +130,7 @@ func (u *upgradable) replace(t *testing.T, f *fleet.Fleet, bin string) {
 	expect.NoError(t, f.WaitForTenantAPI(t.Context()))
 	expect.Eventually(t, patience, func() error {
 		program, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", f.Manager.Pid()))
-		if err == nil && program != filepath.Join(bin, "manager") {
+		if err == nil && filepath.Dir(program) != bin {
 			err = fmt.Errorf("the manager is %s", program)
 		}
 		return err
@@ -141,8 +142,9 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 		t.Skip("-short leaves out what needs a control plane")
 	}
 	tree, before := previous(t)
-	after, err := binaries()
+	built, err := binaries()
 	expect.NoError(t, err)
+	after := mirroring(t, built)
 	here, err := root()
 	expect.NoError(t, err)
 	u := &upgradable{link: filepath.Join(scratch, "current"), tree: tree}
@@ -158,31 +160,66 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 		}
 	})
 	createEveryStatus(t, f)
+	added := newAdditions(t, f)
+	t.Cleanup(func() {
+		if added.notifier != nil {
+			added.notifier.Stop()
+		}
+	})
 	had := snapshot(t, f)
-	answered := map[string]ownerv1alpha1.Answer{}
-	said := newRecord(t, f)
+	answered := map[string]v1alpha1.AnswerState{}
 	led := watchLeaders(t, f)
 
 	for _, step := range []struct {
 		name, tree, bin string
+		// made is what there is only after the step, and next is called after it. What that
+		// changes is no fault of the next step.
+		made []string
+		next func(t *testing.T)
+		// changed are servers of which nova-api answers otherwise than before, and resolved
+		// alerts that do not hold any more.
+		changed, resolved []string
 	}{
-		{"the upgrade", here, after},
+		{name: "the upgrade", tree: here, bin: after, made: mirrored(), next: added.giveTime},
 		// The manifests, and so the CRDs, stay those of the newer release.
-		{"the way back", "", before},
-		{"the upgrade once more", "", after},
+		{name: "the way back", bin: before, next: added.meanwhile},
+		{name: "the upgrade once more", bin: after, made: []string{"Server " + tenant + "/" + nodeMoved},
+			changed: []string{"db-2", repaired, nodeMoved, nodeGone}, resolved: []string{tenant + "/" + nodeMoved + " MAINTENANCE", tenant + "/" + repaired + " DOWN"}},
 	} {
 		t.Run(step.name, func(t *testing.T) {
+			said := newRecord(t, f, had)
 			if step.tree != "" {
 				expect.NoError(t, u.apply(t.Context(), f, step.tree))
+			}
+			if step.bin == after {
+				expect.NoError(t, u.use(after))
+				added.add(t, step.changed...)
+			} else {
+				added.remove(t)
 			}
 			u.replace(t, f, step.bin)
 			if step.bin == after {
 				// An owner who asks for a later time puts off no window of 0.1, which has no
 				// latestStartTime, and closes none.
 				answerTo(t, f, answered, windowAnnounced, windowOpen)
+				if answered[windowMoved] == "" {
+					answerTo(t, f, answered, windowMoved)
+				}
+				added.settled(t, step.next == nil)
 			}
 			observe(t, f)
-			if diff := cmp.Diff(had, snapshot(t, f)); diff != "" {
+			said.rests(t, f.LeaseDuration)
+			has := snapshot(t, f)
+			if step.bin == after {
+				added.sentTheTruth(t, had, step.resolved...)
+				added.novaAnswers(t, step.changed...)
+			} else {
+				added.areGone(t)
+			}
+			for _, name := range step.made {
+				had[name] = has[name]
+			}
+			if diff := cmp.Diff(had, has); diff != "" {
 				t.Errorf("%s has changed (-before +after):\n%s", step.name, diff)
 			}
 			led.check(t, step.name)
@@ -190,9 +227,19 @@ func TestTheWayToAReleaseAndBackLosesNothingAndSaysNothingFalse(t *testing.T) {
 			if changes := said.changes(); len(changes) > 0 {
 				t.Errorf("during %s statuses were\n%s", step.name, strings.Join(changes, "\n"))
 			}
+			said.stop()
+			if step.next != nil {
+				step.next(t)
+				had = snapshot(t, f)
+			}
+			if step.bin == before {
+				answered[windowMoved] = v1alpha1.AnswerStateStale // It was to the former window.
+				// These follow once there is a mirror again.
+				delete(had, "ComputeService "+nodeGone)
+				delete(had, "Server "+tenant+"/"+nodeMoved)
+			}
 		})
 	}
-	said.stop()
 
 	t.Run("afterwards verdicts are given as ever", func(t *testing.T) {
 		for _, down := range []bool{true, false} {
@@ -228,11 +275,16 @@ const (
 	windowAnnounced  = "needs-maintenance"
 	windowOpen       = "window-open"
 	windowWithoutEnd = "window-without-end"
+	// windowMoved is put off by the operator while the former release runs.
+	windowMoved = "window-moved"
 )
+
+// repaired is a host that is DOWN, and up again while the former release runs.
+const repaired = "repaired"
 
 // answerTo lets the owners of the servers on hosts ask for a later time, and returns once
 // that was taken in.
-func answerTo(t *testing.T, f *fleet.Fleet, answered map[string]ownerv1alpha1.Answer, hosts ...string) {
+func answerTo(t *testing.T, f *fleet.Fleet, answered map[string]v1alpha1.AnswerState, hosts ...string) {
 	t.Helper()
 	for _, host := range hosts {
 		service := &v1alpha1.ComputeService{}
@@ -241,7 +293,7 @@ func answerTo(t *testing.T, f *fleet.Fleet, answered map[string]ownerv1alpha1.An
 		answer := &ownerv1alpha1.MaintenanceAnswer{ObjectMeta: metav1.ObjectMeta{Namespace: "team-a", Name: host}}
 		answer.Spec = ownerv1alpha1.MaintenanceAnswerSpec{Answer: ownerv1alpha1.AnswerNotBefore, WindowStartTime: start, NotBefore: ptr.To(metav1.NewTime(start.Add(90 * time.Minute)))}
 		expect.NoError(t, client.IgnoreAlreadyExists(f.Client.Create(t.Context(), answer)))
-		answered[host] = answer.Spec.Answer
+		answered[host] = v1alpha1.AnswerState(answer.Spec.Answer)
 		expect.Eventually(t, patience, func() error {
 			server := &v1alpha1.Server{}
 			expect.NoError(t, f.Client.Get(t.Context(), client.ObjectKeyFromObject(answer), server))
@@ -256,9 +308,9 @@ func answerTo(t *testing.T, f *fleet.Fleet, answered map[string]ownerv1alpha1.An
 // windowsAreAsAnnounced checks what 0.2 adds to a window of 0.1, which then stays behind:
 // when it opens, and what became of an answer; and that the history of a server knows of
 // nothing but the present.
-func windowsAreAsAnnounced(t *testing.T, f *fleet.Fleet, answered map[string]ownerv1alpha1.Answer) {
+func windowsAreAsAnnounced(t *testing.T, f *fleet.Fleet, answered map[string]v1alpha1.AnswerState) {
 	t.Helper()
-	for _, host := range []string{windowAnnounced, windowOpen, windowWithoutEnd} {
+	for _, host := range []string{windowAnnounced, windowMoved, windowOpen, windowWithoutEnd} {
 		service, server := &v1alpha1.ComputeService{}, &v1alpha1.Server{}
 		expect.NoError(t, f.Client.Get(t.Context(), client.ObjectKey{Name: host}, service))
 		expect.NoError(t, f.Client.Get(t.Context(), client.ObjectKey{Namespace: "team-a", Name: host}, server))
@@ -269,7 +321,7 @@ func windowsAreAsAnnounced(t *testing.T, f *fleet.Fleet, answered map[string]own
 		w := server.Status.MaintenanceWindow
 		if w == nil || !w.StartTime.Equal(start) || w.OpensAt != nil && !w.OpensAt.Equal(start) {
 			t.Errorf("the server on %s shows the window %+v, which was announced for %s", host, w, start)
-		} else if w.Answer != "" && w.Answer != v1alpha1.AnswerState(gocmp.Or(string(answered[host]), string(v1alpha1.AnswerStateNone))) {
+		} else if w.Answer != "" && w.Answer != gocmp.Or(answered[host], v1alpha1.AnswerStateNone) {
 			t.Errorf("the answer for the server on %s is %s", host, w.Answer)
 		}
 		if h := server.Status.HostHistory; len(h) > 1 || len(h) == 1 && !h[0].Since.Equal(server.Status.HostStatusTransitionTime) {
@@ -361,8 +413,10 @@ func createEveryStatus(t *testing.T, f *fleet.Fleet) {
 		{"maintenance", v1alpha1.HostStatusMaintenance, v1alpha1.ComputeServiceSpec{Disabled: ptr.To(true), DisabledReason: ptr.To("new memory")}},
 		{"unknown", v1alpha1.HostStatusUnknown, v1alpha1.ComputeServiceSpec{LeaseDurationSeconds: 3}},
 		{windowAnnounced, v1alpha1.HostStatusNeedsMaintenance, window(time.Hour, 2*time.Hour)},
+		{windowMoved, v1alpha1.HostStatusNeedsMaintenance, window(time.Hour, 2*time.Hour)},
 		{windowOpen, v1alpha1.HostStatusMaintenance, window(-time.Hour, time.Hour)},
 		{windowWithoutEnd, v1alpha1.HostStatusMaintenance, window(-time.Hour, 0)},
+		{repaired, v1alpha1.HostStatusDown, v1alpha1.ComputeServiceSpec{ForcedDown: ptr.To(true), LeaseRef: &v1alpha1.LeaseReference{Name: "compute-1"}}},
 	} {
 		expect.NoError(t, f.Client.Create(t.Context(), &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host.name}, Spec: host.spec}))
 		expect.NoError(t, f.Client.Create(t.Context(), &v1alpha1.Server{
@@ -413,19 +467,24 @@ func snapshot(t *testing.T, f *fleet.Fleet) map[string]any {
 type record struct {
 	streams []watch.Interface
 	done    sync.WaitGroup
+	// had are the objects that it is about, by name.
+	had map[string]any
 
 	mu    sync.Mutex
 	first map[string]string
 	noted []string
+	// last is when anything was written, and of which object.
+	last   time.Time
+	object string
 }
 
-func newRecord(t *testing.T, f *fleet.Fleet) *record {
+func newRecord(t *testing.T, f *fleet.Fleet, had map[string]any) *record {
 	t.Helper()
 	config, err := f.Cluster.AdminConfig()
 	expect.NoError(t, err)
 	watcher, err := fleet.NewClient(config)
 	expect.NoError(t, err)
-	r := &record{first: map[string]string{}}
+	r := &record{had: maps.Clone(had), first: map[string]string{}}
 	for _, list := range []client.ObjectList{&v1alpha1.ComputeServiceList{}, &v1alpha1.ServerList{}} {
 		// Without a resourceVersion it begins with all that there is.
 		stream, err := watcher.Watch(t.Context(), list)
@@ -460,12 +519,29 @@ func (r *record) take(event watch.Event) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.last, r.object = time.Now(), name
+	if _, isObject := event.Object.(client.Object); isObject && r.had[name] == nil {
+		return
+	}
 	if _, known := r.first[name]; !known && event.Type == watch.Added {
 		r.first[name] = status
 	}
 	if r.first[name] != status || event.Type == watch.Deleted {
 		r.noted = append(r.noted, fmt.Sprintf("%s: %s, was %s (%s)", name, status, r.first[name], event.Type))
 	}
+}
+
+// rests waits until nothing has been written for a time.
+func (r *record) rests(t *testing.T, least time.Duration) {
+	t.Helper()
+	expect.Eventually(t, patience, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if ago := time.Since(r.last); ago < least {
+			return fmt.Errorf("%s was written %s ago", r.object, ago)
+		}
+		return nil
+	})
 }
 
 func (r *record) changes() []string {
