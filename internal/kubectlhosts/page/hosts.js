@@ -4,7 +4,6 @@ import {chip, el, onFrame, setAttribute, setText} from './shared/dom.js';
 import {Follower, get} from './shared/follow.js';
 import {byId, Details, every, Frame, keys, start} from './shared/frame.js';
 import {compareNames, matches, termOf, termsOf} from './shared/names.js';
-import {Statuses} from './shared/statuses.js';
 import {age, clock, HOUR, MINUTE, timeOf} from './shared/times.js';
 import {Changes, Fleet} from './model.js';
 import {Tiles} from './tiles.js';
@@ -16,8 +15,7 @@ const SMALL_FROM = 300; // hosts from which tiles have no room for names
 
 const frame = new Frame();
 const settings = await start();
-const statuses = new Statuses(settings.statuses);
-statuses.paint(document.styleSheets[0]);
+const {statuses} = settings;
 setText(byId('cluster'), settings.cluster + (settings.selector ? ', ' + settings.selector : ''));
 
 const filter = byId('filter');
@@ -27,7 +25,7 @@ let inTable = false;
 const open = (name) => details.open(name, name, inTable ? byId('as-table') : tiles.box);
 const tiles = new Tiles(byId('tiles'), open);
 const draw = onFrame(drawAll);
-const fleet = new Fleet(statuses, told);
+const fleet = new Fleet(statuses, told, ended);
 
 // told is what the fleet has learnt of a host.
 function told(before, after) {
@@ -47,31 +45,24 @@ function told(before, after) {
   draw();
 }
 
-const store = {
-  begin: () => fleet.begin(),
-  put: (object) => fleet.put(object),
-  end: () => {
-    fleet.end();
-    frame.listed = true;
-    readChanges();
-    draw();
-  },
-  changed: (object) => fleet.changed(object),
-  removed: (object) => fleet.removed(object),
-};
+function ended() {
+  frame.listed = true;
+  readChanges();
+  draw();
+}
 
 let drawn = '';
 
 function drawAll() {
   const terms = termsOf(filter.value);
-  tiles.small(fleet.hosts.size > SMALL_FROM);
+  tiles.small(fleet.records.size > SMALL_FROM);
   const found = tiles.draw((record) => matches(record.text, record.status.name, terms), terms.join(' '));
   byId('tiles').hidden = inTable;
   byId('table').hidden = !inTable;
   if (inTable) {
     drawTable(terms);
   }
-  setText(byId('found'), terms.length > 0 ? `${found} of ${fleet.hosts.size} hosts match` : `${fleet.hosts.size} hosts`);
+  setText(byId('found'), terms.length > 0 ? `${found} of ${fleet.records.size} hosts match` : `${fleet.records.size} hosts`);
   drawCounts(terms);
   drawChanges();
   frame.draw();
@@ -143,7 +134,7 @@ function drawChanges() {
 // drawTable is the same as the tiles, for who reads rather than looks.
 function drawTable(terms) {
   const now = Date.now();
-  const found = [...fleet.hosts.values()].filter((record) => matches(record.text, record.status.name, terms))
+  const found = [...fleet.records.values()].filter((record) => matches(record.text, record.status.name, terms))
     .sort((a, b) => b.status.rank - a.status.rank || compareNames(a.name, b.name));
   const rows = found.slice(0, ROWS).map((record) => el('tr', {},
     el('th', {scope: 'row'}, el('button', {type: 'button', click: () => open(record.name)}, record.name)),
@@ -217,6 +208,6 @@ async function lookForManager() {
   }
 }
 
-new Follower({path: settings.path, query: settings.query, store, heard: (problem) => frame.heard('watch', problem), warned: (texts) => frame.warn('api', texts)}).run();
+new Follower({path: settings.path, query: settings.query, store: fleet, heard: (problem) => frame.heard('watch', problem), warned: (texts) => frame.warn('api', texts)}).run();
 every(MANAGER_EVERY, lookForManager);
 every(MINUTE / 4, draw);

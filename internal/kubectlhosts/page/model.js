@@ -2,6 +2,7 @@
 
 // What the page knows of hosts, apart from how it is drawn.
 
+import {Store} from './shared/store.js';
 import {HOUR, MINUTE, SECOND, timeOf} from './shared/times.js';
 
 // OTHERS is the group of hosts whose names begin with nothing in common.
@@ -49,58 +50,16 @@ export function recordOf(object, statuses) {
   return record;
 }
 
-// Fleet has a record for each host. It is a store of a Follower. told gets each difference:
-// (record before, record after), of which one is undefined for a host that comes or goes.
-export class Fleet {
-  constructor(statuses, told) {
-    this.statuses = statuses;
-    this.told = told;
-    this.hosts = new Map();
-    this.listing = null;
-    this.listed = false;
-  }
-
-  begin() {
-    this.listing = new Set();
-  }
-
-  put(object) {
-    this.listing.add(object.metadata.name);
-    this.changed(object);
-  }
-
-  end() {
-    for (const name of this.hosts.keys()) {
-      if (!this.listing.has(name)) {
-        this.remove(name);
-      }
-    }
-    this.listing = null;
-    this.listed = true;
-  }
-
-  changed(object) {
-    const after = recordOf(object, this.statuses);
-    const before = this.hosts.get(after.name);
-    this.hosts.set(after.name, after);
-    this.told(before, after);
-  }
-
-  removed(object) {
-    this.remove(object.metadata.name);
-  }
-
-  remove(name) {
-    const before = this.hosts.get(name);
-    if (this.hosts.delete(name)) {
-      this.told(before, undefined);
-    }
+// Fleet has a record of each host.
+export class Fleet extends Store {
+  constructor(statuses, told, ended) {
+    super((object) => recordOf(object, statuses), told, ended);
   }
 
   // counts are how many hosts have each status, the worst status first.
   counts() {
     const counts = new Map();
-    for (const {status} of this.hosts.values()) {
+    for (const {status} of this.records.values()) {
       const count = counts.get(status.name) ?? {status, hosts: 0};
       count.hosts++;
       counts.set(status.name, count);

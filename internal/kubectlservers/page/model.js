@@ -3,6 +3,7 @@
 // What the page knows of servers, apart from how it is drawn.
 
 import {compareNames, placeFor} from './shared/names.js';
+import {keyOf, Store} from './shared/store.js';
 import {timeOf} from './shared/times.js';
 
 // recordOf is what is shown of a server. What is not shown to the caller stays undefined:
@@ -11,7 +12,7 @@ export function recordOf(object, statuses) {
   const {metadata, status = {}} = object;
   const shown = status.hostStatus !== undefined || Boolean(status.hostStatusReason);
   const record = {
-    key: metadata.namespace + '/' + metadata.name,
+    key: keyOf(metadata),
     namespace: metadata.namespace,
     name: metadata.name,
     shown,
@@ -93,61 +94,21 @@ export function place(from, to, first, last) {
   return {left: (begin - first) / (last - first), width: (end - begin) / (last - first)};
 }
 
-// Servers has a record for each server. It is a store of a Follower. told gets each
-// difference, of which before or after is undefined for a server that comes or goes.
-export class Servers {
-  constructor(statuses, told) {
-    this.statuses = statuses;
-    this.told = told;
-    this.records = new Map();
-    this.names = []; // the keys, in order
-    this.listing = null;
-    this.listed = false;
-  }
-
-  begin() {
-    this.listing = new Set();
-  }
-
-  put(object) {
-    this.listing.add(object.metadata.namespace + '/' + object.metadata.name);
-    this.changed(object);
-  }
-
-  end() {
-    for (const key of this.records.keys()) {
-      if (!this.listing.has(key)) {
-        this.remove(key);
+// Servers has a record of each server, and their order.
+export class Servers extends Store {
+  constructor(statuses, told, ended) {
+    super((object) => recordOf(object, statuses), (before, after) => {
+      if (!before || !after) {
+        const {key} = before ?? after;
+        this.keys.splice(placeFor(this.keys, key, compareNames), before ? 1 : 0, ...(after ? [key] : []));
       }
-    }
-    this.listing = null;
-    this.listed = true;
-  }
-
-  changed(object) {
-    const after = recordOf(object, this.statuses);
-    const before = this.records.get(after.key);
-    this.records.set(after.key, after);
-    if (!before) {
-      this.names.splice(placeFor(this.names, after.key, compareNames), 0, after.key);
-    }
-    this.told(before, after);
-  }
-
-  removed(object) {
-    this.remove(object.metadata.namespace + '/' + object.metadata.name);
-  }
-
-  remove(key) {
-    const before = this.records.get(key);
-    if (this.records.delete(key)) {
-      this.names.splice(placeFor(this.names, key, compareNames), 1);
-      this.told(before, undefined);
-    }
+      told(before, after);
+    }, ended);
+    this.keys = [];
   }
 
   // inOrder are the records, in the order of their names.
   inOrder() {
-    return this.names.map((key) => this.records.get(key));
+    return this.keys.map((key) => this.records.get(key));
   }
 }

@@ -4,7 +4,6 @@ import {chip, el, onFrame, setAttribute, setText} from './shared/dom.js';
 import {Follower, get, warningsOf} from './shared/follow.js';
 import {byId, Details, every, Frame, keys, start} from './shared/frame.js';
 import {matches, termsOf} from './shared/names.js';
-import {Statuses} from './shared/statuses.js';
 import {age, clock, DAY, HOUR, MINUTE, SECOND, stamp} from './shared/times.js';
 import {hostsOf, place, Servers, spansOf} from './model.js';
 
@@ -17,8 +16,7 @@ const RANGES = [['1 hour', HOUR], ['6 hours', 6 * HOUR], ['1 day', DAY], ['1 wee
 
 const frame = new Frame();
 const settings = await start();
-const statuses = new Statuses(settings.statuses);
-statuses.paint(document.styleSheets[0]);
+const {statuses} = settings;
 setText(byId('cluster'), [settings.cluster, settings.namespace ? 'namespace ' + settings.namespace : 'all namespaces', settings.selector].filter(Boolean).join(', '));
 
 const filter = byId('filter');
@@ -36,7 +34,7 @@ const details = new Details((key) => {
 });
 const open = (key) => details.open(key, key, {focus: () => (rowOf(key) ?? filter).focus()});
 const draw = onFrame(drawAll);
-const servers = new Servers(statuses, told);
+const servers = new Servers(statuses, told, ended);
 
 function told(before, after) {
   const record = after ?? before;
@@ -47,17 +45,10 @@ function told(before, after) {
   draw();
 }
 
-const store = {
-  begin: () => servers.begin(),
-  put: (object) => servers.put(object),
-  end: () => {
-    servers.end();
-    frame.listed = true;
-    draw();
-  },
-  changed: (object) => servers.changed(object),
-  removed: (object) => servers.removed(object),
-};
+function ended() {
+  frame.listed = true;
+  draw();
+}
 
 // nameOf is how a row names a server: with its namespace if there are several.
 const nameOf = (record) => settings.namespace ? record.name : record.key;
@@ -288,7 +279,7 @@ keys(filter, () => {
   }
 });
 
-const follower = new Follower({path: settings.path, query: settings.query, store, heard: (problem) => frame.heard('watch', problem), warned: (texts) => frame.warn('api', texts)});
+const follower = new Follower({path: settings.path, query: settings.query, store: servers, heard: (problem) => frame.heard('watch', problem), warned: (texts) => frame.warn('api', texts)});
 follower.run();
 // The view warns in its answers while nobody keeps host status up to date. A watch does not.
 every(FRESH_EVERY, async () => {

@@ -3,6 +3,7 @@
 import {el, setText} from './dom.js';
 import {clock} from './times.js';
 import {get} from './follow.js';
+import {Statuses} from './statuses.js';
 
 const ANNOUNCE_EVERY = 2000; // ms between announcements to a screen reader
 const ANNOUNCED = 3; // changes that one announcement names
@@ -10,9 +11,12 @@ const ANNOUNCED = 3; // changes that one announcement names
 // byId is an element of index.html.
 export const byId = (id) => document.getElementById(id);
 
-// start reads what the plugin brings along.
+// start reads what the plugin brings along, and gives the statuses their colours.
 export async function start() {
-  return (await get('start.json')).json();
+  const settings = await (await get('start.json')).json();
+  const statuses = new Statuses(settings.statuses);
+  statuses.paint(document.styleSheets[0]);
+  return {...settings, statuses};
 }
 
 // Frame is what is around the content of each page: whether it is live, warnings, and what a
