@@ -3,12 +3,14 @@
 package page
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html/template"
 	"io/fs"
 	"maps"
 	"net"
@@ -26,6 +28,12 @@ import (
 //
 //go:embed shared
 var shared embed.FS
+
+// frame is what is around the content of each page. The page's own index.html defines that
+// content.
+//
+//go:embed frame.html
+var frame string
 
 const (
 	// maxOpen is how many requests to the API server may be open at once, by all tabs together.
@@ -90,6 +98,9 @@ func newHandler(site Site, config *rest.Config, token, address string) (*handler
 			return nil, err
 		}
 	}
+	if h.files[indexFile], err = framed(h.files[indexFile]); err != nil {
+		return nil, err
+	}
 	start := map[string]any{"statuses": statuses()}
 	maps.Copy(start, site.Start)
 	if h.files["start.json"], err = json.Marshal(start); err != nil {
@@ -108,6 +119,22 @@ func (h *handler) take(files fs.FS) error {
 		h.files[name], err = fs.ReadFile(files, name)
 		return err
 	})
+}
+
+// framed is a page with what is around it.
+func framed(content []byte) ([]byte, error) {
+	page, err := template.New("frame").Parse(frame)
+	if err == nil {
+		_, err = page.New("content").Parse(string(content))
+	}
+	var out bytes.Buffer
+	if err == nil {
+		err = page.Execute(&out, nil)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("making %s: %w", indexFile, err)
+	}
+	return out.Bytes(), nil
 }
 
 // refusal is why a request is not answered.

@@ -83,8 +83,8 @@ type Answer func(ctx context.Context, query url.Values) (any, error)
 
 // Site is a page, and what it may read.
 type Site struct {
-	// Assets are the files of the page, besides those that all pages share; index.html is
-	// what the browser opens.
+	// Assets are the files of the page, besides those that all pages share; index.html has
+	// what goes into their frame, and is what the browser opens.
 	Assets fs.FS
 	// Start is what the page knows from the beginning, beside the table of statuses. It is
 	// served as start.json.

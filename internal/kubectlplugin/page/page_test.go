@@ -32,7 +32,8 @@ const (
 	secret   = "the-user's-bearer-token"
 	token    = "aaaabbbbccccddddeeeeffffgggghhhhiiiijjjjkkk"
 	hosts    = "apis/compute.hoststatus.dev/v1alpha1/computeservices"
-	homepage = "<!doctype html>"
+	homepage = `{{define "title"}}Hosts{{end}}{{define "files"}}<script src="hosts.js"></script>{{end}}{{define "filter"}}name{{end}}` +
+		`{{define "controls"}}{{end}}{{define "main"}}<p>All of them.</p>{{end}}{{define "keys"}}{{end}}`
 )
 
 // upstream is the API server; it remembers what it was asked.
@@ -257,6 +258,18 @@ func TestOnlyWhatThePageNeedsIsAnswered(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAPageIsPutIntoTheFrameOfAllPages(t *testing.T) {
+	page, err := framed([]byte(homepage))
+	for _, want := range []string{"<!doctype html>", "<title>Hosts</title>", `<script src="hosts.js"></script>`, `placeholder="Filter: name"`, "<p>All of them.</p>", `id="details"`} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("%v; the page is without %s: %s", err, want, page)
+		}
+	}
+	if _, err := framed([]byte(strings.ReplaceAll(homepage, `"main"`, `"body"`))); err == nil || !strings.Contains(err.Error(), `"main"`) {
+		t.Errorf("of a page without content it says %v", err)
 	}
 }
 
