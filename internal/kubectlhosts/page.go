@@ -6,7 +6,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"strings"
 	"sync"
@@ -26,76 +25,48 @@ var pageAssets embed.FS
 // managerFor is how long the page's tabs share one look for a manager.
 const managerFor = time.Second
 
-type pageOptions struct {
-	page.Options
-	selector string
-}
-
 func (p *plugin) newPage() *cobra.Command {
-	o := &pageOptions{}
-	cmd := &cobra.Command{
-		Use:   "page",
-		Short: "Serve a page on this machine that shows all hosts as they are",
-		Long: `Serve a page on this machine that shows all hosts as they are: a tile for each, in groups
+	var selector string
+	cmd := page.NewCommand(p.Plugin, page.Verb{
+		Objects: "hosts",
+		Short:   "Serve a page on this machine that shows all hosts as they are",
+		About: `Serve a page on this machine that shows all hosts as they are: a tile for each, in groups
 by the label rack or the beginning of the name, and the changes of the last hour. The page
 follows changes as they happen, and shows when it cannot. Enter on a tile shows what
-'kubectl hosts show' prints.
-
-The page is on 127.0.0.1 until Ctrl-C, at an address that is new each time; standard output
-has it, and nothing else. It reads with your rights, and cannot write. Everything in it
-comes with the plugin, so that it needs no other network than the one to the API server.`,
+'kubectl hosts show' prints.`,
 		Example: `  kubectl hosts page
   kubectl hosts page --open -l zone=west
   kubectl hosts page --port 8080`,
-		Args: kubectlplugin.Args(cobra.NoArgs, "page takes no names of hosts; type a name into the page, or use --selector"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.page(cmd.Context(), o) },
-	}
-	o.AddFlags(cmd)
-	cmd.Flags().StringVarP(&o.selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
+		Assets:   pageAssets,
+		Resource: v1alpha1.SchemeGroupVersion.WithResource("computeservices"),
+		Begin: func(ctx context.Context) (*client.ListOptions, map[string]page.Answer, error) {
+			return p.beginPage(ctx, selector)
+		},
+	})
+	cmd.Flags().StringVarP(&selector, "selector", "l", "", "Only hosts with these labels, for example rack=r12.")
 	return cmd
 }
 
-func (p *plugin) page(ctx context.Context, o *pageOptions) error {
-	if err := o.Validate(); err != nil {
-		return err
-	}
-	selector, err := parseSelector(o.selector, nil)
+func (p *plugin) beginPage(ctx context.Context, selector string) (*client.ListOptions, map[string]page.Answer, error) {
+	parsed, err := parseSelector(selector, nil)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	c, err := p.connect()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	config, where, err := p.RESTConfig()
+	selected := &client.ListOptions{LabelSelector: parsed}
+	services, err := c.all(ctx, nil, selected)
 	if err != nil {
-		return err
-	}
-	// A failure at the start is an error; later failures are shown on the page.
-	services, err := c.all(ctx, nil, client.MatchingLabelsSelector{Selector: selector})
-	if err != nil {
-		return err
-	}
-	assets, err := fs.Sub(pageAssets, "page")
-	if err != nil {
-		return err
-	}
-	read := page.Read{Group: v1alpha1.SchemeGroupVersion.Group, Version: v1alpha1.SchemeGroupVersion.Version, Resource: "computeservices"}
-	query := url.Values{}
-	if !selector.Empty() {
-		query.Set("labelSelector", selector.String())
+		return nil, nil, err
 	}
 	pulse := &pagePulse{cluster: c, services: services}
-	return page.Serve(ctx, p.Plugin, config, page.Site{
-		Assets: assets,
-		Start:  map[string]any{"cluster": where, "path": read.Path(), "query": query.Encode(), "selector": selector.String()},
-		Reads:  []page.Read{read},
-		Answers: map[string]page.Answer{
-			"show":    p.pageShow,
-			"manager": pulse.answer,
-			"changes": func(ctx context.Context, _ url.Values) (any, error) { return c.hostChanges(ctx, *p.Config.Namespace) },
-		},
-	}, &o.Options)
+	return selected, map[string]page.Answer{
+		"show":    p.pageShow,
+		"manager": pulse.answer,
+		"changes": func(ctx context.Context, _ url.Values) (any, error) { return c.hostChanges(ctx, *p.Config.Namespace) },
+	}, nil
 }
 
 // pageShow is what show prints about a host, with the warnings.

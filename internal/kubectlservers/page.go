@@ -5,9 +5,7 @@ package kubectlservers
 import (
 	"context"
 	"embed"
-	"io/fs"
 	"net/url"
-	"strings"
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -23,79 +21,46 @@ var pageAssets embed.FS
 // pageWidth is how many characters a line of the page's panel has room for.
 const pageWidth = 110
 
-type pageOptions struct {
-	page.Options
-	selection
-}
-
 func (p *plugin) newPage() *cobra.Command {
-	o := &pageOptions{}
-	cmd := &cobra.Command{
-		Use:   "page",
-		Short: "Serve a page on this machine that shows your servers as they are",
-		Long: `Serve a page on this machine that shows your servers as they are: the status of each one's
+	chosen := &selection{}
+	cmd := page.NewCommand(p.Plugin, page.Verb{
+		Objects: servers,
+		Short:   "Serve a page on this machine that shows your servers as they are",
+		About: `Serve a page on this machine that shows your servers as they are: the status of each one's
 host and since when, its history and its maintenance window on a time line, and which of
 your servers share a host. The page follows changes as they happen, and shows when it
-cannot. Enter on a server shows what 'kubectl servers show' prints.
-
-The page is on 127.0.0.1 until Ctrl-C, at an address that is new each time; standard output
-has it, and nothing else. It reads with your rights, and cannot write. What is not granted
-to you is named as such. Everything in the page comes with the plugin, so that it needs no
-other network than the one to the API server.`,
+cannot. Enter on a server shows what 'kubectl servers show' prints. What is not granted to
+you is named as such.`,
 		Example: `  kubectl servers page
   kubectl servers page --open -A -l app=web
   kubectl servers page --port 8080`,
-		Args: kubectlplugin.Args(cobra.NoArgs, "page takes no names of servers; type a name into the page, or use --selector"),
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.page(cmd.Context(), o) },
-	}
-	o.AddFlags(cmd)
-	o.addFlags(cmd)
+		Assets:   pageAssets,
+		Resource: tenantv1alpha1.SchemeGroupVersion.WithResource(servers),
+		Begin: func(ctx context.Context) (*client.ListOptions, map[string]page.Answer, error) {
+			return p.beginPage(ctx, chosen)
+		},
+	})
+	chosen.addFlags(cmd)
 	return cmd
 }
 
-func (p *plugin) page(ctx context.Context, o *pageOptions) error {
-	if err := o.Validate(); err != nil {
-		return err
-	}
-	selected, err := o.parse()
+func (p *plugin) beginPage(ctx context.Context, chosen *selection) (*client.ListOptions, map[string]page.Answer, error) {
+	selected, err := chosen.parse()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	c, err := p.connect()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	config, where, err := p.RESTConfig()
-	if err != nil {
-		return err
+	selected.Namespace = p.namespaceOf(chosen)
+	if err := c.List(ctx, &tenantv1alpha1.ServerList{}, selected, client.Limit(1)); err != nil {
+		return nil, nil, c.explain(err, "list", servers, selected.Namespace)
 	}
-	namespace := p.namespaceOf(&o.selection)
-	// A failure at the start is an error; later failures are shown on the page.
-	first := &tenantv1alpha1.ServerList{}
-	if err := c.List(ctx, first, selected, client.InNamespace(namespace), client.Limit(1)); err != nil {
-		return c.explain(err, "list", servers, namespace)
-	}
-	assets, err := fs.Sub(pageAssets, "page")
-	if err != nil {
-		return err
-	}
-	read := page.Read{Group: tenantv1alpha1.SchemeGroupVersion.Group, Version: tenantv1alpha1.SchemeGroupVersion.Version, Resource: servers, Namespace: namespace}
-	query := url.Values{}
-	for name, selector := range map[string]string{"labelSelector": selected.LabelSelector.String(), "fieldSelector": selected.FieldSelector.String()} {
-		if selector != "" {
-			query.Set(name, selector)
-		}
-	}
-	selector := strings.TrimSpace(selected.LabelSelector.String() + " " + selected.FieldSelector.String())
-	return page.Serve(ctx, p.Plugin, config, page.Site{
-		Assets: assets,
-		Start:  map[string]any{"cluster": where, "path": read.Path(), "query": query.Encode(), "namespace": namespace, "selector": selector},
-		Reads:  []page.Read{read},
-		Answers: map[string]page.Answer{
-			"show":  func(ctx context.Context, query url.Values) (any, error) { return p.pageShow(ctx, c, query) },
-			"grant": func(ctx context.Context, query url.Values) (any, error) { return c.pageGrant(ctx, query), nil },
-		},
-	}, &o.Options)
+	return selected, map[string]page.Answer{
+		"show":  func(ctx context.Context, query url.Values) (any, error) { return p.pageShow(ctx, c, query) },
+		"grant": func(ctx context.Context, query url.Values) (any, error) { return c.pageGrant(ctx, query), nil },
+	}, nil
 }
 
 // pageShow is what show prints about a server.
