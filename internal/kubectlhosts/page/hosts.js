@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import {chip, el, onFrame, setAttribute, setText} from './shared/dom.js';
-import {Follower, get} from './shared/follow.js';
+import {get} from './shared/follow.js';
 import {byId, Details, every, Frame, keys, start} from './shared/frame.js';
 import {compareNames, matches, termOf, termsOf} from './shared/names.js';
 import {age, clock, HOUR, MINUTE, timeOf} from './shared/times.js';
@@ -65,12 +65,7 @@ function drawAll() {
   setText(byId('found'), terms.length > 0 ? `${found} of ${fleet.records.size} hosts match` : `${fleet.records.size} hosts`);
   drawCounts(terms);
   drawChanges();
-  frame.draw();
-  if (frame.listed) {
-    setAttribute(byId('tiles'), 'aria-busy', 'false');
-  }
-  // The task after the frame: by then it is on the screen.
-  setTimeout(() => performance.mark(frame.listed ? 'all-painted' : 'painted'));
+  frame.drawn(tiles.box);
 }
 
 // drawCounts makes a button for each status, which filters by it.
@@ -158,20 +153,8 @@ function toggleTable() {
 }
 
 filter.addEventListener('input', draw);
-filter.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' || event.key === 'ArrowDown') {
-    drawAll(); // so that the tile is one that matches
-    tiles.box.focus();
-    event.preventDefault();
-  }
-});
 byId('as-table').addEventListener('click', toggleTable);
-keys(filter, () => {
-  if (!details.close()) {
-    setFilter('');
-    tiles.box.focus();
-  }
-}, {t: toggleTable});
+keys({filter, details, draw: drawAll, focus: () => tiles.box.focus(), others: {t: toggleTable}});
 
 let readingChanges = false;
 
@@ -208,6 +191,6 @@ async function lookForManager() {
   }
 }
 
-new Follower({path: settings.path, query: settings.query, store: fleet, heard: (problem) => frame.heard('watch', problem), warned: (texts) => frame.warn('api', texts)}).run();
+frame.follow(settings, fleet);
 every(MANAGER_EVERY, lookForManager);
 every(MINUTE / 4, draw);

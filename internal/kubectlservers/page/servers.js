@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 import {chip, el, onFrame, setAttribute, setText} from './shared/dom.js';
-import {Follower, get, warningsOf} from './shared/follow.js';
+import {get, warningsOf} from './shared/follow.js';
 import {byId, Details, every, Frame, keys, start} from './shared/frame.js';
 import {matches, termsOf} from './shared/names.js';
 import {age, clock, DAY, HOUR, MINUTE, SECOND, stamp} from './shared/times.js';
@@ -93,12 +93,7 @@ function drawAll() {
   setText(byId('found'), `${terms.length > 0 ? `${found.length} of ${all.length} servers match` : `${all.length} servers`}${kept.size < found.length ? `; the first ${kept.size} are shown, type into the filter to find others` : ''}`);
   drawAxis(first, now, last);
   drawLacks(found, now);
-  frame.draw();
-  if (frame.listed) {
-    setAttribute(table, 'aria-busy', 'false');
-  }
-  // The task after the frame: by then it is on the screen.
-  setTimeout(() => performance.mark(frame.listed ? 'all-painted' : 'painted'));
+  frame.drawn(table);
 }
 
 const bodyByHost = new Map(); // host → its part of the table
@@ -263,24 +258,10 @@ table.addEventListener('focusin', (event) => {
   }
 });
 filter.addEventListener('input', draw);
-filter.addEventListener('keydown', (event) => {
-  if (event.key === 'Enter' || event.key === 'ArrowDown') {
-    drawAll(); // so that the row is one that matches
-    rowOf(active)?.focus();
-    event.preventDefault();
-  }
-});
 range.addEventListener('change', draw);
-keys(filter, () => {
-  if (!details.close()) {
-    filter.value = '';
-    draw();
-    rowOf(active)?.focus();
-  }
-});
+keys({filter, details, draw: drawAll, focus: () => rowOf(active)?.focus()});
 
-const follower = new Follower({path: settings.path, query: settings.query, store: servers, heard: (problem) => frame.heard('watch', problem), warned: (texts) => frame.warn('api', texts)});
-follower.run();
+const follower = frame.follow(settings, servers);
 // The view warns in its answers while nobody keeps host status up to date. A watch does not.
 every(FRESH_EVERY, async () => {
   try {

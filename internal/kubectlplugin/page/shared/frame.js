@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-import {el, setText} from './dom.js';
+import {el, setAttribute, setText} from './dom.js';
 import {clock} from './times.js';
-import {get} from './follow.js';
+import {Follower, get} from './follow.js';
 import {Statuses} from './statuses.js';
 
 const ANNOUNCE_EVERY = 2000; // ms between announcements to a screen reader
@@ -63,6 +63,23 @@ export class Frame {
   warn(kind, texts) {
     this.warnings.set(kind, texts);
     this.draw();
+  }
+
+  // follow keeps a store up to date with what the page lists and watches.
+  follow({path, query}, store) {
+    const follower = new Follower({path, query, store, heard: (problem) => this.heard('watch', problem), warned: (texts) => this.warn('api', texts)});
+    follower.run();
+    return follower;
+  }
+
+  // drawn is called when the content, which is in box, has been drawn.
+  drawn(box) {
+    this.draw();
+    if (this.listed) {
+      setAttribute(box, 'aria-busy', 'false');
+    }
+    // The task after the frame: by then it is on the screen.
+    setTimeout(() => performance.mark(this.listed ? 'all-painted' : 'painted'));
   }
 
   draw() {
@@ -163,8 +180,9 @@ export class Details {
   }
 }
 
-// keys has the keys that work anywhere on a page.
-export function keys(filter, escape, others = {}) {
+// keys has the keys that work anywhere on a page. draw draws at once what matches the filter,
+// and focus goes on from the filter to that.
+export function keys({filter, details, draw, focus, others = {}}) {
   document.addEventListener('keydown', (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) {
       return;
@@ -173,14 +191,21 @@ export function keys(filter, escape, others = {}) {
     if (event.key === '/' && !types) {
       filter.focus();
       filter.select();
-      event.preventDefault();
     } else if (event.key === 'Escape') {
-      escape();
-      event.preventDefault();
+      if (!details.close()) {
+        filter.value = '';
+        draw();
+        focus();
+      }
+    } else if (types && (event.key === 'Enter' || event.key === 'ArrowDown')) {
+      draw(); // so that what gets the focus is one that matches
+      focus();
     } else if (!types && others[event.key]) {
       others[event.key]();
-      event.preventDefault();
+    } else {
+      return;
     }
+    event.preventDefault();
   });
 }
 
