@@ -15,7 +15,6 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	"golang.org/x/sync/errgroup"
-	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,40 +23,29 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // soon is within which a page shows what its watch brings.
 const soon = time.Second
 
-// reporter renews the Lease of a host until it is killed.
-func reporter(t *testing.T, name string, seconds int32) (kill func()) {
+const (
+	// valid is how long the heartbeats of a host are valid that is killed, and validLong those
+	// of one that lives.
+	valid     = v1alpha1.MinLeaseDurationSeconds * time.Second
+	validLong = v1alpha1.MaxLeaseDurationSeconds * time.Second
+)
+
+// agent makes a host with an agent, whose heartbeats are valid for so long.
+func agent(t *testing.T, host string, valid time.Duration) *controlplane.Process {
 	t.Helper()
-	env.Create(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.ComputeServiceSpec{LeaseDurationSeconds: seconds}})
-	lease := &coordinationv1.Lease{
-		ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: name},
-		Spec:       coordinationv1.LeaseSpec{RenewTime: &metav1.MicroTime{Time: time.Now()}, LeaseDurationSeconds: ptr.To(seconds)},
-	}
-	env.Create(t, lease)
-	ctx, kill := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		ticker := time.NewTicker(time.Duration(seconds) * time.Second / 6)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case now := <-ticker.C:
-				lease.Spec.RenewTime = &metav1.MicroTime{Time: now}
-				_ = env.Admin.Update(ctx, lease)
-			}
-		}
-	}()
-	t.Cleanup(func() { kill(); <-ended })
-	becomes(t, name, v1alpha1.HostStatusUp)
-	return kill
+	env.Create(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: host}})
+	p, err := env.StartAgent(host, valid)
+	expect.NoError(t, err)
+	t.Cleanup(p.Stop)
+	becomes(t, host, v1alpha1.HostStatusUp)
+	return p
 }
 
 // becomes waits for a host status.
@@ -128,15 +116,15 @@ func unknownAt(t *testing.T, name string) <-chan time.Time {
 
 func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
 	needsControlPlane(t)
-	kill := reporter(t, "killed-1", v1alpha1.MinLeaseDurationSeconds)
-	reporter(t, "killed-2", v1alpha1.MaxLeaseDurationSeconds)
+	killed := agent(t, "killed-1", valid)
+	agent(t, "killed-2", validLong)
 	address, interrupt := served(t, as(t, "vera", "", "hoststatus-fleet-viewer"), "hosts", "page")
 	tb := newTab(t, 1000, 700)
 	tb.open(address)
 	tb.becomes("showing both hosts UP", `['killed-1', 'killed-2'].every((host) => document.querySelector('[data-host="' + host + '"] b').textContent === 'U')`)
 	bare := unknownAt(t, "killed-1")
 	evaluate[bool](tb, "(window.seen = "+painted("killed-1", "?")+", true)")
-	kill()
+	killed.Kill()
 	on := evaluate[float64](tb, "window.seen")
 	after := time.Duration((on - milliseconds(<-bare)) * float64(time.Millisecond))
 	t.Logf("the tile is on the screen %s after the event of a bare watch", after.Round(100*time.Microsecond))
@@ -190,8 +178,8 @@ func TestAHostThatIsKilledTurnsItsTileAtOnce(t *testing.T) {
 func TestOwnersSeeTheirServersAndWhatIsGranted(t *testing.T) {
 	needsControlPlane(t)
 	expect.NoError(t, client.IgnoreAlreadyExists(env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "paged"}})))
-	reporter(t, "rack-7-host-1", v1alpha1.MaxLeaseDurationSeconds)
-	reporter(t, "rack-7-host-2", v1alpha1.MaxLeaseDurationSeconds)
+	agent(t, "rack-7-host-1", validLong)
+	agent(t, "rack-7-host-2", validLong)
 	for name, host := range map[string]string{"web-1": "rack-7-host-1", "web-2": "rack-7-host-1", "db-1": "rack-7-host-2"} {
 		env.Create(t, &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "paged", Name: name}, Spec: v1alpha1.ServerSpec{Host: host}})
 	}

@@ -79,7 +79,7 @@ func run(m *testing.M) int {
 		fmt.Println("-short leaves out what needs a control plane")
 		return m.Run()
 	}
-	return env.Main(m, start, "kubectl-hosts", "kubectl-servers", "manager", "tenant-apiserver")
+	return env.Main(m, start, "agent", "kubectl-hosts", "kubectl-servers", "manager", "tenant-apiserver")
 }
 
 func start(ctx context.Context) error {

@@ -144,7 +144,14 @@ func (w *World) waitFor(ctx context.Context, resources string) error {
 
 // StartManager runs the manager until the suite ends, or until it is stopped.
 func (w *World) StartManager() (*controlplane.Process, error) {
-	return w.start("manager", managerUser, managerGroups, "--metrics-bind-address=0", "--health-probe-bind-address=0")
+	return w.start("manager", "manager", managerUser, managerGroups, "--metrics-bind-address=0", "--health-probe-bind-address=0")
+}
+
+// StartAgent runs the agent of a host, whose heartbeats are valid for so long, until the suite
+// ends, or until it is stopped or killed.
+func (w *World) StartAgent(host string, valid time.Duration) (*controlplane.Process, error) {
+	return w.start("agent", "agent-"+host, "system:hoststatus:host:"+host, []string{"system:hoststatus:hosts"},
+		"--host-name="+host, "--lease-duration="+valid.String(), "--renew-interval="+(valid/3).String())
 }
 
 // StartView runs the owners' view, and returns once kube-apiserver serves it.
@@ -160,19 +167,19 @@ func (w *World) StartView(ctx context.Context) error {
 	if err := w.Apply(ctx, manifests); err != nil {
 		return err
 	}
-	if _, err := w.start("tenant-apiserver", fleet.TenantAPIUser, fleet.TenantAPIGroups, "--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s"); err != nil {
+	if _, err := w.start("tenant-apiserver", "tenant-apiserver", fleet.TenantAPIUser, fleet.TenantAPIGroups, "--bind-address=127.0.0.1", "--secure-port="+ports[0], "--shutdown-delay=0s"); err != nil {
 		return err
 	}
 	return w.waitFor(ctx, "servers.tenant.hoststatus.dev")
 }
 
-// start runs a binary as the user that it runs as.
-func (w *World) start(name, user string, groups []string, args ...string) (*controlplane.Process, error) {
+// start runs a binary, which is called name, as the user that it runs as.
+func (w *World) start(binary, name, user string, groups []string, args ...string) (*controlplane.Process, error) {
 	kubeconfig := filepath.Join(w.Dir, name+".kubeconfig")
 	if err := w.WriteKubeconfig(kubeconfig, user, groups...); err != nil {
 		return nil, err
 	}
-	p := controlplane.NewProcess(name, filepath.Join(w.Bin, name), filepath.Join(w.Dir, name+".log"), os.Environ(), append(args, "--kubeconfig="+kubeconfig)...)
+	p := controlplane.NewProcess(name, filepath.Join(w.Bin, binary), filepath.Join(w.Dir, name+".log"), os.Environ(), append(args, "--kubeconfig="+kubeconfig)...)
 	w.processes = append(w.processes, p)
 	return p, p.Start()
 }
