@@ -8,13 +8,24 @@ import (
 	"fmt"
 	"image"
 	"image/png"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
+	"hoststatus.dev/hoststatus/api/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/kubectlhosts"
 	"hoststatus.dev/hoststatus/internal/kubectlservers"
 	"hoststatus.dev/hoststatus/test/framework/expect"
@@ -61,42 +72,152 @@ type tile struct {
 	Colour [3]int `json:"colour"`
 }
 
-func TestThePagesLookAsTheyDid(t *testing.T) {
+// It comes first, because it writes what the next one compares with.
+func TestThePagesOfARealClusterLookAsTheyDid(t *testing.T) {
+	needsControlPlane(t)
 	f := fleet(t)
-	pages := map[string]struct{ address, parts string }{
-		"hosts":   {servedBy(t, kubectlhosts.Run, f.URL, "page"), `['header', '#strip', '#changes', '.group', '#state']`},
-		"servers": {servedBy(t, kubectlservers.Run, f.URL, "page", "-A"), `['header', '#servers', 'tbody', '#lacks', '.window', '.now', '#state']`},
-	}
-	for name, page := range pages {
-		for _, size := range []struct{ width, height int64 }{{1280, 640}, {480, 800}} {
-			t.Run(fmt.Sprintf("%s %d", name, size.width), func(t *testing.T) {
-				tb := newTab(t, size.width, size.height)
-				tb.open(page.address)
-				if name == "servers" {
-					tb.becomes("clear about what is not granted", `!document.getElementById('lacks').hidden`)
-				}
-				evaluate[bool](tb, `new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true))))`)
-				shot, err := chromedp.Run(tb.Context, chromedp.CaptureScreenshot())
-				expect.NoError(t, err)
-				picture, err := png.Decode(bytes.NewReader(shot))
-				expect.NoError(t, err)
-				got := evaluate[layout](tb, "(() => { const PARTS = "+page.parts+"; return "+parts+"; })()")
-				got.Width, got.Height = picture.Bounds().Dx(), picture.Bounds().Dy()
-				for _, tile := range got.Tiles {
-					tile.Colour = colourAt(picture, int(tile.Box[0])+3, int(tile.Box[1]+tile.Box[3])-4)
-				}
-				reference := filepath.Join("testdata", fmt.Sprintf("%s-%d", name, size.width))
-				if *update {
-					expect.NoError(t, os.MkdirAll("testdata", 0o755))
-					expect.NoError(t, os.WriteFile(reference+".png", shot, 0o644))
-					encoded, err := json.MarshalIndent(got, "", " ")
-					expect.NoError(t, err)
-					expect.NoError(t, os.WriteFile(reference+".json", append(encoded, '\n'), 0o644))
-					return
-				}
-				compare(t, reference, got, picture)
+	realHosts(t, f.hosts)
+	hosts, _ := served(t, as(t, "lou", "", "hoststatus-fleet-viewer"), "hosts", "page")
+	look(t, "hosts", hosts, *update)
+	realServers(t, f.owned)
+	as(t, "mia", "team-a", "hoststatus-host-status-viewer")
+	servers, _ := served(t, as(t, "mia", "", "hoststatus-server-viewer"), "servers", "page", "-A")
+	look(t, "servers", servers, *update)
+}
+
+func TestThePagesOfAMadeUpClusterLookTheSame(t *testing.T) {
+	f := fleet(t)
+	look(t, "hosts", servedBy(t, kubectlhosts.Run, f.URL, "page"), false)
+	look(t, "servers", servedBy(t, kubectlservers.Run, f.URL, "page", "-A"), false)
+}
+
+// realHosts makes hosts and their heartbeats, and waits until a manager gives each the status
+// that it is to have. Since when it has it is written afterwards: nobody waits for a day.
+func realHosts(t *testing.T, hosts []v1alpha1.ComputeService) {
+	t.Helper()
+	for _, want := range hosts {
+		host := &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: want.Name, Labels: want.Labels}, Spec: want.Spec}
+		host.Spec.LeaseDurationSeconds = v1alpha1.MaxLeaseDurationSeconds
+		switch want.Status.HostStatusReason {
+		case v1alpha1.ReasonLeaseExpired:
+			host.Spec.LeaseDurationSeconds = v1alpha1.MinLeaseDurationSeconds
+		case v1alpha1.ReasonWindowAnnounced:
+			if host.Spec.MaintenanceWindow == nil {
+				host.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: at(5 * time.Hour)}
+			}
+		}
+		env.Create(t, host)
+		if want.Status.HostStatusReason != v1alpha1.ReasonWaitingForHeartbeat {
+			env.Create(t, &coordinationv1.Lease{
+				ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: want.Name},
+				Spec:       coordinationv1.LeaseSpec{HolderIdentity: &want.Name, RenewTime: ptr.To(metav1.NowMicro()), LeaseDurationSeconds: &host.Spec.LeaseDurationSeconds},
 			})
 		}
+	}
+	for _, want := range hosts {
+		backdate(t, &v1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: want.Name}}, func(host *v1alpha1.ComputeService) error {
+			if host.Status.HostStatusReason != want.Status.HostStatusReason || !hoststatus.SameStatus(host.Status.HostStatus, want.Status.HostStatus) {
+				return fmt.Errorf("%s is %s", host.Name, host.Status.HostStatusReason)
+			}
+			host.Status.HostStatusTransitionTime = want.Status.HostStatusTransitionTime
+			return nil
+		})
+	}
+}
+
+// realServers makes servers, as their owners are to see them, and a host for each of their host
+// ids.
+func realServers(t *testing.T, servers []tenantv1alpha1.Server) {
+	t.Helper()
+	hosts := map[string]v1alpha1.ComputeService{}
+	for _, want := range servers {
+		host := fakeHost("of-"+want.Status.HostID, want.Status.HostStatus, want.Status.HostStatusReason, 0)
+		host.Status.HostStatusTransitionTime = want.Status.HostStatusTransitionTime
+		if host.Status.HostStatus == nil { // not granted
+			host = fakeHost(host.Name, ptr.To(v1alpha1.HostStatusUp), v1alpha1.ReasonReporting, time.Hour)
+		}
+		if host.Status.HostStatusReason == v1alpha1.ReasonForcedDown {
+			host.Spec.ForcedDown = ptr.To(true)
+		}
+		if window := want.Status.MaintenanceWindow; window != nil {
+			host.Spec.MaintenanceWindow = &v1alpha1.MaintenanceWindow{StartTime: window.StartTime, EndTime: window.EndTime, Category: window.Category, Impact: window.Impact}
+		}
+		if want.Status.HostID != "" {
+			hosts[host.Name] = host
+		}
+	}
+	realHosts(t, slices.Collect(maps.Values(hosts)))
+	for _, want := range servers {
+		expect.NoError(t, client.IgnoreAlreadyExists(env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: want.Namespace}})))
+		server := &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: want.Namespace, Name: want.Name}}
+		if want.Status.HostID != "" {
+			server.Spec.Host = "of-" + want.Status.HostID
+		}
+		env.Create(t, server)
+		backdate(t, server, func(server *v1alpha1.Server) error {
+			shown := want.Status.HostStatus != nil
+			if server.Status.HostStatus == nil || shown && server.Status.HostStatusReason != want.Status.HostStatusReason {
+				return fmt.Errorf("%s is %s", server.Name, server.Status.HostStatusReason)
+			}
+			server.Status.State, server.Status.PowerState = want.Status.State, want.Status.PowerState
+			if shown {
+				server.Status.HostStatusTransitionTime, server.Status.HostHistory = want.Status.HostStatusTransitionTime, want.Status.HostHistory
+			}
+			return nil
+		})
+	}
+}
+
+// backdate waits until how has no error, and writes what it has changed in the status of an
+// object.
+func backdate[T client.Object](t *testing.T, object T, how func(T) error) {
+	t.Helper()
+	expect.Eventually(t, patience, func() error {
+		if err := env.Admin.Get(t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		if err := how(object); err != nil {
+			return err
+		}
+		return env.Admin.Status().Update(t.Context(), object)
+	})
+}
+
+// look compares a page with its pictures, or writes them.
+func look(t *testing.T, name, address string, writes bool) {
+	t.Helper()
+	selectors := map[string]string{
+		"hosts":   `['header', '#strip', '#changes', '.group', '#state']`,
+		"servers": `['header', '#servers', 'tbody', '#lacks', '.window', '.now', '#state']`,
+	}[name]
+	for _, size := range []struct{ width, height int64 }{{1280, 640}, {480, 800}} {
+		t.Run(fmt.Sprintf("%s %d", name, size.width), func(t *testing.T) {
+			tb := newTab(t, size.width, size.height)
+			tb.open(address)
+			if name == "servers" {
+				tb.becomes("clear about what is not granted", `!document.getElementById('lacks').hidden`)
+			}
+			evaluate[bool](tb, `new Promise((done) => requestAnimationFrame(() => setTimeout(() => done(true))))`)
+			shot, err := chromedp.Run(tb.Context, chromedp.CaptureScreenshot())
+			expect.NoError(t, err)
+			picture, err := png.Decode(bytes.NewReader(shot))
+			expect.NoError(t, err)
+			got := evaluate[layout](tb, "(() => { const PARTS = "+selectors+"; return "+parts+"; })()")
+			got.Width, got.Height = picture.Bounds().Dx(), picture.Bounds().Dy()
+			for _, tile := range got.Tiles {
+				tile.Colour = colourAt(picture, int(tile.Box[0])+3, int(tile.Box[1]+tile.Box[3])-4)
+			}
+			reference := filepath.Join("testdata", fmt.Sprintf("%s-%d", name, size.width))
+			if writes {
+				expect.NoError(t, os.MkdirAll("testdata", 0o755))
+				expect.NoError(t, os.WriteFile(reference+".png", shot, 0o644))
+				encoded, err := json.MarshalIndent(got, "", " ")
+				expect.NoError(t, err)
+				expect.NoError(t, os.WriteFile(reference+".json", append(encoded, '\n'), 0o644))
+				return
+			}
+			compare(t, reference, got, picture)
+		})
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -27,9 +28,11 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/go-logr/logr"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
 
 	"hoststatus.dev/hoststatus/internal/kubectlplugin"
+	"hoststatus.dev/hoststatus/test/framework/controlplane"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 	world "hoststatus.dev/hoststatus/test/framework/kubectlplugin"
 )
@@ -132,6 +135,9 @@ func served(t *testing.T, kubeconfig string, args ...string) (address string, in
 // servedBy runs a plugin in this process against an API server that is made up.
 func servedBy(t *testing.T, plugin func(context.Context, kubectlplugin.Environment, []string) int, server string, args ...string) string {
 	t.Helper()
+	// It has a context, as that of the real one has, so that the pages have the same words.
+	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
+	expect.NoError(t, controlplane.WriteKubeconfig(kubeconfig, &rest.Config{Host: server}))
 	printed, in := io.Pipe()
 	// The tab closes first, at the end of the test.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -140,7 +146,7 @@ func servedBy(t *testing.T, plugin func(context.Context, kubectlplugin.Environme
 		defer func() { _ = in.Close() }()
 		done <- plugin(ctx, kubectlplugin.Environment{
 			IOStreams: genericiooptions.IOStreams{In: strings.NewReader(""), Out: in, ErrOut: t.Output()}, Getenv: func(string) string { return "" }, ManagerPatience: 100 * time.Millisecond,
-		}, append(args, "--server="+server, "--kubeconfig=/dev/null"))
+		}, append(args, "--kubeconfig="+kubeconfig))
 	}()
 	t.Cleanup(func() {
 		cancel()
