@@ -282,8 +282,11 @@ func (a *additions) settled(t *testing.T, gone bool) {
 			service, server := &v1alpha1.ComputeService{}, &v1alpha1.Server{}
 			err := a.Client.Get(t.Context(), client.ObjectKey{Name: n.name}, service)
 			if gone && n.name == nodeGone {
-				if client.IgnoreNotFound(err) != nil || err == nil {
-					return fmt.Errorf("the ComputeService of %s: %v", n.name, err)
+				if err == nil {
+					err = errors.New("it is still there")
+				}
+				if client.IgnoreNotFound(err) != nil {
+					return fmt.Errorf("the ComputeService of %s: %w", n.name, err)
 				}
 				continue
 			}
