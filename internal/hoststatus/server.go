@@ -62,7 +62,8 @@ func NewsForServers(before, after *v1alpha1.ComputeService) bool {
 	return !ok || !SameFields(now, then)
 }
 
-// SameFields compares host fields by value, and their times as instants.
+// SameFields compares host fields by value, and their times as instants; those of a window
+// as they are stored.
 func SameFields(a, b v1alpha1.HostFields) bool {
 	return SameStatus(a.HostStatus, b.HostStatus) &&
 		a.HostStatusReason == b.HostStatusReason &&
@@ -93,11 +94,13 @@ func windowVisible(conditions []metav1.Condition) bool {
 	return c != nil && c.Reason != v1alpha1.WindowOpenReasonClosed
 }
 
+// sameWindow compares times as they are stored: those of the spec may have fractions of a
+// second, which the copy in a Server has not.
 func sameWindow(a, b *v1alpha1.AnnouncedWindow) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.StartTime.Equal(b.StartTime) && a.OpensAt.Equal(b.OpensAt) && a.LatestStartTime.Equal(b.LatestStartTime) && a.EndTime.Equal(b.EndTime) &&
+	return SameSecond(a.StartTime, b.StartTime) && SameSecond(a.OpensAt, b.OpensAt) && SameSecond(a.LatestStartTime, b.LatestStartTime) && SameSecond(a.EndTime, b.EndTime) &&
 		a.Category == b.Category && a.Impact == b.Impact && a.Answer == b.Answer
 }
 

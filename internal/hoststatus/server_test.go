@@ -235,6 +235,15 @@ func TestSameFields(t *testing.T) {
 			t.Error("not equal")
 		}
 	})
+	t.Run("times of the window as they are stored", func(t *testing.T) {
+		inTheSpec := *full.MaintenanceWindow
+		inTheSpec.StartTime, inTheSpec.EndTime = after(time.Millisecond), after(time.Hour+999*time.Millisecond)
+		other := full
+		other.MaintenanceWindow = &inTheSpec
+		if !SameFields(full, other) || !SameFields(other, full) {
+			t.Error("not equal")
+		}
+	})
 	t.Run("an end of the window counts", func(t *testing.T) {
 		open := full
 		open.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: full.MaintenanceWindow.StartTime}
