@@ -7,7 +7,6 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
@@ -49,22 +48,23 @@ func Join(stored Copy, host *Host) v1alpha1.HostFields {
 // want has no time.
 //
 // The time is never before the host's, even if hostStatus is what it was: then it was
-// something else in between. The history of the server gains an entry whenever the time
+// something else in between; and even if the server has moved and the clock is behind the one
+// by which the host was judged: the next copy would move the time again. The history of the server gains an entry whenever the time
 // moves, and where its newest is not what holds: a manager without a history has written
 // since. A server without one gets its first entry together with another change. What has
 // become of the owner's answer is kept as long as the window is the same, if want does not
 // have it: that of a host does not.
 func Take(have, want v1alpha1.HostFields, moved bool, now time.Time) v1alpha1.HostFields {
-	since := want.HostStatusTransitionTime
+	since, arrived := want.HostStatusTransitionTime, metav1.NewTime(now.Truncate(time.Second))
 	if SameStatus(have.HostStatus, want.HostStatus) {
 		if before := have.HostStatusTransitionTime; before != nil && (since == nil || before.After(since.Time)) {
 			since = before
 		}
-	} else if moved {
+	} else if moved && since != nil && arrived.After(since.Time) {
 		since = nil
 	}
 	if since == nil {
-		since = ptr.To(metav1.NewTime(now.Truncate(time.Second)))
+		since = &arrived
 	}
 	want.HostStatusTransitionTime = since
 	want.MaintenanceWindow = keepAnswer(have.MaintenanceWindow, want.MaintenanceWindow)

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"pgregory.net/rapid"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 )
@@ -71,14 +72,15 @@ func TestTake(t *testing.T) {
 		moved      bool
 		since      time.Duration
 	}{
-		"another status has the host's time":                    {since(up, time.Hour), since(down, time.Minute), false, time.Minute},
-		"after a move it has the server's":                      {since(up, time.Hour), since(down, time.Minute), true, 0},
-		"the same status keeps its time":                        {since(up, time.Hour), since(up, 2*time.Hour), false, time.Hour},
-		"after a move, too":                                     {since(up, time.Hour), since(up, 2*time.Hour), true, time.Hour},
-		"but not if the host has been something else meanwhile": {since(up, time.Hour), since(up, time.Minute), false, time.Minute},
-		"of a host without a time it is now":                    {since(up, time.Hour), since(down), false, 0},
-		"a server without a time gets the host's":               {since(up), since(up, time.Minute), false, time.Minute},
-		"without any it is now":                                 {since(up), since(up), false, 0},
+		"another status has the host's time":                     {since(up, time.Hour), since(down, time.Minute), false, time.Minute},
+		"after a move it has the server's":                       {since(up, time.Hour), since(down, time.Minute), true, 0},
+		"the same status keeps its time":                         {since(up, time.Hour), since(up, 2*time.Hour), false, time.Hour},
+		"after a move, too":                                      {since(up, time.Hour), since(up, 2*time.Hour), true, time.Hour},
+		"but not if the host has been something else meanwhile":  {since(up, time.Hour), since(up, time.Minute), false, time.Minute},
+		"of a host without a time it is now":                     {since(up, time.Hour), since(down), false, 0},
+		"a server without a time gets the host's":                {since(up), since(up, time.Minute), false, time.Minute},
+		"without any it is now":                                  {since(up), since(up), false, 0},
+		"after a move by a clock that is behind the host's, too": {since(up, time.Hour), since(down, -time.Minute), true, -time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := Take(c.have, c.want, c.moved, now)
@@ -93,6 +95,36 @@ func TestTake(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What a controller writes when a server comes to a host is what the host's next copy leaves
+// as it is, whatever the clocks of hosts' judges and of the controller: else an owner reads of a
+// change that there was not.
+func TestTheNextCopyOfTheSameHostChangesNothing(t *testing.T) {
+	rapid.Check(t, func(r *rapid.T) {
+		second := func(label string) *metav1.Time {
+			return after(time.Duration(rapid.IntRange(-5, 5).Draw(r, label)) * time.Second)
+		}
+		var have v1alpha1.HostFields
+		for range rapid.IntRange(1, 2*v1alpha1.MaxHostHistory).Draw(r, "changes") {
+			want := since(rapid.SampledFrom([]v1alpha1.HostStatus{"UP", "DOWN", "UNKNOWN"}).Draw(r, "status"))
+			want.HostStatusTransitionTime = second("of the host")
+			if rapid.Bool().Draw(r, "has a window") {
+				want.MaintenanceWindow = &v1alpha1.AnnouncedWindow{StartTime: second("start"), Answer: rapid.SampledFrom([]v1alpha1.AnswerState{"", "Ready"}).Draw(r, "answer")}
+			}
+			got := Take(have, want, rapid.Bool().Draw(r, "moved"), second("clock").Time)
+			switch {
+			case got.HostStatusTransitionTime.Before(want.HostStatusTransitionTime):
+				r.Errorf("the time is %s before the host's", want.HostStatusTransitionTime.Sub(got.HostStatusTransitionTime.Time))
+			case len(got.HostHistory) > v1alpha1.MaxHostHistory:
+				r.Errorf("the history has %d changes", len(got.HostHistory))
+			}
+			if again := Take(got, want, false, second("later clock").Time); !SameFields(got, again) {
+				r.Errorf("taken twice it changes (-once +twice):\n%s", cmp.Diff(got, again))
+			}
+			have = Remember(got)
+		}
+	})
 }
 
 // changes returns a history, the newest first.
