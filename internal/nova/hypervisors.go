@@ -4,6 +4,7 @@ package nova
 
 import (
 	"cmp"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -20,15 +21,23 @@ type hypervisorQuery struct {
 	// servers is set if the servers on each are asked for.
 	servers bool
 	detail  bool
-	limit   int
-	marker  string
-	// paged is set if the client asked for a page.
-	paged bool
+	// limit is how many an answer has at most. paged is set if the rest is on a next page.
+	limit  int
+	marker string
+	paged  bool
 }
+
+// everything is the limit of an answer without pages: a client that looks for one host in it,
+// as fence agents do, has to find it.
+const everything = math.MaxInt
 
 // parseHypervisorQuery reads the query of a list of hypervisors.
 func parseHypervisorQuery(values url.Values, v microversion) (*hypervisorQuery, error) {
-	q := &hypervisorQuery{limit: maxPage}
+	q := &hypervisorQuery{limit: everything}
+	if v >= withHypervisorPages {
+		q.limit, q.paged = maxPage, true
+	}
+	limited := false
 	for _, name := range sortedKeys(values) {
 		p := parameter{name, values[name]}
 		switch {
@@ -37,7 +46,7 @@ func parseHypervisorQuery(values url.Values, v microversion) (*hypervisorQuery, 
 			if err != nil {
 				return nil, err
 			}
-			q.limit, q.paged = limit, p.last() != ""
+			q.limit, limited = limit, p.last() != ""
 		case name == "marker" && v >= withHypervisorPages:
 			q.marker = p.last()
 		case name == "hypervisor_hostname_pattern" && v >= withServiceUUIDs:
@@ -52,8 +61,11 @@ func parseHypervisorQuery(values url.Values, v microversion) (*hypervisorQuery, 
 			return nil, badRequest("Additional properties are not allowed ('%s' was unexpected)", name)
 		}
 	}
-	if q.pattern != "" && q.paged {
-		return nil, badRequest("Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported.")
+	if q.pattern != "" {
+		if limited {
+			return nil, badRequest("Paging over hypervisors with the hypervisor_hostname_pattern query parameter is not supported.")
+		}
+		q.limit, q.paged = everything, false
 	}
 	return q, nil
 }
@@ -78,7 +90,7 @@ func (c *call) searchHypervisors() (*answer, error) {
 	if c.version >= withServiceUUIDs {
 		return nil, noSuchResource()
 	}
-	return c.answerHypervisors(&hypervisorQuery{pattern: c.id, limit: maxPage}, "search")
+	return c.answerHypervisors(&hypervisorQuery{pattern: c.id, limit: everything}, "search")
 }
 
 // hypervisorServers serves GET /os-hypervisors/PATTERN/servers, until version 2.52.
@@ -86,7 +98,7 @@ func (c *call) hypervisorServers() (*answer, error) {
 	if c.version >= withServiceUUIDs {
 		return nil, noSuchResource()
 	}
-	return c.answerHypervisors(&hypervisorQuery{pattern: c.id, servers: true, limit: maxPage}, "servers")
+	return c.answerHypervisors(&hypervisorQuery{pattern: c.id, servers: true, limit: everything}, "servers")
 }
 
 func (c *call) answerHypervisors(q *hypervisorQuery, policy string) (*answer, error) {
@@ -134,10 +146,11 @@ func (c *call) matchHypervisors(q *hypervisorQuery) ([]*service, error) {
 	err := walk(c.ctx, c.kube, c.token, target{path: computeServices()}, c.passWarnings, func(s *service) error {
 		switch {
 		case !after:
-			after = string(s.UID) == q.marker || s.Name == q.marker
+			after = string(s.UID) == q.marker || s.Name == q.marker || s.hasID(q.marker, c.version)
 		case q.limit > 0 && len(found) == q.limit:
 			return errEnough
 		case q.limit > 0 && strings.Contains(s.Name, q.pattern):
+			s.ManagedFields, s.Annotations = nil, nil // There may be many, and these are most of each.
 			found = append(found, s)
 		}
 		return nil
