@@ -85,6 +85,8 @@ func (c *cluster) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.list(w, r, func(n int) string {
 			return fmt.Sprintf(`{"metadata":{"namespace":%q,"name":%q,"uid":%q},"spec":{"host":"compute-%d"}}`, namespace(n), name(n), uid(n), n%3)
 		})
+	case strings.HasPrefix(r.URL.Path, "/apis/compute.hoststatus.dev/v1alpha1/namespaces/"):
+		refuse(http.StatusForbidden, "Forbidden")
 	default:
 		refuse(http.StatusNotFound, "NotFound")
 	}
@@ -112,7 +114,7 @@ func (c *cluster) list(w http.ResponseWriter, r *http.Request, item func(int) st
 	for n := range serversInCluster {
 		inNamespace := !strings.Contains(r.URL.Path, "/namespaces/") || strings.Contains(r.URL.Path, "/namespaces/"+namespace(n)+"/")
 		selector := r.URL.Query().Get("fieldSelector")
-		if inNamespace && (selector == "" || selector == "metadata.uid="+uid(n) || selector == fmt.Sprintf("spec.host=compute-%d", n%3)) {
+		if inNamespace && (selector == "" || selector == "metadata.uid="+uid(n) || selector == "metadata.name="+name(n) || selector == fmt.Sprintf("spec.host=compute-%d", n%3)) {
 			all = append(all, item(n))
 		}
 	}
@@ -270,28 +272,39 @@ func TestWhatIsAskedOnlyOfThoseWhoMay(t *testing.T) {
 func TestPagesAreWalkedByTheirLinks(t *testing.T) {
 	c := newCluster(t)
 	f := c.face(logr.Discard(), nil)
-	var got []string
-	path := "/v2.1/team-a/servers?limit=4&all_tenants=1"
-	for range 10 {
-		_, body, _ := get(f, adminToken, path)
-		s := parse(t, body)
-		for _, server := range s.Servers {
-			got = append(got, server.ID)
-		}
-		if len(s.Links) == 0 {
-			break
-		}
-		var ok bool
-		if path, ok = strings.CutPrefix(s.Links[0].Href, "http://nova.example.com:8774"); !ok {
-			t.Fatalf("the next page is at %s", s.Links[0].Href)
-		}
-	}
-	var want []string
+	var newestFirst, byHost []string
 	for n := range serversInCluster {
-		want = append(want, uid(serversInCluster-1-n))
+		newestFirst = append(newestFirst, uid(serversInCluster-1-n))
 	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %v", got)
+	for host := range 3 {
+		for n := host; n < serversInCluster; n += 3 {
+			byHost = append(byHost, uid(n))
+		}
+	}
+	for query, want := range map[string][]string{
+		"": newestFirst,
+		// The cluster lets nobody get one server where it may list all.
+		"&sort_key=host&sort_dir=asc": byHost,
+	} {
+		var got []string
+		path := "/v2.1/team-a/servers?limit=4&all_tenants=1" + query
+		for range 10 {
+			_, body, _ := get(f, adminToken, path)
+			s := parse(t, body)
+			for _, server := range s.Servers {
+				got = append(got, server.ID)
+			}
+			if len(s.Links) == 0 {
+				break
+			}
+			var ok bool
+			if path, ok = strings.CutPrefix(s.Links[0].Href, "http://nova.example.com:8774"); !ok {
+				t.Fatalf("the next page is at %s", s.Links[0].Href)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %v", query, got)
+		}
 	}
 }
 

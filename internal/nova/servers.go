@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	tenantv1alpha1 "hoststatus.dev/hoststatus/api/tenant/v1alpha1"
 	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
 )
@@ -198,8 +200,17 @@ func (c *call) findMarker(q *listQuery, namespace, policy string) (*entry, error
 	}
 	e := entry{server: s}
 	if q.byHost() {
-		if e.where, err = c.placement(s); err != nil {
-			return nil, err
+		// As the list does: who may list servers may not always get one.
+		query := url.Values{"fieldSelector": {metav1.ObjectNameField + "=" + s.Metadata.Name}}
+		err := c.walkHosts(c.ctx, s.Metadata.Namespace, query, nil, func(p *placed) error {
+			e.where = placement{readable: true, host: p.Spec.Host}
+			return nil
+		})
+		switch {
+		case err != nil:
+			return nil, c.denial(err, policy)
+		case !e.where.readable:
+			return nil, missing // It was deleted since it was read.
 		}
 	}
 	return &e, nil
