@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -72,14 +73,13 @@ func negotiate(header http.Header) (v microversion, echo string, err error) {
 }
 
 // askedVersion returns what a request asks for. The header for all services comes before
-// the one of this service alone.
+// the one of this service alone. Of several values the last counts, as in Nova.
 func askedVersion(header http.Header) (string, bool) {
-	for _, line := range header.Values(headerVersion) {
-		for pair := range strings.SplitSeq(line, ",") {
-			service, version, _ := strings.Cut(strings.TrimSpace(pair), " ")
-			if strings.EqualFold(service, serviceCompute) {
-				return strings.TrimSpace(version), true
-			}
+	pairs := strings.Split(strings.Join(header.Values(headerVersion), ","), ",")
+	for _, pair := range slices.Backward(pairs) {
+		service, version, _ := strings.Cut(strings.TrimSpace(pair), " ")
+		if strings.EqualFold(service, serviceCompute) {
+			return strings.TrimSpace(version), true
 		}
 	}
 	lines := header.Values(headerLegacyVersion)
