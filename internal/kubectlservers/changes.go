@@ -73,7 +73,14 @@ func (c *Change) line(namespaces, colours bool) string {
 	case WhatDeleted:
 		words = append(words, "deleted, host status was "+value(c.From))
 	case WhatHost:
-		words = append(words, "is on another host")
+		switch {
+		case c.From == "":
+			words = append(words, "is on a host")
+		case c.To == "":
+			words = append(words, "is on no host any more")
+		default:
+			words = append(words, "is on another host")
+		}
 	case WhatHostStatus:
 		change := "host status " + value(c.From) + " -> " + value(c.To) + kubectlplugin.Clean(inBrackets(string(c.Reason)))
 		if c.From == c.To {
@@ -218,6 +225,10 @@ func (c *changes) seen(s *tenantv1alpha1.Server) {
 		return
 	}
 	before, known := c.known[keyOf(s)]
+	if known && before.UID != s.UID { // Deleted and made again while there was no connection.
+		c.gone(keyOf(s))
+		known = false
+	}
 	c.known[keyOf(s)] = s
 	if !known {
 		c.print(Change{

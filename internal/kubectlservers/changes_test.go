@@ -52,6 +52,12 @@ func TestEachChangeIsOneLine(t *testing.T) {
 			"2026-10-01T12:00:00Z  web-1  task state <none> -> powering-on",
 			"2026-10-01T12:00:00Z  web-1  power state RUNNING -> SHUTDOWN",
 		}},
+		"placed": {server("web-1", "UP", v1alpha1.ReasonReporting, func(s *tenantv1alpha1.Server) { s.Status.HostID = "" }), up, []string{
+			"2026-10-01T12:00:00Z  web-1  is on a host",
+		}},
+		"shelved": {up, server("web-1", "UP", v1alpha1.ReasonReporting, func(s *tenantv1alpha1.Server) { s.Status.HostID = "" }), []string{
+			"2026-10-01T12:00:00Z  web-1  is on no host any more",
+		}},
 		"no longer granted": {up, server("web-1", "UP", v1alpha1.ReasonReporting, hidden), []string{
 			"2026-10-01T12:00:00Z  web-1  host status UP -> <none>",
 			"2026-10-01T12:00:00Z  web-1  host reports True -> <none>",
@@ -76,6 +82,7 @@ func TestWhatChangedWithoutAConnectionIsPrintedOnce(t *testing.T) {
 	up, down := server("web-1", "UP", v1alpha1.ReasonReporting), server("web-1", "DOWN", v1alpha1.ReasonForcedDown)
 	second := server("web-2", "UP", v1alpha1.ReasonReporting)
 	other := server("api-1", "UP", v1alpha1.ReasonReporting)
+	madeAgain := server("web-1", "UP", v1alpha1.ReasonReporting, func(s *tenantv1alpha1.Server) { s.UID = "another" })
 	var printed []string
 	c := newChanges([]tenantv1alpha1.Server{*up, *other}, []string{"web-1", "web-2"}, func() time.Time { return now }, func(change Change) {
 		printed = append(printed, change.line(true, false))
@@ -87,7 +94,8 @@ func TestWhatChangedWithoutAConnectionIsPrintedOnce(t *testing.T) {
 		func() error { return c.Add(second) },
 		func() error { return c.Delete(other) },
 		func() error { return c.Delete(second) },
-		func() error { return c.Replace(nil, "3") },
+		func() error { return c.Replace([]any{madeAgain}, "3") },
+		func() error { return c.Replace(nil, "4") },
 		c.Resync,
 	} {
 		if err := step(); err != nil {
@@ -99,6 +107,8 @@ func TestWhatChangedWithoutAConnectionIsPrintedOnce(t *testing.T) {
 		"2026-09-29T12:00:00Z  team-a/web-2  added, host status UP",
 		"2026-10-01T12:00:00Z  team-a/web-2  deleted, host status was UP",
 		"2026-10-01T12:00:00Z  team-a/web-1  deleted, host status was DOWN",
+		"2026-09-29T12:00:00Z  team-a/web-1  added, host status UP",
+		"2026-10-01T12:00:00Z  team-a/web-1  deleted, host status was UP",
 	}
 	if diff := cmp.Diff(want, printed); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
