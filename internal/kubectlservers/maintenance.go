@@ -5,6 +5,7 @@ package kubectlservers
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,7 +126,8 @@ func (s sight) answered(target string, answer *ownerv1alpha1.MaintenanceAnswer, 
 	if failed == nil && answer != nil {
 		said = answerWords(answer, now)
 	}
-	there := answer != nil || state == v1alpha1.AnswerStateReady || state == v1alpha1.AnswerStateNotBefore || state == v1alpha1.AnswerStateStale
+	// What was read is newer than what the manager has counted.
+	there := answer != nil || failed != nil && slices.Contains([]v1alpha1.AnswerState{v1alpha1.AnswerStateReady, v1alpha1.AnswerStateNotBefore, v1alpha1.AnswerStateStale}, state)
 	switch {
 	case failed != nil && !there:
 		return CountsNotKnown, "could not be read"
@@ -153,7 +155,14 @@ func (s sight) answered(target string, answer *ownerv1alpha1.MaintenanceAnswer, 
 		out = append(out, capital(said)+". It counts"+limit(w, answer, now)+".")
 	case v1alpha1.AnswerStateStale:
 		counts = CountsNo
-		out = append(out, capital(said)+". It counts for nothing: it is for another window, or for an earlier server of this name. Answer again.")
+		out = append(out, capital(said)+". It counts for nothing: it is for another window, or for an earlier server of this name.")
+		switch {
+		case isOpen(&s.fields, now):
+		case w.StartTime == nil:
+			out = append(out, "Answer again once the time is known.")
+		default:
+			out = append(out, "Answer again.")
+		}
 	default:
 		counts = CountsNotKnown
 		out = append(out, capital(said)+". It is not known yet whether it counts.")

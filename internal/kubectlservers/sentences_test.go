@@ -126,7 +126,16 @@ func TestWindowsAndAnswersInSentences(t *testing.T) {
 				w.LatestStartTime, w.Answer = nil, v1alpha1.AnswerStateNotBefore
 			}), GrantAll, false, notBefore, opens, "It counts, and changes nothing: owners cannot put this window off.", CountsYes,
 		},
-		"to another window":         {put(state(v1alpha1.AnswerStateStale)), GrantAll, true, 0, opens, "It counts for nothing: it is for another window, or for an earlier server of this name. Answer again.", CountsNo},
+		"to another window": {put(state(v1alpha1.AnswerStateStale)), GrantAll, true, 0, opens, "It counts for nothing: it is for another window, or for an earlier server of this name. Answer again.", CountsNo},
+		"to an earlier window, and the time is not known": {
+			put(func(w *v1alpha1.AnnouncedWindow) { *w = v1alpha1.AnnouncedWindow{Answer: v1alpha1.AnswerStateStale} }), GrantAll, true, 0, "Planned, for a time that is not known yet.",
+			"It counts for nothing: it is for another window, or for an earlier server of this name. Answer again once the time is known.", CountsNo,
+		},
+		"to another window, and this one is open": {
+			server("web-1", "MAINTENANCE", v1alpha1.ReasonWindowOpen, announced(state(v1alpha1.AnswerStateStale))), GrantAll, true, 0, "Open since",
+			"It counts for nothing: it is for another window, or for an earlier server of this name. The window is open, so answers change nothing any more.", CountsNo,
+		},
+		"withdrawn a moment ago":    {put(state(v1alpha1.AnswerStateReady)), GrantAll, false, 0, opens, "None, which counts as agreement to 2026-10-01T14:00:00Z.", ""},
 		"not looked at yet":         {put(state(v1alpha1.AnswerStateNone)), GrantAll, true, 0, opens, "It is not known yet whether it counts.", CountsNotKnown},
 		"no window":                 {server("web-1", "UP", v1alpha1.ReasonReporting), GrantAll, true, 0, "none is announced", "There is no window now, so it counts for nothing.", CountsNo},
 		"no window and no answer":   {server("web-1", "UP", v1alpha1.ReasonReporting), GrantAll, false, 0, "none is announced", "none", ""},
