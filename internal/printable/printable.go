@@ -47,6 +47,8 @@ func strange(r rune) bool {
 		return false
 	case r&0xfffe == 0xfffe: // never a character, and YAML refuses it
 		return true
+	case r == 0x2065, r >= 0xe0000 && r <= 0xe007f: // reserved among the marks and the tags, and our schemas refuse it
+		return true
 	}
 	return !unicode.Is(unicode.Prepended_Concatenation_Mark, r) && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }

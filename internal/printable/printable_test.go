@@ -3,6 +3,9 @@
 package printable
 
 import (
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"unicode"
@@ -26,6 +29,7 @@ func TestCleanReplacesWhatDoesNotStandForItself(t *testing.T) {
 		"line and paragraph separators":   {"a\u2028b\u2029c", "a�b�c"},
 		"zero width space, word joiner":   {"a\u200bb\u2060c\ufeffd", "a�b�c�d"},
 		"tags":                            {"a\U000e0041b", "a�b"},
+		"what is reserved among these":    {"a\u2065b\U000e0002c", "a�b�c"},
 		"what is no character":            {"a\ufffeb\U0001fffe\U0010ffff", "a�b��"},
 		"a broken encoding":               {"a\xffb", "a�b"},
 		"a broken encoding and a control": {"a\xffb\x00", "a�b�"},
@@ -55,6 +59,36 @@ func TestWhatIsCleanCanBeReadAsYAML(t *testing.T) {
 		}
 		if _, err := yaml.JSONToYAML([]byte(`{"k":"` + clean + `"}`)); err != nil {
 			t.Errorf("%U: %v", r, err)
+		}
+	}
+}
+
+// What is clean is accepted by the schemas of our custom resources, which refuse a whole object
+// for one character that they do not want: then a host's state would stay what it was.
+func TestWhatIsCleanIsAcceptedByTheSchemas(t *testing.T) {
+	files, err := filepath.Glob("../../config/crd/*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := map[string]bool{}
+	for _, file := range files {
+		schema, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rule := range regexp.MustCompile(`!self\.matches\(r'+(\[[^\]]+\])`).FindAllSubmatch(schema, -1) {
+			refused[string(rule[1])] = true
+		}
+	}
+	if len(refused) == 0 {
+		t.Fatal("no schema refuses any character")
+	}
+	for class := range refused {
+		pattern := regexp.MustCompile(class)
+		for r := range rune(unicode.MaxRune + 1) {
+			if pattern.MatchString(Clean(string(r))) {
+				t.Errorf("%U is left, and refused", r)
+			}
 		}
 	}
 }
