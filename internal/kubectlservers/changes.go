@@ -52,8 +52,9 @@ type Change struct {
 	Reason v1alpha1.HostStatusReason `json:"reason,omitempty"`
 }
 
-// line writes a change as a line.
-func (c *Change) line(namespaces, colours bool) string {
+// line writes a change as a line. selected is set if servers were selected by what can change:
+// then one that comes or goes may only match now, or not any more.
+func (c *Change) line(namespaces, selected, colours bool) string {
 	name := c.Server
 	if namespaces {
 		name = c.Namespace + "/" + c.Server
@@ -69,9 +70,17 @@ func (c *Change) line(namespaces, colours bool) string {
 	}
 	switch c.What {
 	case WhatAdded:
-		words = append(words, "added, host status "+value(c.To))
+		change := "added"
+		if selected {
+			change = "added, or matches now"
+		}
+		words = append(words, change+", host status "+value(c.To))
 	case WhatDeleted:
-		words = append(words, "deleted, host status was "+value(c.From))
+		change := "deleted"
+		if selected {
+			change = "deleted, or does not match any more"
+		}
+		words = append(words, change+", host status was "+value(c.From))
 	case WhatHost:
 		switch {
 		case c.From == "":

@@ -69,7 +69,7 @@ func TestEachChangeIsOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			for _, change := range changesBetween(c.before, c.after, now) {
-				got = append(got, change.line(false, false))
+				got = append(got, change.line(false, false, false))
 			}
 			if diff := cmp.Diff(c.want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -85,7 +85,7 @@ func TestWhatChangedWithoutAConnectionIsPrintedOnce(t *testing.T) {
 	madeAgain := server("web-1", "UP", v1alpha1.ReasonReporting, func(s *tenantv1alpha1.Server) { s.UID = "another" })
 	var printed []string
 	c := newChanges([]tenantv1alpha1.Server{*up, *other}, []string{"web-1", "web-2"}, func() time.Time { return now }, func(change Change) {
-		printed = append(printed, change.line(true, false))
+		printed = append(printed, change.line(true, false, false))
 	})
 	for _, step := range []func() error{
 		func() error { return c.Replace([]any{up, other}, "1") },
@@ -115,5 +115,18 @@ func TestWhatChangedWithoutAConnectionIsPrintedOnce(t *testing.T) {
 	}
 	if err := c.Update("a server"); err == nil {
 		t.Error("anything is taken for a server")
+	}
+}
+
+// A server that does not match a selector any more is not deleted: its host may be well again.
+func TestAServerThatDoesNotMatchAnyMoreIsNotCalledDeleted(t *testing.T) {
+	for what, want := range map[What]string{
+		WhatAdded:   "2026-10-01T12:00:00Z  web-1  added, or matches now, host status DOWN",
+		WhatDeleted: "2026-10-01T12:00:00Z  web-1  deleted, or does not match any more, host status was DOWN",
+	} {
+		change := Change{Time: now.UTC(), Server: "web-1", What: what, From: "DOWN", To: "DOWN"}
+		if got := change.line(false, true, false); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

@@ -387,7 +387,7 @@ func TestChangesArePrintedAsTheyCome(t *testing.T) {
 	} {
 		before := a.servers[slices.IndexFunc(a.servers, func(b *tenantv1alpha1.Server) bool { return b.Name == after.Name })]
 		for _, change := range changesBetween(before, after, now) {
-			lines = append(lines, change.line(false, false))
+			lines = append(lines, change.line(false, false, false))
 		}
 	}
 	golden(t, "watch", []byte(strings.Join(lines, "\n")+"\n"))

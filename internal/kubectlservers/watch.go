@@ -147,6 +147,6 @@ func (p *plugin) printChange(change Change, o *watchOptions) error {
 		// kubectl's printer of JSON writes an object over several lines.
 		return kubectlplugin.Safely(p.Out, o.output, func(w io.Writer) error { return json.NewEncoder(w).Encode(change) })
 	}
-	_, err := fmt.Fprintln(p.Out, change.line(o.allNamespaces, p.Colours()))
+	_, err := fmt.Fprintln(p.Out, change.line(o.allNamespaces, o.selector != "" || o.field != "", p.Colours()))
 	return err
 }
