@@ -30,6 +30,9 @@ func fleetFace(t *testing.T, hosts int) *face {
 		}
 		var items []string
 		for n := from; n < to; n++ {
+			if selector := r.URL.Query().Get("fieldSelector"); selector != "" && selector != fmt.Sprintf("metadata.name=host-%04d", n) {
+				continue
+			}
 			items = append(items, fmt.Sprintf(`{"metadata":{"name":"host-%04d","uid":%q}}`, n, uid(n)))
 		}
 		_, _ = fmt.Fprintf(w, `{"kind":"ComputeServiceList","metadata":{"continue":%q},"items":[%s]}`, next, strings.Join(items, ","))
@@ -78,6 +81,32 @@ func TestEachHypervisorIsShownOrBehindALink(t *testing.T) {
 		}
 		if len(got.Hypervisors) != want.shown || next != want.next {
 			t.Errorf("%s: %d hypervisors, and on at %q; want %d and %q", request, len(got.Hypervisors), next, want.shown, want.next)
+		}
+	}
+}
+
+func TestOfAFilterOfServicesThatIsGivenTwiceTheLastCounts(t *testing.T) {
+	f := fleetFace(t, 3)
+	for query, want := range map[string]string{
+		"host=host-0001&host=host-0002":              "host-0002",
+		"host=host-0001&host=":                       "",
+		"binary=nova-scheduler&binary=nova-compute":  "host-0000 host-0001 host-0002",
+		"binary=nova-compute&binary=nova-scheduler":  "",
+		"host=host-0001&binary=nova-compute&zone=no": "host-0001",
+	} {
+		code, body, _ := get(f, adminToken, "/v2.1/os-services?"+query)
+		var answer struct {
+			Services []struct{ Host string }
+		}
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || code != http.StatusOK {
+			t.Fatalf("%s: %d %s: %v", query, code, body, err)
+		}
+		var got []string
+		for _, s := range answer.Services {
+			got = append(got, s.Host)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", query, got, want)
 		}
 	}
 }

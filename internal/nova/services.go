@@ -133,17 +133,22 @@ func (s *service) lastSeen() time.Time {
 
 // listServices serves GET /os-services.
 func (c *call) listServices() (*answer, error) {
+	host, onlyOne, nothing := "", false, false
 	for _, name := range sortedKeys(c.query) {
-		if name != "host" && name != "binary" && c.version >= withStrictQueries {
+		// Of several values the last counts, as in Nova.
+		switch p := (parameter{name, c.query[name]}); {
+		case name == "host":
+			host, onlyOne = p.last(), true
+		case name == "binary":
+			nothing = p.last() != binaryCompute
+		case c.version >= withStrictQueries:
 			return nil, badRequest("Additional properties are not allowed ('%s' was unexpected)", name)
 		}
 	}
-	host, onlyOne := c.query.Get("host"), c.query.Has("host")
 	e := &encoder{}
 	e.begin("", '{')
 	e.begin("services", '[')
 	query := url.Values{}
-	nothing := c.query.Has("binary") && c.query.Get("binary") != binaryCompute
 	if onlyOne {
 		nothing = nothing || len(validation.IsDNS1123Subdomain(host)) > 0
 		query.Set("fieldSelector", "metadata.name="+host)
