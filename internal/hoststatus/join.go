@@ -48,12 +48,12 @@ func Join(stored Copy, host *Host) v1alpha1.HostFields {
 // want has no time.
 //
 // The time is never before the host's, even if hostStatus is what it was: then it was
-// something else in between; and even if the server has moved and the clock is behind the one
-// by which the host was judged: the next copy would move the time again. The history of the server gains an entry whenever the time
-// moves, and where its newest is not what holds: a manager without a history has written
-// since. A server without one gets its first entry together with another change. What has
-// become of the owner's answer is kept as long as the window is the same, if want does not
-// have it: that of a host does not.
+// something else in between. Nor is it if the server has moved and the clock is behind the one
+// by which the host was judged: the next copy would move the time again. The history of the
+// server gains an entry whenever the time moves, and where its newest is not what holds: a
+// manager without a history has written since. A server without one gets its first entry
+// together with another change. What has become of the owner's answer is kept as long as the
+// window is the same, if want does not have it: that of a host does not.
 func Take(have, want v1alpha1.HostFields, moved bool, now time.Time) v1alpha1.HostFields {
 	since, arrived := want.HostStatusTransitionTime, metav1.NewTime(now.Truncate(time.Second))
 	if SameStatus(have.HostStatus, want.HostStatus) {
