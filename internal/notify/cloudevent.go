@@ -69,17 +69,23 @@ type telling struct{ before, now *state }
 // eventLedger is what a receiver of CloudEvents was told.
 type eventLedger struct {
 	last map[slotKey]*state
+	// maybe is what the sink may have been told since.
+	maybe map[slotKey]*state
 }
 
-func newEventLedger() *eventLedger { return &eventLedger{last: map[slotKey]*state{}} }
+func newEventLedger() *eventLedger {
+	return &eventLedger{last: map[slotKey]*state{}, maybe: map[slotKey]*state{}}
+}
 
 // news implements ledger.
 func (l *eventLedger) news(key slotKey, want *state) bool {
 	last := l.last[key]
 	switch {
 	case want.end == endLeft:
-		delete(l.last, key) // Nothing has become of the server: nobody is told.
+		l.forget(key) // Nothing has become of the server: nobody is told.
 		return false
+	case l.maybe[key] != nil:
+		return true // Even if it is what the sink was told before: it may know better.
 	case want.end == endDeleted:
 		// A server that the sink was told nothing of it may know from before a restart.
 		return last == nil && want.first || last != nil && last.end == ""
@@ -106,6 +112,7 @@ func (l *eventLedger) compose(key slotKey, want *state, _ time.Time) telling {
 
 // told implements ledger.
 func (l *eventLedger) told(key slotKey, want *state) {
+	delete(l.maybe, key)
 	if want.end == endDeleted {
 		delete(l.last, key)
 		return
@@ -113,26 +120,38 @@ func (l *eventLedger) told(key slotKey, want *state) {
 	l.last[key] = want
 }
 
-// maybeTold implements ledger. What the sink had before is certain, the rest is sent again.
-func (l *eventLedger) maybeTold(slotKey, *state) {}
+// maybeTold implements ledger.
+func (l *eventLedger) maybeTold(key slotKey, want *state) { l.maybe[key] = want }
 
 // forget implements ledger.
-func (l *eventLedger) forget(key slotKey) { delete(l.last, key) }
+func (l *eventLedger) forget(key slotKey) {
+	delete(l.last, key)
+	delete(l.maybe, key)
+}
 
 // expire implements ledger: receivers keep what they like.
 func (l *eventLedger) expire(time.Time) {}
 
 // known implements ledger.
 func (l *eventLedger) known(each func(slotKey, *state)) {
+	for key, maybe := range l.maybe {
+		each(key, maybe)
+	}
 	for key, last := range l.last {
-		each(key, last)
+		if l.maybe[key] == nil {
+			each(key, last)
+		}
 	}
 }
 
 // wasUnknown implements ledger.
 func (l *eventLedger) wasUnknown(key slotKey) bool {
-	status := l.last[key].status()
-	return status != nil && *status == v1alpha1.HostStatusUnknown
+	for _, s := range []*state{l.last[key], l.maybe[key]} {
+		if status := s.status(); status != nil && *status == v1alpha1.HostStatusUnknown {
+			return true
+		}
+	}
+	return false
 }
 
 // cause is why it is told.

@@ -436,7 +436,7 @@ func TestAfterTheRightIsGoneNothingIsDelivered(t *testing.T) {
 				})
 				r.set(nil)
 				// What is told later shows that nothing was before.
-				w.list(row("a", "2", v1alpha1.HostStatusDown, hidden), row("c", "3", v1alpha1.HostStatusDown))
+				w.list(row("a", "2", v1alpha1.HostStatusDown, hidden), row("b", "2", v1alpha1.HostStatusDown, hidden), row("c", "3", v1alpha1.HostStatusDown))
 				r.has(map[string]string{subjectIn(sink, "a"): "UNKNOWN", subjectIn(sink, "c"): "DOWN"})
 			})
 		}

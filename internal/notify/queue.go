@@ -265,7 +265,6 @@ func (q *queue[P]) done(items []item[P], what outcome, retryAfter time.Duration)
 			q.settle(at)
 			continue
 		}
-		at.again = true // Even if it is what the sink was told before: it may know better.
 		if what != recalled {
 			if at.attempts == 0 {
 				q.failed++

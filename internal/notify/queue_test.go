@@ -168,6 +168,40 @@ func TestTheQueue(t *testing.T) {
 			q.want(keyed("a"), down("a"))
 			take(t, q, 9, "a ->DOWN")
 		},
+		"what was taken back after an attempt that failed is sent again, whatever the sink was told before": func(t *testing.T, q *q, c *testingclock.FakeClock) {
+			for _, what := range []outcome{failed, refused, recalled} {
+				tell(t, q, up("a"))
+				q.want(keyed("a"), down("a"))
+				items := take(t, q, 9, "a UP>DOWN")
+				if what == recalled {
+					q.hide(keyed("a"))
+				}
+				q.done(items, what, 0)
+				q.hide(keyed("a"))
+				c.Step(time.Hour)
+				q.want(keyed("a"), up("a"))
+				q.done(take(t, q, 9, "a UP>UP"), delivered, 0)
+				take(t, q, 9)
+			}
+		},
+		"a server that leaves the route is no event, even if the sink may have missed one": func(t *testing.T, q *q, c *testingclock.FakeClock) {
+			left := said(plainRoute, "a", "3", "", endLeft)
+			tell(t, q, up("a"))
+			q.want(keyed("a"), down("a"))
+			q.done(take(t, q, 9, "a UP>DOWN"), failed, 0)
+			q.want(keyed("a"), left)
+			c.Step(time.Hour)
+			take(t, q, 9)
+			q.want(keyed("a"), down("a"))
+			items := take(t, q, 9, "a ->DOWN")
+			q.want(keyed("a"), left)
+			q.done(items, failed, 0)
+			c.Step(time.Hour)
+			take(t, q, 9)
+			if len(q.slots) > 0 {
+				t.Errorf("%d are kept", len(q.slots))
+			}
+		},
 		"a deleted server leaves nothing": func(t *testing.T, q *q, _ *testingclock.FakeClock) {
 			tell(t, q, up("a"))
 			tell(t, q, said(plainRoute, "a", "2", "", endDeleted))
