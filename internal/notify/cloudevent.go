@@ -97,7 +97,8 @@ func (l *eventLedger) news(key slotKey, want *state) bool {
 		// What it was told before a restart is not known: it may have been anything.
 		return want.first || want.route.matters(want.status())
 	default:
-		return last.facts != want.facts && (want.route.matters(last.status()) || want.route.matters(want.status()))
+		// Another server with the name is news, even if its host is as that of the one before.
+		return (last.facts != want.facts || last.uid != want.uid) && (want.route.matters(last.status()) || want.route.matters(want.status()))
 	}
 }
 

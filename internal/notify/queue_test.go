@@ -202,6 +202,15 @@ func TestTheQueue(t *testing.T) {
 				t.Errorf("%d are kept", len(q.slots))
 			}
 		},
+		"another server with the name is news, even if its host is as that of the one before": func(t *testing.T, q *q, _ *testingclock.FakeClock) {
+			tell(t, q, down("a"))
+			q.want(keyed("a"), said(plainRoute, "a", "3", "", endDeleted))
+			another := down("a")
+			another.uid = "another"
+			q.want(keyed("a"), another)
+			q.done(take(t, q, 9, "a ->DOWN"), delivered, 0)
+			take(t, q, 9)
+		},
 		"a deleted server leaves nothing": func(t *testing.T, q *q, _ *testingclock.FakeClock) {
 			tell(t, q, up("a"))
 			tell(t, q, said(plainRoute, "a", "2", "", endDeleted))
