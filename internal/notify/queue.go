@@ -64,6 +64,8 @@ type slot struct {
 	// sent is the state that is on its way, nil for none, and recall stops that.
 	sent   *state
 	recall func()
+	// gone is set while nobody is to be told any more of a subject that is gone.
+	gone bool
 	// again is set if it has to be sent once more, whatever the ledger says.
 	again bool
 	// attempts is how often it has failed; it is tried again at notBefore.
@@ -91,7 +93,7 @@ func newQueue[P any](l ledger[P], c clock.PassiveClock) *queue[P] {
 // want sets the newest state of a subject.
 func (q *queue[P]) want(key slotKey, s *state) {
 	at := q.slot(key)
-	at.want = s
+	at.want, at.gone = s, false
 	q.settle(at)
 }
 
@@ -149,7 +151,10 @@ func (q *queue[P]) hideEnded(namespace string) {
 // forget is hide, for a subject that is gone.
 func (q *queue[P]) forget(key slotKey) {
 	q.ledger.forget(key)
-	q.hide(key)
+	if at := q.slots[key]; at != nil {
+		at.gone = true
+		q.hide(key)
+	}
 }
 
 // settle lets a slot wait if it has something to send, and drops one that will have nothing.
@@ -252,6 +257,9 @@ func (q *queue[P]) done(items []item[P], what outcome, retryAfter time.Duration)
 		at.sent, at.recall = nil, nil
 		if what == delivered {
 			q.ledger.told(i.key, i.want)
+			if at.gone {
+				q.ledger.forget(i.key)
+			}
 			if at.want == i.want && i.want.end != "" {
 				at.want = nil // There is nothing more to say.
 			}
@@ -261,6 +269,9 @@ func (q *queue[P]) done(items []item[P], what outcome, retryAfter time.Duration)
 			continue
 		}
 		q.ledger.maybeTold(i.key, i.want)
+		if at.gone {
+			q.ledger.forget(i.key)
+		}
 		if at.want == nil {
 			q.settle(at)
 			continue

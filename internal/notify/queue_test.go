@@ -218,6 +218,16 @@ func TestTheQueue(t *testing.T) {
 				t.Errorf("%d are kept", n)
 			}
 		},
+		"nor does one that is gone while it may not be seen and something of it is on its way": func(t *testing.T, q *q, _ *testingclock.FakeClock) {
+			for _, what := range []outcome{delivered, recalled} {
+				q.want(keyed("a"), up("a"))
+				items := take(t, q, 9, "a ->UP")
+				q.hide(keyed("a"))
+				q.forget(keyed("a"))
+				q.done(items, what, 0)
+				q.ledger.known(func(key slotKey, _ *state) { t.Errorf("%s is known, by outcome %d", key.subject, what) })
+			}
+		},
 		"its length, and since when": func(t *testing.T, q *q, c *testingclock.FakeClock) {
 			q.want(keyed("a"), up("a"))
 			c.Step(time.Second)
