@@ -175,7 +175,10 @@ func (t telling) event(source string) (*cloudevents.Event, error) {
 	s := t.now
 	subject, id := s.namespace+"/"+s.server, string(s.uid)+"."+s.version
 	if s.server == "" {
-		subject, id = s.namespace+"/hosts/"+s.hostID, s.hostID+"."+s.version
+		subject, id = s.namespace+"/hosts/"+s.hostID, s.hostID+"."+s.newest
+		if s.version != s.newest {
+			id += "." + s.version // By another server it may be another status.
+		}
 	}
 	if s.end != "" {
 		id += "." + string(t.cause()) // It comes without a resourceVersion of its own.
@@ -194,8 +197,8 @@ func (t telling) event(source string) (*cloudevents.Event, error) {
 	e.SetID(id)
 	e.SetTime(s.at)
 	e.SetExtension(extensionCause, string(data.Cause))
-	if version, err := strconv.ParseUint(s.version, 10, 64); err == nil {
-		e.SetExtension(extensionSequence, fmt.Sprintf("%020d", version))
+	if newest, err := strconv.ParseUint(s.newest, 10, 64); err == nil {
+		e.SetExtension(extensionSequence, fmt.Sprintf("%020d", newest))
 	}
 	if s.host != nil {
 		e.SetExtension(extensionStatus, hoststatus.Label(s.host.HostStatus))

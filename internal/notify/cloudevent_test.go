@@ -5,6 +5,7 @@ package notify
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -14,9 +15,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/kube-openapi/pkg/validation/spec"
 	"k8s.io/kube-openapi/pkg/validation/strfmt"
 	"k8s.io/kube-openapi/pkg/validation/validate"
+	testingclock "k8s.io/utils/clock/testing"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/yaml"
 
@@ -40,13 +43,13 @@ func full(status v1alpha1.HostStatus) *v1alpha1.HostFields {
 
 func TestEvents(t *testing.T) {
 	server := func(first bool) *state {
-		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", hostID: "h1", host: full("NEEDS_MAINTENANCE"), first: first, at: start}
+		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", newest: "7", hostID: "h1", host: full("NEEDS_MAINTENANCE"), first: first, at: start}
 	}
-	before := &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "5", host: full("UP")}
+	before := &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "5", newest: "5", host: full("UP")}
 	gone := func(e end) *state {
-		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", hostID: "h1", end: e, at: start}
+		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", newest: "7", hostID: "h1", end: e, at: start}
 	}
-	group := &state{route: plainRoute, namespace: "team-a", hostID: "h1", version: "9", host: full("DOWN"), servers: []string{"web-1", "web-2"}, count: 2, at: start}
+	group := &state{route: plainRoute, namespace: "team-a", hostID: "h1", version: "9", newest: "9", host: full("DOWN"), servers: []string{"web-1", "web-2"}, count: 2, at: start}
 	for name, c := range map[string]struct {
 		telling           telling
 		subject, id       string
@@ -85,6 +88,46 @@ func TestEvents(t *testing.T) {
 				t.Error(problem)
 			}
 		})
+	}
+}
+
+// A host whose newest server has left is known by an older one.
+func TestTheEventsOfAHostHaveGrowingSequencesAndDifferentIDs(t *testing.T) {
+	q := newQueue(ledger[telling](newEventLedger()), testingclock.NewFakeClock(start))
+	r, err := newRoute(&RouteConfig{Name: "r", GroupByHost: true}, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine([]*route{r})
+	gone := func(name string) { e.gone(types.NamespacedName{Namespace: "team-a", Name: name}, start) }
+	var got []string
+	for _, do := range []func(){
+		func() { e.see(sightingOf(row("a", "5", v1alpha1.HostStatusUp)), start, false) },
+		func() {
+			for name, version := range map[string]string{"b": "30", "c": "30"} {
+				e.see(sightingOf(row(name, version, v1alpha1.HostStatusDown)), start, false)
+			}
+		},
+		func() { gone("b"); gone("c") },
+		func() { gone("a") },
+	} {
+		do()
+		items := q.take(9, func() {})
+		for _, i := range items {
+			event, err := i.payload.event(defaultSource)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, fmt.Sprintf("%s of %s, id %s", event.Extensions()[extensionCause], event.Extensions()[extensionSequence], event.ID()))
+		}
+		q.done(items, delivered, 0)
+	}
+	want := []string{
+		"Changed of 00000000000000000005, id h1.5", "Changed of 00000000000000000030, id h1.30",
+		"Changed of 00000000000000000030, id h1.30.5", "Deleted of 00000000000000000030, id h1.30.5.Deleted",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -163,7 +206,7 @@ func TestTheSchemaRefusesWhatItDoesNotDescribe(t *testing.T) {
 }
 
 func TestTheSameStateHasTheSameID(t *testing.T) {
-	changed := &state{route: plainRoute, namespace: "a", server: "s", uid: "u", version: "7", host: full("UP"), at: start}
+	changed := &state{route: plainRoute, namespace: "a", server: "s", uid: "u", version: "7", newest: "7", host: full("UP"), at: start}
 	found := *changed
 	found.first, found.at = true, start.Add(time.Hour)
 	one, err := telling{nil, changed}.event(defaultSource)

@@ -95,6 +95,8 @@ type subject struct {
 	route   *route
 	key     string
 	members map[types.NamespacedName]*sighting
+	// newest is the newest resourceVersion that a member has had.
+	newest string
 	// shown is set while host status is, and wasHidden if it once was not.
 	shown, wasHidden bool
 	// initial is set if it was found at the start.
@@ -151,6 +153,9 @@ func (e *engine) see(s *sighting, at time.Time, initial bool) {
 			r.subjects[is] = sub
 		}
 		sub.members[s.NamespacedName] = s
+		if sub.newest == "" || newer(s.version, sub.newest) {
+			sub.newest = s.version
+		}
 		e.evaluate(sub, at)
 	}
 }
@@ -355,7 +360,7 @@ func (sub *subject) typical() *sighting {
 
 // describe is what there is to say of a subject, by one of its servers.
 func (sub *subject) describe(s *sighting, at time.Time) *state {
-	said := &state{route: sub.route, namespace: s.Namespace, version: s.version, hostID: s.hostID, host: s.host, at: at}
+	said := &state{route: sub.route, namespace: s.Namespace, version: s.version, newest: sub.newest, hostID: s.hostID, host: s.host, at: at}
 	if !sub.route.group {
 		said.server, said.uid = s.Name, s.uid
 		return said

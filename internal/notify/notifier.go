@@ -224,7 +224,7 @@ func (n *notifier) finish(e ending, last *state, all, unknown bool) {
 	}
 	said := &state{route: r, namespace: in, server: server, hostID: hostID, end: endDeleted, at: n.clock.Now()}
 	if last != nil {
-		said.uid, said.version = last.uid, last.version
+		said.uid, said.version, said.newest = last.uid, last.version, last.newest
 	}
 	if n.engine.servers[types.NamespacedName{Namespace: in, Name: server}] != nil {
 		said.end = endLeft

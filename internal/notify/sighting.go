@@ -69,7 +69,10 @@ type state struct {
 	server  string
 	uid     types.UID
 	version string
-	hostID  string
+	// newest is version or, in a group whose newest server has left or counts for nothing, that
+	// of this one.
+	newest string
+	hostID string
 	// host are the host fields, nil if end is set.
 	host *v1alpha1.HostFields
 	end  end
