@@ -56,6 +56,9 @@ func (c *courier[P]) hide(key slotKey) { c.queue.hide(key) }
 // hideEnded hides what is gone and not told yet, of a namespace or, with "", of all; mu is held.
 func (c *courier[P]) hideEnded(namespace string) { c.queue.hideEnded(namespace) }
 
+// ended calls each with the namespaces of what is gone and not told yet; mu is held.
+func (c *courier[P]) ended(each func(namespace string)) { c.queue.ended(each) }
+
 // forget implements outbox; mu is held.
 func (c *courier[P]) forget(key slotKey) { c.queue.forget(key) }
 

@@ -27,6 +27,7 @@ type box interface {
 	sink() string
 	run(context.Context)
 	hideEnded(namespace string)
+	ended(each func(namespace string))
 	told(each func(slotKey, *state))
 	wasUnknown(key slotKey) bool
 	usage() sinkUsage
@@ -46,7 +47,8 @@ type notifier struct {
 	scopes []*scope
 	// doubts are servers whose host status was UNKNOWN and is not shown any more.
 	doubts map[types.NamespacedName]bool
-	// hidden are namespaces in which host status was shown and is not any more.
+	// hidden are namespaces in which host status was shown and is not any more, or in which
+	// what is gone is not told yet.
 	hidden map[string]bool
 	// endings are what sinks know of and what is gone.
 	endings map[ending]*state // by what the sink was told last, nil if that is not known

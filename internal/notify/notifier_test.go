@@ -443,6 +443,39 @@ func TestAfterTheRightIsGoneNothingIsDelivered(t *testing.T) {
 	}
 }
 
+// What is gone shows nothing any more by which the loss of the right could be seen.
+func TestAfterTheRightIsGoneTheEndOfAServerIsNotDelivered(t *testing.T) {
+	for _, sink := range sinks[1:] {
+		t.Run(sink, func(t *testing.T) {
+			t.Parallel()
+			r := newReceiver(t)
+			w := newWorld(t, r, sink)
+			w.list(row("a", "1", v1alpha1.HostStatusDown))
+			r.has(map[string]string{subjectIn(sink, "a"): "DOWN"})
+			r.set(func(w http.ResponseWriter, _ *http.Request) bool {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return false
+			})
+			expect.NoError(t, w.store.Delete(row("a", "2", v1alpha1.HostStatusDown)))
+			if n := w.waiting(); n != 1 {
+				t.Fatalf("%d wait", n)
+			}
+			w.rights.mu.Lock()
+			w.rights.allowed = nil
+			w.rights.mu.Unlock()
+			expect.Eventually(t, patience, func() error {
+				if n := w.waiting(); n > 0 {
+					return fmt.Errorf("%d wait", n)
+				}
+				return nil
+			})
+			r.set(nil)
+			w.see(row("c", "3", v1alpha1.HostStatusDown))
+			r.has(map[string]string{subjectIn(sink, "a"): "DOWN", subjectIn(sink, "c"): "DOWN"})
+		})
+	}
+}
+
 func TestOneMessageIsSentForFiftyServersOfAHost(t *testing.T) {
 	r := newReceiver(t)
 	w := newWorld(t, r, "Structured", RouteConfig{Name: "r", GroupByHost: true})

@@ -148,6 +148,16 @@ func (q *queue[P]) hideEnded(namespace string) {
 	}
 }
 
+// ended calls each with the namespaces of subjects that are gone and whose end is not told yet.
+func (q *queue[P]) ended(each func(namespace string)) {
+	for key, at := range q.slots {
+		if at.want != nil && at.want.end != "" {
+			in, _, _ := parseSubject(key.subject)
+			each(in)
+		}
+	}
+}
+
 // forget is hide, for a subject that is gone.
 func (q *queue[P]) forget(key slotKey) {
 	q.ledger.forget(key)

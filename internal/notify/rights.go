@@ -62,13 +62,23 @@ func visible(ctx context.Context, a asker, namespace string) (all, unknown bool,
 
 // clearDoubts finds out of servers whose host status was UNKNOWN and is not shown any more
 // which it is: that they have left UNKNOWN, which is news, or that they may not be seen any
-// more, of which nothing is said. It does the same for what was found gone.
+// more, of which nothing is said. It does the same for what was found gone. While something
+// that is gone is not told yet, it asks again and again: nothing that is seen shows any more
+// that the right to see it has gone, too.
 func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
+	ticker := n.clock.NewTicker(recheckInterval)
+	defer ticker.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 			return
 		case <-n.doubt:
+		case <-ticker.C():
+			n.mu.Lock()
+			for _, b := range n.boxes {
+				b.ended(func(namespace string) { n.hidden[namespace] = true })
+			}
+			n.mu.Unlock()
 		}
 		n.mu.Lock()
 		doubts, endings := map[string][]types.NamespacedName{}, maps.Clone(n.endings)
