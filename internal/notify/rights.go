@@ -74,66 +74,73 @@ func (n *notifier) clearDoubts(ctx context.Context, grants asker) {
 			return
 		case <-n.doubt:
 		case <-ticker.C():
-			n.mu.Lock()
-			for _, b := range n.boxes {
-				b.ended(func(namespace string) { n.hidden[namespace] = true })
-			}
-			n.mu.Unlock()
+			n.doubtEnded()
 		}
-		n.mu.Lock()
-		doubts, endings := map[string][]types.NamespacedName{}, maps.Clone(n.endings)
-		namespaces := map[string]bool{}
-		for name := range n.doubts {
-			doubts[name.Namespace] = append(doubts[name.Namespace], name)
-			namespaces[name.Namespace] = true
-		}
-		for e := range n.endings {
-			in, _, _ := parseSubject(e.key.subject)
-			namespaces[in] = true
-		}
-		for namespace := range n.hidden {
-			namespaces[namespace] = true
-		}
-		clear(n.doubts)
-		clear(n.hidden)
-		clear(n.endings)
-		n.mu.Unlock()
-		unanswered := false
-		for namespace := range namespaces {
-			all, unknown, err := visible(ctx, grants, namespace)
-			n.mu.Lock()
-			if err != nil {
-				n.hidden[namespace] = true
-			} else if !all && !unknown {
-				// Also what is deleted and not told yet.
-				for _, b := range n.boxes {
-					b.hideEnded(namespace)
-				}
-			}
-			for _, name := range doubts[namespace] {
-				switch {
-				case err != nil:
-					n.doubts[name] = true
-				case unknown:
-					n.engine.leftUnknown(name, n.clock.Now())
-				}
-			}
-			for e, last := range endings {
-				switch in, _, _ := parseSubject(e.key.subject); {
-				case in != namespace:
-				case err != nil:
-					n.endings[e] = last
-				default:
-					n.finish(e, last, all, unknown)
-				}
-			}
-			n.mu.Unlock()
-			unanswered = unanswered || err != nil
-		}
-		if unanswered {
-			if pause(ctx, n.clock, recheckInterval) {
-				wake(n.doubt)
-			}
+		if n.answer(ctx, grants) && pause(ctx, n.clock, recheckInterval) {
+			wake(n.doubt)
 		}
 	}
+}
+
+// doubtEnded lets the right be asked for to see what is gone and not told yet.
+func (n *notifier) doubtEnded() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, b := range n.boxes {
+		b.ended(func(namespace string) { n.hidden[namespace] = true })
+	}
+}
+
+// answer asks what there is to ask, and reports whether some of it was not answered.
+func (n *notifier) answer(ctx context.Context, grants asker) (unanswered bool) {
+	n.mu.Lock()
+	doubts, endings := map[string][]types.NamespacedName{}, maps.Clone(n.endings)
+	namespaces := map[string]bool{}
+	for name := range n.doubts {
+		doubts[name.Namespace] = append(doubts[name.Namespace], name)
+		namespaces[name.Namespace] = true
+	}
+	for e := range n.endings {
+		in, _, _ := parseSubject(e.key.subject)
+		namespaces[in] = true
+	}
+	for namespace := range n.hidden {
+		namespaces[namespace] = true
+	}
+	clear(n.doubts)
+	clear(n.hidden)
+	clear(n.endings)
+	n.mu.Unlock()
+	for namespace := range namespaces {
+		all, unknown, err := visible(ctx, grants, namespace)
+		n.mu.Lock()
+		if err != nil {
+			n.hidden[namespace] = true
+		} else if !all && !unknown {
+			// Also what is deleted and not told yet.
+			for _, b := range n.boxes {
+				b.hideEnded(namespace)
+			}
+		}
+		for _, name := range doubts[namespace] {
+			switch {
+			case err != nil:
+				n.doubts[name] = true
+			case unknown:
+				n.engine.leftUnknown(name, n.clock.Now())
+			}
+		}
+		for e, last := range endings {
+			switch in, _, _ := parseSubject(e.key.subject); {
+			case in != namespace:
+			case err != nil:
+				n.endings[e] = last
+			default:
+				n.finish(e, last, all, unknown)
+			}
+		}
+		n.mu.Unlock()
+		unanswered = unanswered || err != nil
+	}
+	return unanswered
 }
