@@ -230,11 +230,11 @@ func (e *engine) leave(r *route, key string, name types.NamespacedName, at time.
 	e.unschedule(sub)
 	delete(r.subjects, key)
 	switch {
+	case sub.handed == nil && !sub.initial:
+		// It was too short for anybody to hear of it.
 	case !sub.shown:
 		// Whoever may not see host status learns nothing by an end either.
 		r.outbox.forget(slotKey{r.name, key})
-	case sub.handed == nil && !sub.initial:
-		// It was too short for anybody to hear of it.
 	default:
 		if r.group {
 			why = endDeleted // Of a group without servers nothing is left.
@@ -267,7 +267,7 @@ func (e *engine) evaluate(sub *subject, at time.Time) {
 	typical := sub.typical()
 	if typical == nil {
 		e.unschedule(sub)
-		if sub.shown || !sub.wasHidden {
+		if sub.shown { // If it never was, what the outbox may have is the end of another server.
 			sub.route.outbox.hide(slotKey{sub.route.name, sub.key})
 			sub.held = false
 		}

@@ -116,7 +116,7 @@ func TestWhatARouteHasToSay(t *testing.T) {
 			{see: row("a", "4", up, func(s *tenantv1alpha1.Server) { s.Status.HostReporting = v1alpha1.HostReportingFalse }), want: []string{"team-a/a UP"}},
 		}},
 		"no word of a server whose host status is not shown": {steps: []step{
-			{found: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
+			{found: row("a", "1", up, hidden)},
 			{see: row("a", "2", up, hidden)},
 			{gone: "a", want: []string{"team-a/a forgotten"}},
 		}},
@@ -145,15 +145,21 @@ func TestWhatARouteHasToSay(t *testing.T) {
 			{after: 17 * time.Second, want: []string{"team-a/a UP first"}},
 		}},
 		"a new server, whose host status is derived a moment later": {steps: []step{
-			{see: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
+			{see: row("a", "1", up, hidden)},
 			{see: row("a", "2", down), want: []string{"team-a/a DOWN"}},
 		}},
+		"the end of a server, whatever becomes of another with its name": {steps: []step{
+			{found: row("a", "1", down), want: []string{"team-a/a DOWN first"}},
+			{gone: "a", want: []string{"team-a/a Deleted"}},
+			{see: row("a", "2", up, withUID("another"), hidden)},
+			{gone: "a"},
+		}},
 		"a server that was there before the right to see it": {steps: []step{
-			{found: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
+			{found: row("a", "1", up, hidden)},
 			{see: row("a", "1", up), want: []string{"team-a/a UP first"}},
 		}},
 		"whoever sees only UNKNOWN": {steps: []step{
-			{found: row("a", "1", up, hidden), want: []string{"team-a/a hidden"}},
+			{found: row("a", "1", up, hidden)},
 			{see: row("a", "2", unknown), want: []string{"team-a/a UNKNOWN"}},
 			{see: row("a", "3", up, hidden), want: []string{"team-a/a hidden"}},
 			{leftUnknown: "a", want: []string{"team-a/a NoLongerUnknown"}},
