@@ -288,6 +288,10 @@ func (e *engine) evaluate(sub *subject, at time.Time) {
 	sub.shown = true
 	settled := sub.held && sub.handed.end == "" && hoststatus.Label(sub.handed.status()) == status
 	if !settled && at.Sub(sub.since) < sub.route.min {
+		if sub.held && sub.handed.end == "" && sub.hides(hoststatus.Label(sub.handed.status())) {
+			sub.route.outbox.hide(slotKey{sub.route.name, sub.key})
+			sub.held = false
+		}
 		e.schedule(sub, sub.since.Add(sub.route.min))
 		return
 	}
@@ -320,6 +324,17 @@ func (e *engine) evaluate(sub *subject, at time.Time) {
 func (sub *subject) hand(said *state) {
 	sub.handed, sub.held, sub.found = said, true, false
 	sub.route.outbox.want(slotKey{sub.route.name, sub.key}, said)
+}
+
+// hides reports whether a host status is shown of no server any more, and some are not shown.
+func (sub *subject) hides(status string) (hides bool) {
+	for _, s := range sub.members {
+		if s.host != nil && hoststatus.Label(s.host.HostStatus) == status {
+			return false
+		}
+		hides = hides || s.host == nil
+	}
+	return hides
 }
 
 // typical is the server by which a subject is judged, nil if none shows its host status. In a

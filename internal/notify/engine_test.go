@@ -221,6 +221,12 @@ func TestWhatARouteHasToSay(t *testing.T) {
 			{see: row("b", "3", down), want: []string{"team-a#h2 Deleted 0", "team-a#h1 UP first 2 a,b"}},
 			{see: row("b", "4", up)},
 		}},
+		"a group of which the right leaves one server, whose host status has to last first": {route: RouteConfig{GroupByHost: true, MinSeconds: 5}, steps: []step{
+			{found: row("a", "1", up, since(time.Hour)), want: []string{"team-a#h1 UP first 1 a"}},
+			{see: row("b", "2", unknown), want: []string{"team-a#h1 UP first 2 a,b"}},
+			{see: row("a", "1", up, hidden), want: []string{"team-a#h1 hidden"}},
+			{after: 5 * time.Second, want: []string{"team-a#h1 UNKNOWN 1 b"}},
+		}},
 		"a group whose right goes": {route: RouteConfig{GroupByHost: true}, steps: []step{
 			{found: row("a", "1", up), want: []string{"team-a#h1 UP first 1 a"}},
 			{found: row("b", "1", up), want: []string{"team-a#h1 UP first 2 a,b"}},
