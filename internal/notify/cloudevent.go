@@ -197,8 +197,8 @@ func (t telling) event(source string) (*cloudevents.Event, error) {
 	e.SetID(id)
 	e.SetTime(s.at)
 	e.SetExtension(extensionCause, string(data.Cause))
-	if newest, err := strconv.ParseUint(s.newest, 10, 64); err == nil {
-		e.SetExtension(extensionSequence, fmt.Sprintf("%020d", newest))
+	if sequence, err := strconv.ParseUint(s.sequence, 10, 64); err == nil {
+		e.SetExtension(extensionSequence, fmt.Sprintf("%020d", sequence))
 	}
 	if s.host != nil {
 		e.SetExtension(extensionStatus, hoststatus.Label(s.host.HostStatus))

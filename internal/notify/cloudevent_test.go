@@ -43,13 +43,13 @@ func full(status v1alpha1.HostStatus) *v1alpha1.HostFields {
 
 func TestEvents(t *testing.T) {
 	server := func(first bool) *state {
-		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", newest: "7", hostID: "h1", host: full("NEEDS_MAINTENANCE"), first: first, at: start}
+		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", newest: "7", sequence: "7", hostID: "h1", host: full("NEEDS_MAINTENANCE"), first: first, at: start}
 	}
-	before := &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "5", newest: "5", host: full("UP")}
+	before := &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "5", newest: "5", sequence: "5", host: full("UP")}
 	gone := func(e end) *state {
-		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", newest: "7", hostID: "h1", end: e, at: start}
+		return &state{route: plainRoute, namespace: "team-a", server: "web-1", uid: "u-1", version: "7", newest: "7", sequence: "7", hostID: "h1", end: e, at: start}
 	}
-	group := &state{route: plainRoute, namespace: "team-a", hostID: "h1", version: "9", newest: "9", host: full("DOWN"), servers: []string{"web-1", "web-2"}, count: 2, at: start}
+	group := &state{route: plainRoute, namespace: "team-a", hostID: "h1", version: "9", newest: "9", sequence: "9", host: full("DOWN"), servers: []string{"web-1", "web-2"}, count: 2, at: start}
 	for name, c := range map[string]struct {
 		telling           telling
 		subject, id       string
@@ -206,7 +206,7 @@ func TestTheSchemaRefusesWhatItDoesNotDescribe(t *testing.T) {
 }
 
 func TestTheSameStateHasTheSameID(t *testing.T) {
-	changed := &state{route: plainRoute, namespace: "a", server: "s", uid: "u", version: "7", newest: "7", host: full("UP"), at: start}
+	changed := &state{route: plainRoute, namespace: "a", server: "s", uid: "u", version: "7", newest: "7", sequence: "7", host: full("UP"), at: start}
 	found := *changed
 	found.first, found.at = true, start.Add(time.Hour)
 	one, err := telling{nil, changed}.event(defaultSource)

@@ -92,6 +92,7 @@ func groupSubject(namespace, hostID string) string { return namespace + "#" + ho
 
 // subject is a server, or the servers of a namespace on one host, in one route.
 type subject struct {
+	engine  *engine
 	route   *route
 	key     string
 	members map[types.NamespacedName]*sighting
@@ -123,15 +124,25 @@ type engine struct {
 	routes  []*route
 	servers map[types.NamespacedName]*sighting
 	timers  timers
+	// newest is the newest resourceVersion that was seen.
+	newest string
 }
 
 func newEngine(routes []*route) *engine {
 	return &engine{routes: routes, servers: map[types.NamespacedName]*sighting{}}
 }
 
+// advance takes in that what is seen is of a resourceVersion, or newer.
+func (e *engine) advance(version string) {
+	if e.newest == "" || newer(version, e.newest) {
+		e.newest = version
+	}
+}
+
 // see takes in a server as it is at a time. initial is set for those that are there when the
 // notifier starts.
 func (e *engine) see(s *sighting, at time.Time, initial bool) {
+	e.advance(s.version)
 	before := e.servers[s.NamespacedName]
 	if before != nil && before.uid != s.uid {
 		// Another server has taken its name.
@@ -149,7 +160,7 @@ func (e *engine) see(s *sighting, at time.Time, initial bool) {
 		}
 		sub := r.subjects[is]
 		if sub == nil {
-			sub = &subject{route: r, key: is, members: map[types.NamespacedName]*sighting{}, index: -1, initial: initial}
+			sub = &subject{engine: e, route: r, key: is, members: map[types.NamespacedName]*sighting{}, index: -1, initial: initial}
 			r.subjects[is] = sub
 		}
 		sub.members[s.NamespacedName] = s
@@ -375,11 +386,12 @@ func (sub *subject) typical() *sighting {
 
 // describe is what there is to say of a subject, by one of its servers.
 func (sub *subject) describe(s *sighting, at time.Time) *state {
-	said := &state{route: sub.route, namespace: s.Namespace, version: s.version, newest: sub.newest, hostID: s.hostID, host: s.host, at: at}
+	said := &state{route: sub.route, namespace: s.Namespace, version: s.version, newest: sub.newest, sequence: s.version, hostID: s.hostID, host: s.host, at: at}
 	if !sub.route.group {
 		said.server, said.uid = s.Name, s.uid
 		return said
 	}
+	said.sequence = sub.engine.newest
 	for name, member := range sub.members {
 		if member.host != nil {
 			said.servers = append(said.servers, name.Name)

@@ -227,6 +227,10 @@ func (n *notifier) finish(e ending, last *state, all, unknown bool) {
 	said := &state{route: r, namespace: in, server: server, hostID: hostID, end: endDeleted, at: n.clock.Now()}
 	if last != nil {
 		said.uid, said.version, said.newest = last.uid, last.version, last.newest
+		said.sequence = last.version
+	}
+	if r.group {
+		said.sequence = n.engine.newest
 	}
 	if n.engine.servers[types.NamespacedName{Namespace: in, Name: server}] != nil {
 		said.end = endLeft

@@ -109,7 +109,7 @@ func (p *play) list(namespace string) {
 			all = append(all, p.shown(s))
 		}
 	}
-	if err := (&store{scope: p.scope(namespace)}).Replace(all, "1"); err != nil {
+	if err := (&store{scope: p.scope(namespace)}).Replace(all, fmt.Sprint(p.versions)); err != nil {
 		p.t.Fatal(err)
 	}
 	p.n.answer(context.Background(), p)

@@ -45,6 +45,8 @@ type receiver struct {
 	requests int
 	tokens   []string
 	causes   []string
+	// sequences are those of all events.
+	sequences []string
 }
 
 func newReceiver(t *testing.T) *receiver {
@@ -86,6 +88,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, request *http.Request) {
 		status = hoststatus.Label(data.After.HostStatus)
 	}
 	r.last[e.Subject()] = status
+	sequence, _ := e.Extensions()[extensionSequence].(string)
+	r.sequences = append(r.sequences, sequence)
 	r.causes = append(r.causes, fmt.Sprintf("%s %s %s", e.Subject(), data.Cause, status))
 }
 
@@ -522,6 +526,24 @@ func TestServersThatWereDeletedWhileNobodyWatchedAreToldWhenTheRightIsBack(t *te
 	r.has(map[string]string{"team-a/a": "Deleted", "team-a/b": "UP"})
 	if n := len(w.engine.servers); n != 1 || w.engine.servers[types.NamespacedName{Namespace: "team-a", Name: "b"}] == nil {
 		t.Errorf("%d servers are known", n)
+	}
+}
+
+// A group that is found without the server by which the sink knew it is no older than before.
+func TestTheEventsOfAHostHaveGrowingSequencesThoughServersLeaveItWhileNobodyWatches(t *testing.T) {
+	r := newReceiver(t)
+	w := newWorld(t, r, "Structured", RouteConfig{Name: "r", GroupByHost: true})
+	w.list(row("a", "2", v1alpha1.HostStatusDown), row("b", "4", v1alpha1.HostStatusUp), row("c", "3", v1alpha1.HostStatusUp))
+	r.has(map[string]string{"team-a/hosts/h1": "UP"})
+	w.scopes[0].refuse()
+	expect.NoError(t, w.store.Replace([]any{row("a", "2", v1alpha1.HostStatusDown)}, "5"))
+	r.has(map[string]string{"team-a/hosts/h1": "DOWN"})
+	expect.NoError(t, w.store.Replace(nil, "6"))
+	r.has(map[string]string{"team-a/hosts/h1": "Deleted"})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !slices.IsSorted(r.sequences) {
+		t.Errorf("sequences %v", r.sequences)
 	}
 }
 

@@ -233,7 +233,7 @@ func (t *store) Delete(obj any) error {
 }
 
 // Replace implements cache.ReflectorStore.
-func (t *store) Replace(list []any, _ string) error {
+func (t *store) Replace(list []any, version string) error {
 	seen := make([]*sighting, 0, len(list))
 	for _, obj := range list {
 		s, err := serverOf(obj)
@@ -242,7 +242,10 @@ func (t *store) Replace(list []any, _ string) error {
 		}
 		seen = append(seen, sightingOf(s))
 	}
-	t.locked(func(_ *notifier, now time.Time) { t.scope.replace(seen, now) })
+	t.locked(func(n *notifier, now time.Time) {
+		n.engine.advance(version)
+		t.scope.replace(seen, now)
+	})
 	return nil
 }
 

@@ -72,7 +72,10 @@ type state struct {
 	// newest is version or, in a group whose newest server has left or counts for nothing, that
 	// of this one.
 	newest string
-	hostID string
+	// sequence is version or, of a group, the newest that was seen of any server: servers leave a
+	// group, also while nothing is watched.
+	sequence string
+	hostID   string
 	// host are the host fields, nil if end is set.
 	host *v1alpha1.HostFields
 	end  end
