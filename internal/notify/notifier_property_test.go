@@ -374,21 +374,17 @@ func TestSinksEndWithTheTruthAndLearnNothingElse(t *testing.T) {
 			p.setLevel(namespace, "all")
 		}
 		// Servers of one host end with its status.
+		of := map[string]v1alpha1.HostStatus{}
 		for _, name := range playServers {
-			if s := p.servers[name]; s != nil {
-				status := statuses[len(s.Status.HostID+name.Namespace+fmt.Sprint(p.versions))%3]
-				if s.Status.HostID == "h1" {
-					status = *s.Status.HostStatus
-					for _, other := range playServers {
-						if o := p.servers[other]; o != nil && other.Namespace == name.Namespace && o.Status.HostID == "h1" {
-							status = *o.Status.HostStatus
-							break
-						}
-					}
-				}
-				if *s.Status.HostStatus != status {
-					p.change(name, false, func(s *tenantv1alpha1.Server) { s.Status.HostStatus = &status })
-				}
+			s := p.servers[name]
+			if s == nil {
+				continue
+			}
+			host := name.Namespace + s.Status.HostID
+			if status, known := of[host]; known && *s.Status.HostStatus != status {
+				p.change(name, false, func(s *tenantv1alpha1.Server) { s.Status.HostStatus = &status })
+			} else {
+				of[host] = *s.Status.HostStatus
 			}
 		}
 		p.settle(2 * time.Minute)
