@@ -88,14 +88,14 @@ func (l *eventLedger) news(key slotKey, want *state) bool {
 		return true // Even if it is what the sink was told before: it may know better.
 	case want.end == endDeleted:
 		// A server that the sink was told nothing of it may know from before a restart.
-		return last == nil && want.first || last != nil && last.end == ""
+		return last == nil && want.initial || last != nil && last.end == ""
 	case want.end == endNoLongerUnknown && !want.route.matters(ptr.To(v1alpha1.HostStatusUnknown)):
 		return false
 	case want.end == endNoLongerUnknown:
-		return last == nil && want.first || last != nil && last.end == ""
+		return last == nil && want.initial || last != nil && last.end == ""
 	case last == nil:
 		// What it was told before a restart is not known: it may have been anything.
-		return want.first || want.route.matters(want.status())
+		return want.first || want.initial || want.route.matters(want.status())
 	default:
 		// Another server with the name is news, even if its host is as that of the one before.
 		return (last.facts != want.facts || last.uid != want.uid) && (want.route.matters(last.status()) || want.route.matters(want.status()))

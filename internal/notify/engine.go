@@ -221,7 +221,6 @@ func (e *engine) leftUnknown(name types.NamespacedName, at time.Time) {
 		}
 		said := sub.describe(s, at)
 		said.host, said.end, said.facts = nil, endNoLongerUnknown, string(endNoLongerUnknown)
-		said.first = sub.handed == nil && sub.initial
 		sub.hand(said)
 	}
 }
@@ -251,7 +250,7 @@ func (e *engine) leave(r *route, key string, name types.NamespacedName, at time.
 			why = endDeleted // Of a group without servers nothing is left.
 		}
 		said := sub.describe(last, at)
-		said.host, said.end, said.facts, said.first = nil, why, string(why), sub.initial
+		said.host, said.end, said.facts = nil, why, string(why)
 		r.outbox.want(slotKey{r.name, key}, said)
 	}
 }
@@ -386,7 +385,7 @@ func (sub *subject) typical() *sighting {
 
 // describe is what there is to say of a subject, by one of its servers.
 func (sub *subject) describe(s *sighting, at time.Time) *state {
-	said := &state{route: sub.route, namespace: s.Namespace, version: s.version, newest: sub.newest, sequence: s.version, hostID: s.hostID, host: s.host, at: at}
+	said := &state{route: sub.route, namespace: s.Namespace, version: s.version, newest: sub.newest, sequence: s.version, hostID: s.hostID, host: s.host, initial: sub.initial, at: at}
 	if !sub.route.group {
 		said.server, said.uid = s.Name, s.uid
 		return said

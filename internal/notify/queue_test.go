@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/types"
 	testingclock "k8s.io/utils/clock/testing"
 	"pgregory.net/rapid"
 
@@ -278,6 +279,35 @@ func TestARouteThatIsAboutSomeHostStatusesTellsWhenTheyBeginAndEnd(t *testing.T)
 	}
 }
 
+// Before a restart the sink may have been told DOWN, or UNKNOWN.
+func TestWhatChangesBeforeTheSinkHasTheSnapshotIsToldAnyway(t *testing.T) {
+	for name, c := range map[string]struct {
+		status v1alpha1.HostStatus
+		change func(*engine)
+		want   string
+	}{
+		"the host is back": {v1alpha1.HostStatusDown, func(e *engine) { e.see(sightingOf(row("a", "2", v1alpha1.HostStatusUp)), start, false) }, "a ->UP"},
+		"it has left UNKNOWN, which alone is shown": {v1alpha1.HostStatusUnknown, func(e *engine) {
+			e.see(sightingOf(row("a", "2", v1alpha1.HostStatusUp, hidden)), start, false)
+			e.leftUnknown(types.NamespacedName{Namespace: "team-a", Name: "a"}, start)
+		}, "a ->NoLongerUnknown"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := newQueue(ledger[telling](newEventLedger()), testingclock.NewFakeClock(start))
+			r, err := newRoute(&RouteConfig{Name: "r", HostStatuses: []v1alpha1.HostStatus{c.status}}, q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := newEngine([]*route{r})
+			e.see(sightingOf(row("a", "1", c.status)), start, true)
+			c.change(e)
+			if diff := cmp.Diff([]string{c.want}, taken(q.take(9, func() {}))); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestTheEndOfAServerIsToldToWhoeverMayKnowIt(t *testing.T) {
 	r := &route{name: "r", statuses: map[v1alpha1.HostStatus]bool{v1alpha1.HostStatusDown: true}}
 	for name, c := range map[string]struct {
@@ -294,7 +324,7 @@ func TestTheEndOfAServerIsToldToWhoeverMayKnowIt(t *testing.T) {
 			clock := testingclock.NewFakeClock(start)
 			q := newQueue(ledger[telling](newEventLedger()), clock)
 			s, last := said(r, "a", "1", c.status, ""), said(r, "a", "2", "", endDeleted)
-			s.first, last.first = c.initial, c.initial
+			s.initial, last.initial = c.initial, c.initial
 			what := delivered
 			if c.fails {
 				what = failed

@@ -82,9 +82,10 @@ type state struct {
 	// servers are names of those of a group, at most maxNamed, and count is how many it has.
 	servers []string
 	count   int
-	// first is set if no change was seen that led here: the state was found so. At the end it is
-	// set if the subject was found at the start.
+	// first is set if no change was seen that led here: the state was found so.
 	first bool
+	// initial is set if the subject was found at the start: the sink may know of it from before.
+	initial bool
 	// facts are equal for two states that say the same.
 	facts string
 	// at is when it was decided.
