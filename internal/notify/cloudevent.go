@@ -33,8 +33,8 @@ type Cause string
 const (
 	// CauseChanged: a host field has changed, or the server is new.
 	CauseChanged Cause = "Changed"
-	// CauseSnapshot: it was found so, after a start of the notifier or when it was allowed to
-	// see host status. Whether it has changed, and from what, is not known.
+	// CauseSnapshot: it was found so, after a start of the notifier, when it was allowed to see
+	// host status, or when labels came to match the route's selector. Whether it has changed, and from what, is not known.
 	CauseSnapshot Cause = "Snapshot"
 	// CauseDeleted: the server is deleted; or, in a group, no server is on the host any more.
 	CauseDeleted Cause = "Deleted"

@@ -100,7 +100,7 @@ type subject struct {
 	newest string
 	// shown is set while host status is, and wasHidden if it once was not.
 	shown, wasHidden bool
-	// initial is set if it was found at the start.
+	// initial is set if it was found so: at the start, or when its labels came to match.
 	initial bool
 	// now is the host status, and since is from when on.
 	now   string
@@ -160,7 +160,9 @@ func (e *engine) see(s *sighting, at time.Time, initial bool) {
 		}
 		sub := r.subjects[is]
 		if sub == nil {
-			sub = &subject{engine: e, route: r, key: is, members: map[types.NamespacedName]*sighting{}, index: -1, initial: initial}
+			// By its labels it may have been in the route before, and sinks are not told when it leaves.
+			enters := before != nil && !r.selector.Matches(before.labels)
+			sub = &subject{engine: e, route: r, key: is, members: map[types.NamespacedName]*sighting{}, index: -1, initial: initial || enters}
 			r.subjects[is] = sub
 		}
 		sub.members[s.NamespacedName] = s

@@ -196,8 +196,9 @@ func TestWhatARouteHasToSay(t *testing.T) {
 		}},
 		"labels": {route: RouteConfig{Selector: "app=web"}, steps: []step{
 			{found: row("a", "1", up)},
-			{see: row("a", "2", up, labelled("app", "web")), want: []string{"team-a/a UP"}},
+			{see: row("a", "2", up, labelled("app", "web")), want: []string{"team-a/a UP first"}},
 			{see: row("a", "3", down), want: []string{"team-a/a Left"}},
+			{see: row("b", "4", up, labelled("app", "web")), want: []string{"team-a/b UP"}},
 		}},
 		"another namespace": {route: RouteConfig{Namespaces: []string{"team-b"}}, steps: []step{{found: row("a", "1", up)}}},
 		"another server with its name": {steps: []step{

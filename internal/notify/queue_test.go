@@ -308,6 +308,32 @@ func TestWhatChangesBeforeTheSinkHasTheSnapshotIsToldAnyway(t *testing.T) {
 	}
 }
 
+func TestAServerThatIsBackInARouteIsToldAsItIs(t *testing.T) {
+	q := newQueue(ledger[telling](newEventLedger()), testingclock.NewFakeClock(start))
+	r, err := newRoute(&RouteConfig{Name: "r", Selector: "app=web", HostStatuses: []v1alpha1.HostStatus{v1alpha1.HostStatusDown}}, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEngine([]*route{r})
+	for i, step := range []struct {
+		status v1alpha1.HostStatus
+		app    string
+		want   []string
+	}{
+		{v1alpha1.HostStatusDown, "web", []string{"a ->DOWN"}},
+		{v1alpha1.HostStatusDown, "db", nil},
+		{v1alpha1.HostStatusUp, "db", nil},
+		{v1alpha1.HostStatusUp, "web", []string{"a ->UP"}},
+	} {
+		e.see(sightingOf(row("a", fmt.Sprint(i+1), step.status, labelled("app", step.app))), start, false)
+		items := q.take(9, func() {})
+		if diff := cmp.Diff(step.want, taken(items)); diff != "" {
+			t.Errorf("step %d (-want +got):\n%s", i+1, diff)
+		}
+		q.done(items, delivered, 0)
+	}
+}
+
 func TestTheEndOfAServerIsToldToWhoeverMayKnowIt(t *testing.T) {
 	r := &route{name: "r", statuses: map[v1alpha1.HostStatus]bool{v1alpha1.HostStatusDown: true}}
 	for name, c := range map[string]struct {

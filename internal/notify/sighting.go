@@ -84,7 +84,8 @@ type state struct {
 	count   int
 	// first is set if no change was seen that led here: the state was found so.
 	first bool
-	// initial is set if the subject was found at the start: the sink may know of it from before.
+	// initial is set if the subject was found, at the start or when its labels came to match: the
+	// sink may know of it from before.
 	initial bool
 	// facts are equal for two states that say the same.
 	facts string
