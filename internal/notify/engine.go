@@ -100,6 +100,8 @@ type subject struct {
 	newest string
 	// shown is set while host status is, and wasHidden if it once was not.
 	shown, wasHidden bool
+	// hiddenAt is when it was shown last.
+	hiddenAt time.Time
 	// initial is set if it was found so: at the start, or when its labels came to match.
 	initial bool
 	// now is the host status, and since is from when on.
@@ -126,6 +128,8 @@ type engine struct {
 	timers  timers
 	// newest is the newest resourceVersion that was seen.
 	newest string
+	// inDoubt is called for a server of which leftUnknown came before that counts.
+	inDoubt func(types.NamespacedName)
 }
 
 func newEngine(routes []*route) *engine {
@@ -221,6 +225,10 @@ func (e *engine) leftUnknown(name types.NamespacedName, at time.Time) {
 		if sub == nil || sub.shown {
 			continue
 		}
+		if due := sub.hiddenAt.Add(r.min); at.Before(due) {
+			e.schedule(sub, due)
+			continue
+		}
 		said := sub.describe(s, at)
 		said.host, said.end, said.facts = nil, endNoLongerUnknown, string(endNoLongerUnknown)
 		sub.hand(said)
@@ -270,7 +278,13 @@ func (e *engine) tick(at time.Time) {
 	for len(e.timers) > 0 && !e.timers[0].due.After(at) {
 		sub := e.timers[0]
 		e.unschedule(sub)
-		e.evaluate(sub, at)
+		if sub.shown {
+			e.evaluate(sub, at)
+			continue
+		}
+		for name := range sub.members {
+			e.inDoubt(name) // The right may have gone meanwhile.
+		}
 	}
 }
 
@@ -278,10 +292,10 @@ func (e *engine) tick(at time.Time) {
 func (e *engine) evaluate(sub *subject, at time.Time) {
 	typical := sub.typical()
 	if typical == nil {
-		e.unschedule(sub)
 		if sub.shown { // If it never was, what the outbox may have is the end of another server.
+			e.unschedule(sub)
 			sub.route.outbox.hide(slotKey{sub.route.name, sub.key})
-			sub.held = false
+			sub.held, sub.hiddenAt = false, at
 		}
 		sub.shown, sub.wasHidden = false, true
 		return

@@ -165,6 +165,18 @@ func TestWhatARouteHasToSay(t *testing.T) {
 			{leftUnknown: "a", want: []string{"team-a/a NoLongerUnknown"}},
 			{see: row("a", "4", unknown), want: []string{"team-a/a UNKNOWN"}},
 		}},
+		"whoever sees only UNKNOWN, and a return that is too short": {route: RouteConfig{MinSeconds: 5}, steps: []step{
+			{see: row("a", "1", unknown)},
+			{after: 5 * time.Second, want: []string{"team-a/a UNKNOWN"}},
+			{after: 10 * time.Second, see: row("a", "2", up, hidden), want: []string{"team-a/a hidden"}},
+			{after: 11 * time.Second, leftUnknown: "a"},
+			{after: 12 * time.Second, see: row("a", "3", unknown)},
+			{after: 17 * time.Second, want: []string{"team-a/a UNKNOWN"}},
+			{after: 20 * time.Second, see: row("a", "4", up, hidden), want: []string{"team-a/a hidden"}},
+			{after: 21 * time.Second, leftUnknown: "a"},
+			{after: 22 * time.Second, see: row("a", "5", up, hidden, labelled("app", "web"))},
+			{after: 25 * time.Second, want: []string{"team-a/a NoLongerUnknown"}},
+		}},
 		"a flap that is too short": {route: RouteConfig{MinSeconds: 5}, steps: []step{
 			{found: row("a", "1", up, since(time.Hour)), want: []string{"team-a/a UP first"}},
 			{after: 10 * time.Second, see: row("a", "2", unknown)},
@@ -245,8 +257,10 @@ func TestWhatARouteHasToSay(t *testing.T) {
 				t.Fatal(err)
 			}
 			e := newEngine([]*route{r})
+			var at time.Time
+			e.inDoubt = func(name types.NamespacedName) { e.leftUnknown(name, at) }
 			for i, s := range c.steps {
-				at := start.Add(s.after)
+				at = start.Add(s.after)
 				e.tick(at)
 				switch {
 				case s.see != nil:

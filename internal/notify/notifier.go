@@ -88,6 +88,7 @@ func newNotifier(config *Config, userAgent string, c clock.WithTicker, log logr.
 		n.routes[routeKey{config.Routes[i].Sink, r.name}] = r
 	}
 	n.engine = newEngine(routes)
+	n.engine.inDoubt = n.inDoubt
 	for _, namespace := range config.Namespaces {
 		if namespace == allNamespaces {
 			namespace = ""

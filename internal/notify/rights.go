@@ -128,6 +128,7 @@ func (n *notifier) answer(ctx context.Context, grants asker) (unanswered bool) {
 				n.doubts[name] = true
 			case unknown:
 				n.engine.leftUnknown(name, n.clock.Now())
+				n.wakeTimer()
 			}
 		}
 		for e, last := range endings {
