@@ -65,13 +65,23 @@ func (w *world) targets(ctx context.Context, hosts []string) (services, servers 
 // host's, because a server's is never before its host's.
 func markTime(n int64) metav1.Time { return metav1.Unix(4_000_000_000+n, 0) }
 
+// mark marks the fields with n. The history of a server begins with the same time, or the
+// manager would add it.
+func (t *target) mark(n int64) {
+	at := markTime(n)
+	if t.resource == "computeservices" {
+		t.fields["lastSeenUpTime"] = at
+		return
+	}
+	t.fields["hostStatusTransitionTime"] = at
+	if history := t.fields["hostHistory"].([]v1alpha1.HostStatusChange); len(history) > 0 {
+		history[0].Since = &at
+	}
+}
+
 // write writes one status, marked with n.
 func (w *world) write(ctx context.Context, t *target, n int64) error {
-	field := "hostStatusTransitionTime"
-	if t.resource == "computeservices" {
-		field = "lastSeenUpTime"
-	}
-	t.fields[field] = markTime(n)
+	t.mark(n)
 	body := mustJSON(map[string]any{"metadata": map[string]any{"resourceVersion": t.version}, "status": t.fields})
 	var after metav1.Object
 	request := w.manager.Patch(types.MergePatchType).Resource(t.resource).Name(t.name).SubResource("status").
@@ -95,8 +105,8 @@ func (w *world) write(ctx context.Context, t *target, n int64) error {
 
 // apply writes the same by server-side apply, marked with n.
 func (w *world) apply(ctx context.Context, t *target, n int64) error {
+	t.mark(n)
 	fields := maps.Clone(t.fields)
-	fields["hostStatusTransitionTime"] = markTime(n)
 	if window, ok := fields["maintenanceWindow"].(*v1alpha1.AnnouncedWindow); ok && window == nil {
 		delete(fields, "maintenanceWindow") // A merge patch says null, an apply nothing.
 	}
