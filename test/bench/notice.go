@@ -74,7 +74,7 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 	if err != nil {
 		return err
 	}
-	err = owner.watch(watched, tenantPath+"/servers", func(e *seenServer, at time.Time) {
+	err = watchPath(watched, owner, tenantPath+"/servers", func(e *seenServer, at time.Time) {
 		if wanted.Load().met(&e.Object.Status) {
 			seen.first(e.Object.Metadata.Name, at)
 		}

@@ -117,19 +117,22 @@ func (p *person) get(ctx context.Context, path string) error {
 	return nil
 }
 
-// seenServer is what a watch of servers shows, as much as a benchmark reads.
-type seenServer struct {
+// seen is what a watch shows of an object with a status of kind S, as much as a benchmark reads.
+type seen[S any] struct {
 	Type   string `json:"type"`
 	Object struct {
 		Metadata struct {
 			Name string `json:"name"`
 		} `json:"metadata"`
-		Status v1alpha1.ServerStatus `json:"status"`
+		Status S `json:"status"`
 	} `json:"object"`
 }
 
-// watch calls see with each event of a watch from now on, until ctx ends.
-func (p *person) watch(ctx context.Context, path string, see func(*seenServer, time.Time)) error {
+// seenServer is what a watch of servers shows.
+type seenServer = seen[v1alpha1.ServerStatus]
+
+// watchPath calls see with each event of a watch from now on, until ctx ends.
+func watchPath[S any](ctx context.Context, p *person, path string, see func(*seen[S], time.Time)) error {
 	response, err := p.ask(ctx, path+"?limit=1") //nolint:bodyclose // it is closed below
 	if err != nil {
 		return err
@@ -150,7 +153,7 @@ func (p *person) watch(ctx context.Context, path string, see func(*seenServer, t
 		defer func() { _ = response.Body.Close() }()
 		decoder := json.NewDecoder(bufio.NewReader(response.Body))
 		for {
-			e := &seenServer{}
+			e := &seen[S]{}
 			if decoder.Decode(e) != nil {
 				return
 			}

@@ -40,7 +40,7 @@ func runStorm(ctx context.Context, t *trial) error {
 			return fmt.Errorf("%d hosts: %w", n, err)
 		}
 	}
-	t.result.note("The hosts renew together and then no more, or again. Measured is from the first of their ComputeServices, as it arrives on a watch, until the last of %d watches of the owners' view has the last of its servers. The bare loop writes the status of the ComputeServices alone, which nobody copies.", stormWatchers)
+	t.result.note("The hosts renew together and then no more, or again. Measured is from the first of their ComputeServices, as it arrives on a watch, until the last of %d watches of the owners' view has the last of its servers. The bare loop writes the status of the ComputeServices alone, which nobody copies. Beside it the same loop runs until so many watches of ComputeServices have all of its writes that kube-apiserver sends as many events as the owners' view does.", stormWatchers)
 	return nil
 }
 
@@ -100,7 +100,7 @@ func (t *trial) storm(ctx context.Context, n int) error {
 				return err
 			}
 		}
-		err := owner.watch(watched, tenantPath+"/namespaces/"+tenant(i)+"/servers", func(e *seenServer, at time.Time) {
+		err := watchPath(watched, owner, tenantPath+"/namespaces/"+tenant(i)+"/servers", func(e *seenServer, at time.Time) {
 			if e.Type == "ERROR" {
 				ended.Add(1)
 			}
@@ -124,24 +124,42 @@ func (t *trial) storm(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	var ours, bare samples
-	for round := range t.scenario.repeats {
+	loop := func(marks *sightings, want int) (time.Duration, error) {
 		targets, err := w.serviceTargets(ctx, all)
 		if err != nil {
-			return err
+			return 0, err
 		}
-		services.clear()
+		marks.clear()
 		marked := next()
 		wanted.Store(&expectation{mark: marked})
 		begin := time.Now()
 		if _, err := w.writeAll(ctx, targets, best, marked); err != nil {
+			return 0, err
+		}
+		if err := marks.wait(ctx, want, settleTimeout); err != nil {
+			return 0, fmt.Errorf("bare loop: %w", err)
+		}
+		_, last := marks.span()
+		return last.Sub(begin), nil
+	}
+	watches := expected / n // They take as many events as the owners' watches.
+	var ours, bare, heard samples
+	for round := range t.scenario.repeats {
+		took, err := loop(services, n)
+		if err != nil {
 			return err
 		}
-		if err := services.wait(ctx, n, time.Minute); err != nil {
-			return fmt.Errorf("bare loop: %w", err)
+		bare = append(bare, took)
+		marks, unwatch, err := w.watchServices(ctx, watches, &wanted)
+		if err != nil {
+			return err
 		}
-		_, last := services.span()
-		bare = append(bare, last.Sub(begin))
+		took, err = loop(marks, watches*n)
+		unwatch()
+		if err != nil {
+			return err
+		}
+		heard = append(heard, took)
 
 		status := v1alpha1.HostStatusUp
 		if round%2 == 0 {
@@ -162,9 +180,9 @@ func (t *trial) storm(ctx context.Context, n int) error {
 			return fmt.Errorf("to %s: %w", status, err)
 		}
 		first, lastHost := services.span()
-		_, last = told.span()
+		_, last := told.span()
 		ours = append(ours, last.Sub(first))
-		t.say("round %d: %s in %.2f s (the hosts took %.2f s), bare loop %.2f s", round+1, status, last.Sub(first).Seconds(), lastHost.Sub(first).Seconds(), bare[len(bare)-1].Seconds())
+		t.say("round %d: %s in %.2f s (the hosts took %.2f s), bare loop %.2f s, with as many events for watches %.2f s", round+1, status, last.Sub(first).Seconds(), lastHost.Sub(first).Seconds(), bare[len(bare)-1].Seconds(), heard[len(heard)-1].Seconds())
 		if err := w.copied(ctx, status, servers); err != nil {
 			return err
 		}
@@ -172,8 +190,38 @@ func (t *trial) storm(ctx context.Context, n int) error {
 	size, name := fmt.Sprintf("%s, %s", count(n, "hosts"), count(servers, "servers")), fmt.Sprintf("bare loop, %d at once", best)
 	t.result.addBeside(size, "last owner, median", ours.median().Seconds(), "s", name, bare.median().Seconds(), ratioAtMost(1.5))
 	t.result.addBeside(size, "last owner, worst", ours.quantile(1).Seconds(), "s", name, bare.quantile(1).Seconds())
+	t.result.addBeside(size, "last owner, median, beside watches of as many events", ours.median().Seconds(), "s", fmt.Sprintf("the same loop, until %d watches of ComputeServices have each", watches), heard.median().Seconds())
 	t.result.add(size, "watches that had to begin again", float64(ended.Load()), "", atMost(0))
 	return h.check()
+}
+
+// watchServices begins n watches of ComputeServices, and notes when each has the mark that is
+// wanted on each host. They end with unwatch.
+func (w *world) watchServices(ctx context.Context, n int, wanted *atomic.Pointer[expectation]) (marks *sightings, unwatch func(), err error) {
+	marks = newSightings()
+	ctx, unwatch = context.WithCancel(ctx)
+	w.trial.later(unwatch)
+	var p *person
+	for i := range n {
+		if i%watchersOfOne == 0 {
+			if p, err = w.administrator(); err != nil {
+				break
+			}
+		}
+		err = watchPath(ctx, p, computePath+"/computeservices", func(e *seen[v1alpha1.ComputeServiceStatus], at time.Time) {
+			if want := wanted.Load(); want.mark != 0 && e.Object.Status.LastSeenUpTime.Equal(ptr.To(markTime(want.mark))) {
+				marks.first(strconv.Itoa(i)+"/"+e.Object.Metadata.Name, at)
+			}
+		})
+		if err != nil {
+			break
+		}
+	}
+	if err != nil {
+		unwatch()
+		return nil, nil, err
+	}
+	return marks, unwatch, nil
 }
 
 // serviceTargets returns the ComputeServices called hosts, as they are now.

@@ -293,7 +293,7 @@ func (w *world) watchChanges(ctx context.Context, c *contender, targets []*targe
 	seen := newSightings()
 	want := &expectation{mark: mark}
 	for i := range watchClients {
-		err := c.people[i%len(c.people)].watch(watching, c.path(), func(e *seenServer, at time.Time) {
+		err := watchPath(watching, c.people[i%len(c.people)], c.path(), func(e *seenServer, at time.Time) {
 			if want.met(&e.Object.Status) {
 				seen.first(fmt.Sprint(i, e.Object.Metadata.Name), at)
 			}
