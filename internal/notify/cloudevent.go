@@ -34,7 +34,8 @@ const (
 	// CauseChanged: a host field has changed, or the server is new.
 	CauseChanged Cause = "Changed"
 	// CauseSnapshot: it was found so, after a start of the notifier, when it was allowed to see
-	// host status, or when labels came to match the route's selector. Whether it has changed, and from what, is not known.
+	// host status, or when labels came to match the route's selector. Whether it has changed, and
+	// from what, is not known.
 	CauseSnapshot Cause = "Snapshot"
 	// CauseDeleted: the server is deleted; or, in a group, no server is on the host any more.
 	CauseDeleted Cause = "Deleted"
@@ -86,12 +87,10 @@ func (l *eventLedger) news(key slotKey, want *state) bool {
 		return false
 	case l.maybe[key] != nil:
 		return true // Even if it is what the sink was told before: it may know better.
-	case want.end == endDeleted:
-		// A server that the sink was told nothing of it may know from before a restart.
-		return last == nil && want.initial || last != nil && last.end == ""
 	case want.end == endNoLongerUnknown && !want.route.matters(ptr.To(v1alpha1.HostStatusUnknown)):
 		return false
-	case want.end == endNoLongerUnknown:
+	case want.end != "":
+		// A server that the sink was told nothing of it may know from before a restart.
 		return last == nil && want.initial || last != nil && last.end == ""
 	case last == nil:
 		// What it was told before a restart is not known: it may have been anything.

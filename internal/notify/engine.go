@@ -138,9 +138,7 @@ func newEngine(routes []*route) *engine {
 
 // advance takes in that what is seen is of a resourceVersion, or newer.
 func (e *engine) advance(version string) {
-	if e.newest == "" || newer(version, e.newest) {
-		e.newest = version
-	}
+	e.newest = newest(e.newest, version)
 }
 
 // see takes in a server as it is at a time. initial is set for those that are there when the
@@ -170,9 +168,7 @@ func (e *engine) see(s *sighting, at time.Time, initial bool) {
 			r.subjects[is] = sub
 		}
 		sub.members[s.NamespacedName] = s
-		if sub.newest == "" || newer(s.version, sub.newest) {
-			sub.newest = s.version
-		}
+		sub.newest = newest(sub.newest, s.version)
 		e.evaluate(sub, at)
 	}
 }

@@ -118,6 +118,12 @@ func (r *receiver) takeAlerts(w http.ResponseWriter, request *http.Request) {
 	}
 }
 
+// unavailable answers that the sink does not work now.
+func unavailable(w http.ResponseWriter, _ *http.Request) bool {
+	w.WriteHeader(http.StatusServiceUnavailable)
+	return false
+}
+
 func (r *receiver) set(answer func(w http.ResponseWriter, r *http.Request) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -413,10 +419,7 @@ func TestAfterTheRightIsGoneNothingIsDelivered(t *testing.T) {
 				w := newWorld(t, r, sink)
 				w.list(row("a", "1", v1alpha1.HostStatusUnknown))
 				r.has(map[string]string{subjectIn(sink, "a"): "UNKNOWN"})
-				r.set(func(w http.ResponseWriter, _ *http.Request) bool {
-					w.WriteHeader(http.StatusServiceUnavailable)
-					return false
-				})
+				r.set(unavailable)
 				w.see(row("a", "2", v1alpha1.HostStatusDown))
 				w.see(row("b", "2", v1alpha1.HostStatusDown))
 				before := r.asked()
@@ -456,10 +459,7 @@ func TestAfterTheRightIsGoneTheEndOfAServerIsNotDelivered(t *testing.T) {
 			w := newWorld(t, r, sink)
 			w.list(row("a", "1", v1alpha1.HostStatusDown))
 			r.has(map[string]string{subjectIn(sink, "a"): "DOWN"})
-			r.set(func(w http.ResponseWriter, _ *http.Request) bool {
-				w.WriteHeader(http.StatusServiceUnavailable)
-				return false
-			})
+			r.set(unavailable)
 			expect.NoError(t, w.store.Delete(row("a", "2", v1alpha1.HostStatusDown)))
 			if n := w.waiting(); n != 1 {
 				t.Fatalf("%d wait", n)

@@ -267,9 +267,13 @@ func (q *queue[P]) done(items []item[P], what outcome, retryAfter time.Duration)
 		at.sent, at.recall = nil, nil
 		if what == delivered {
 			q.ledger.told(i.key, i.want)
-			if at.gone {
-				q.ledger.forget(i.key)
-			}
+		} else {
+			q.ledger.maybeTold(i.key, i.want)
+		}
+		if at.gone {
+			q.ledger.forget(i.key)
+		}
+		if what == delivered {
 			if at.want == i.want && i.want.end != "" {
 				at.want = nil // There is nothing more to say.
 			}
@@ -277,10 +281,6 @@ func (q *queue[P]) done(items []item[P], what outcome, retryAfter time.Duration)
 			q.succeed(at)
 			q.settle(at)
 			continue
-		}
-		q.ledger.maybeTold(i.key, i.want)
-		if at.gone {
-			q.ledger.forget(i.key)
 		}
 		if at.want == nil {
 			q.settle(at)

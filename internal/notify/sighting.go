@@ -128,3 +128,11 @@ func newer(a, b string) bool {
 	}
 	return x > y
 }
+
+// newest is the newer of two resourceVersions; "" is older than any.
+func newest(a, b string) string {
+	if newer(b, a) {
+		return b
+	}
+	return a
+}
