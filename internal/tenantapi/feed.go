@@ -10,6 +10,7 @@ import (
 	"sort"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -40,6 +41,8 @@ const feedPatience = 150 * time.Second
 type change struct {
 	rv       uint64
 	old, new *record
+	// namespace is that of the server. record sets it.
+	namespace unique.Handle[string]
 	// base and host report which of the two parts of the server changed, and joined that its
 	// ComputeService did, not itself.
 	base, host, joined bool
@@ -109,8 +112,12 @@ type feed struct {
 	// sequence is the number of history[0], counted since the feed was made; epoch is the
 	// number of times that the history started over.
 	sequence, epoch uint64
-	// wake is closed, and another made, when there is more to read.
-	wake chan struct{}
+	// wake is closed, and another made, when there is more to read. A watch of one namespace,
+	// of which there can be thousands, waits for its own instead: woken has them.
+	wake  chan struct{}
+	woken map[unique.Handle[string]]chan struct{}
+	// lately is how many changes came since all were woken, and latelySize their bytes.
+	lately, latelySize int
 	// maxRead bounds how many changes a watcher takes at once.
 	maxRead int
 }
@@ -128,6 +135,7 @@ func newFeed(p *projector, c clock.PassiveClock, log logr.Logger) *feed {
 		taken:     map[string]*takenHost{},
 		newest:    map[string]versions{},
 		wake:      make(chan struct{}),
+		woken:     map[unique.Handle[string]]chan struct{}{},
 		maxRead:   256,
 
 		hostsHeard: c.Now(),
@@ -177,12 +185,9 @@ func (f *feed) Bookmark(resourceVersion string) error {
 	if rv <= f.latest {
 		return nil
 	}
-	before := f.end()
 	f.joinAgain(f.takeIn(rv), rv)
 	f.latest = rv
-	if f.end() != before {
-		f.broadcast() // Else nothing has happened that watchers could send.
-	}
+	f.wakeAll()
 	return nil
 }
 
@@ -227,7 +232,7 @@ func (f *feed) Replace(objects []any, resourceVersion string) error {
 		f.set(r)
 	}
 	f.start, f.latest, f.synced = rv, rv, true
-	f.broadcast()
+	f.wakeAll()
 	return nil
 }
 
@@ -272,6 +277,9 @@ func (f *feed) apply(rv uint64, k key, r *record) {
 	f.joinAgain(taken, rv)
 	f.latest = max(f.latest, rv)
 	f.broadcast()
+	if f.lately > historyLength/8 || f.latelySize > historySize/8 {
+		f.wakeAll()
+	}
 }
 
 // record makes a change the newest of the history.
@@ -287,8 +295,16 @@ func (f *feed) record(c change) {
 	} else {
 		f.set(c.new)
 	}
+	c.namespace = unique.Make(c.known().namespace)
 	f.history = append(f.history, c)
-	f.size += c.size()
+	size := c.size()
+	f.size += size
+	f.lately++
+	f.latelySize += size
+	if wake := f.woken[c.namespace]; wake != nil {
+		close(wake)
+		delete(f.woken, c.namespace)
+	}
 	if len(f.history) > historyLength || f.size > historySize {
 		f.trim()
 	}
@@ -352,9 +368,35 @@ func (f *feed) trim() {
 	f.hush(f.margin())
 }
 
+// broadcast wakes whoever waits for what comes in any namespace.
 func (f *feed) broadcast() {
 	close(f.wake)
 	f.wake = make(chan struct{})
+}
+
+// wakeAll wakes all watches, also those in whose namespace nothing has happened: their place
+// in the history must move before it is forgotten.
+func (f *feed) wakeAll() {
+	f.broadcast()
+	for _, wake := range f.woken {
+		close(wake)
+	}
+	clear(f.woken)
+	f.lately, f.latelySize = 0, 0
+}
+
+// wakeOf returns what is closed when something comes in namespace, or in any if it is
+// noNamespace.
+func (f *feed) wakeOf(namespace unique.Handle[string]) <-chan struct{} {
+	if namespace == noNamespace {
+		return f.wake
+	}
+	wake := f.woken[namespace]
+	if wake == nil {
+		wake = make(chan struct{})
+		f.woken[namespace] = wake
+	}
+	return wake
 }
 
 // stale returns a warning for callers that are answered from the feed, or "" if it is up
@@ -477,24 +519,40 @@ type read struct {
 	// latest is the resourceVersion that the watcher has seen everything up to,
 	// once it has seen changes.
 	latest uint64
-	// wake is closed when there is more.
+	// wake is closed when there is more. It is nil if there is more already.
 	wake <-chan struct{}
 }
 
-// next returns the changes from the place c on, and moves it.
-func (f *feed) next(c *cursor) (read, error) {
+// closed is returned where there is more already.
+var closed = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// noNamespace is given where what is asked for can be in any.
+var noNamespace = unique.Make("")
+
+// next returns the changes from the place c on that are in namespace, and moves it. Without
+// any there is nothing more to read.
+func (f *feed) next(c *cursor, namespace unique.Handle[string]) (read, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if c.epoch != f.epoch || c.next < f.sequence {
 		return read{}, apierrors.NewResourceExpired("too old resource version: the watch fell behind, or changes may have been missed; list again")
 	}
-	rest := f.history[c.next-f.sequence:]
-	r := read{latest: f.latest, wake: f.wake}
-	if len(rest) > 0 {
-		r.changes = slices.Clone(rest[:min(len(rest), f.maxRead)])
-		r.latest = r.changes[len(r.changes)-1].rv
-		c.next += uint64(len(r.changes))
+	r := read{latest: f.latest}
+	for rest := f.history[c.next-f.sequence:]; len(rest) > 0; rest = rest[1:] {
+		if len(r.changes) == f.maxRead {
+			r.latest = r.changes[len(r.changes)-1].rv
+			return r, nil
+		}
+		if namespace == noNamespace || rest[0].namespace == namespace {
+			r.changes = append(r.changes, rest[0])
+		}
+		c.next++
 	}
+	r.wake = f.wakeOf(namespace)
 	return r, nil
 }
 

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unique"
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
@@ -251,12 +253,75 @@ func TestAWatcherThatFallsBehindOrSeesTheHistoryBeginAnewStartsOver(t *testing.T
 	for rv := range historyLength + 10 {
 		check(t, f.Update(server(rv+11, "ns", "web", state(computev1alpha1.ServerState(strconv.Itoa(rv))))))
 	}
-	if _, err := f.next(&c); !apierrors.IsResourceExpired(err) {
+	if _, err := f.next(&c, noNamespace); !apierrors.IsResourceExpired(err) {
 		t.Errorf("a watcher that fell behind: %v", err)
 	}
 	w := startWatch(t, f, f.latest, grantNone, metainternalversion.ListOptions{})
 	check(t, f.Replace([]any{server(100_001, "ns", "web")}, "100002"))
 	w.expect(t, "ERROR 410", "END")
+}
+
+// readAll reads what the feed has for namespace at c, and returns how to wait for more.
+func readAll(t *testing.T, f *feed, c *cursor, namespace string) (changes int, wake <-chan struct{}) {
+	t.Helper()
+	for {
+		r, err := f.next(c, unique.Make(namespace))
+		check(t, err)
+		changes += len(r.changes)
+		if r.wake != nil {
+			return changes, r.wake
+		}
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestAWatchWakesForItsOwnNamespaceOnly(t *testing.T) {
+	f := newTestFeed(t)
+	c, err := f.open(10)
+	check(t, err)
+	_, wake := readAll(t, f, &c, "ns")
+	check(t, f.Add(server(11, "other", "web")))
+	check(t, f.Update(server(12, "other", "web", state("PAUSED"))))
+	if isClosed(wake) {
+		t.Error("a change in another namespace woke it")
+	}
+	check(t, f.Update(server(13, "ns", "web", state("PAUSED"))))
+	if !isClosed(wake) {
+		t.Error("a change in its namespace did not wake it")
+	}
+	if n, _ := readAll(t, f, &c, "ns"); n != 1 {
+		t.Errorf("it read %d changes, not the one of its namespace", n)
+	}
+	_, wake = readAll(t, f, &c, "")
+	check(t, f.Update(server(14, "other", "web")))
+	if !isClosed(wake) {
+		t.Error("a change did not wake a watch of all namespaces")
+	}
+}
+
+func TestAWatchWhereNothingHappensGoesOnWhileOthersFillTheHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newTestFeed(t)
+		w := startWatch(t, f, 10, grantNone, metainternalversion.ListOptions{})
+		rv := 10
+		for rv < 3*historyLength {
+			for range historyLength / 16 {
+				rv++
+				check(t, f.Update(server(rv, "other", "web", state(computev1alpha1.ServerState(strconv.Itoa(rv))))))
+			}
+			synctest.Wait()
+		}
+		check(t, f.Update(server(rv+1, "ns", "web", state("PAUSED"))))
+		w.expect(t, fmt.Sprintf("MODIFIED web@%d", rv+1))
+	})
 }
 
 func TestAGrantChangesARunningWatch(t *testing.T) {
@@ -388,5 +453,42 @@ func TestTheFeedTakesNoChangeTwice(t *testing.T) {
 	check(t, f.Delete(server(10, "ns", "never")))
 	if len(f.history) != 1 {
 		t.Errorf("history %v", f.history)
+	}
+}
+
+// BenchmarkAChangeAmongWatchesOfOtherNamespaces shows what a change costs that one of a
+// thousand watches sends.
+func BenchmarkAChangeAmongWatchesOfOtherNamespaces(b *testing.B) {
+	f := newFeed(testProjector(), testingclock.NewFakePassiveClock(instant), logr.Discard())
+	check(b, f.Replace([]any{server(9, "ns", "web")}, "10"))
+	var told atomic.Int64
+	for i := range 1000 {
+		namespace := "ns"
+		if i > 0 {
+			namespace += strconv.Itoa(i)
+		}
+		c, err := f.open(10)
+		check(b, err)
+		ctx, cancel := context.WithCancel(b.Context())
+		b.Cleanup(cancel)
+		w := &watcher{
+			feed: f, clock: testingclock.NewFakeClock(instant), log: logr.Discard(), namespace: namespace, selectors: newSelectors(&metainternalversion.ListOptions{}),
+			rv: 10, told: 10, cursor: c, checked: instant, result: make(chan watch.Event, watchBuffer), cancel: cancel,
+			grants: grantSet{within: true, byNamespace: map[string]grant{namespace: grantFull}},
+		}
+		go w.run(ctx)
+		go func() {
+			for range w.result {
+				told.Add(1)
+			}
+		}()
+	}
+	changes := int64(0)
+	for b.Loop() {
+		changes++
+		check(b, f.Update(server(10+int(changes), "ns", "web", state(computev1alpha1.ServerState(strconv.FormatInt(changes, 10))))))
+		for told.Load() < changes {
+			runtime.Gosched()
+		}
 	}
 }

@@ -269,13 +269,16 @@ func (f *feed) join(r, old *record) {
 
 // owed returns the servers of namespace, or of all if it is "", of which a client may have
 // been told something else up to version rv: their host was taken in lately, and the copy
-// came later or not at all. ok is false while the place c is before rv, or there is more to
-// read first.
-func (f *feed) owed(c cursor, namespace string, rv uint64) (owed []owedServer, ok bool) {
+// came later or not at all. While the place c is before rv, or there is more to read first,
+// that is not known: later is closed when it may be.
+func (f *feed) owed(c cursor, namespace string, rv uint64) (owed []owedServer, later <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.endsAt(c) || f.latest < rv {
-		return nil, false
+	switch {
+	case f.latest < rv:
+		return nil, f.wake
+	case !f.endsAt(c):
+		return nil, closed
 	}
 	for _, r := range f.listLocked(namespace) {
 		t := f.taken[r.on]
@@ -284,7 +287,7 @@ func (f *feed) owed(c cursor, namespace string, rv uint64) (owed []owedServer, o
 		}
 		owed = append(owed, owedServer{r, t.unknown > f.settled})
 	}
-	return owed, true
+	return owed, nil
 }
 
 // owedServer is a server that a client has to be told again.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"time"
+	"unique"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -101,14 +102,17 @@ func (w *watcher) run(ctx context.Context) {
 	bookmark := w.clock.NewTicker(bookmarkInterval - time.Duration(rand.Int64N(int64(bookmarkInterval/10)))) // no secret
 	defer bookmark.Stop()
 	for {
-		r, ok := w.catchUp(ctx)
-		if !ok || w.owes && !w.tellOwed(ctx) {
+		wake, ok := w.catchUp(ctx)
+		if ok && w.owes {
+			wake, ok = w.tellOwed(ctx, wake)
+		}
+		if !ok {
 			return
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-r.wake:
+		case <-wake:
 		case <-recheck.C():
 			if !w.recheck(ctx) {
 				return
@@ -121,22 +125,23 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// catchUp sends what the feed has, and returns how to wait for more.
-func (w *watcher) catchUp(ctx context.Context) (read, bool) {
+// catchUp sends what the feed has, and returns what is closed when there is more.
+func (w *watcher) catchUp(ctx context.Context) (wake <-chan struct{}, ok bool) {
+	namespace := unique.Make(w.namespace)
 	for {
-		r, err := w.feed.next(&w.cursor)
+		r, err := w.feed.next(&w.cursor, namespace)
 		if err != nil {
 			w.fail(ctx, err)
-			return read{}, false
+			return nil, false
 		}
 		for i := range r.changes {
 			if ended(ctx, i) != nil || !w.tell(ctx, &r.changes[i]) {
-				return read{}, false
+				return nil, false
 			}
 		}
 		w.rv = max(w.rv, r.latest)
-		if len(r.changes) == 0 {
-			return r, true
+		if r.wake != nil {
+			return r.wake, true
 		}
 	}
 }
@@ -146,10 +151,7 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 	if c.rv <= w.rv && (!c.joined || c.rv <= w.joined) {
 		return true // The client's list has it already.
 	}
-	namespace := c.known().namespace
-	if w.namespace != "" && namespace != w.namespace {
-		return true // The feed is of all namespaces, the watch of one.
-	}
+	namespace := c.namespace.Value()
 	g, known := w.grants.lookup(namespace)
 	if !known {
 		var err error
@@ -177,16 +179,17 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 }
 
 // tellOwed sends again what another replica may not have told the client before it came
-// here, once the feed knows everything up to the version with which it came.
-func (w *watcher) tellOwed(ctx context.Context) bool {
-	owed, ok := w.feed.owed(w.cursor, w.namespace, w.joined)
-	if !ok {
-		return true
+// here, once the feed knows everything up to the version with which it came. It returns what
+// is closed when there is more: wake, or if the feed does not know that yet, any change.
+func (w *watcher) tellOwed(ctx context.Context, wake <-chan struct{}) (<-chan struct{}, bool) {
+	owed, later := w.feed.owed(w.cursor, w.namespace, w.joined)
+	if later != nil {
+		return later, true
 	}
 	w.owes = false
 	for i, r := range owed {
 		if ended(ctx, i) != nil {
-			return false
+			return nil, false
 		}
 		g, known := w.grants.lookup(r.known.namespace)
 		if !known || g == grantNone || g == grantUnknown && !r.unknown {
@@ -200,10 +203,10 @@ func (w *watcher) tellOwed(ctx context.Context) bool {
 			event = watch.Deleted
 		}
 		if !w.send(ctx, event, r.record, g, w.told) {
-			return false
+			return nil, false
 		}
 	}
-	return true
+	return wake, true
 }
 
 // recheck asks again what the caller may see, and sends what that changes. It returns
