@@ -31,6 +31,7 @@ import (
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/answers"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/hostsfirst"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/retry"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
@@ -63,6 +64,7 @@ type Reconciler struct {
 	monitor   Monitor
 	clock     clock.PassiveClock
 	conflicts retry.Limiter
+	gate      *hostsfirst.Gate
 	// nodeOf may be nil: see OfNodes.
 	nodeOf func(*v1alpha1.ComputeService) types.UID
 	// answers may be nil: see WithAnswers.
@@ -91,7 +93,14 @@ type Answers interface {
 
 // NewReconciler returns a Reconciler.
 func NewReconciler(c client.Client, monitor Monitor, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: retry.NewLimiter(), counts: map[string]lastCount{}}
+	return &Reconciler{client: c, monitor: monitor, clock: clk, conflicts: retry.NewLimiter(), gate: hostsfirst.New(), counts: map[string]lastCount{}}
+}
+
+// Before makes Servers, which pass gate, too, wait while many hosts are written. It is called
+// before SetupWithManager.
+func (r *Reconciler) Before(gate *hostsfirst.Gate) *Reconciler {
+	r.gate = gate
+	return r
 }
 
 // OfNodes makes a host ignore the Leases of any Node but the one that nodeOf returns.
@@ -155,7 +164,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 		r.conflicts.Forget(request)
 		return result, nil
 	}
-	err := statuspatch.Patch(ctx, r.client, service, fieldsOf(&before), fieldsOf(&after))
+	err := r.patch(ctx, service, &before, &after)
 	if apierrors.IsConflict(err) {
 		return reconcile.Result{RequeueAfter: r.conflicts.When(request)}, nil
 	}
@@ -171,6 +180,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 		"old", ptr.Deref(before.HostStatus, ""), "new", ptr.Deref(after.HostStatus, ""),
 		"reason", after.HostStatusReason, "reporting", verdict.Reporting == heartbeat.Reports)
 	return result, nil
+}
+
+func (r *Reconciler) patch(ctx context.Context, service *v1alpha1.ComputeService, before, after *v1alpha1.ComputeServiceStatus) error {
+	defer r.gate.Host()()
+	return statuspatch.Patch(ctx, r.client, service, fieldsOf(before), fieldsOf(after))
 }
 
 // answered returns what owners have answered to the window of a host; again is true if that

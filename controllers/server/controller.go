@@ -24,6 +24,7 @@ import (
 	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/controllers/answers"
+	"hoststatus.dev/hoststatus/internal/hostsfirst"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/retry"
 	"hoststatus.dev/hoststatus/internal/statuspatch"
@@ -32,15 +33,12 @@ import (
 // +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=servers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=compute.hoststatus.dev,resources=servers/status,verbs=patch
 
-// workers is how many Servers are written at once. The API server, not the
-// manager, is the limit of a fan-out; this many requests keep it busy.
-const workers = 16
-
 // Reconciler keeps the host fields of Servers.
 type Reconciler struct {
 	client    client.Client
 	clock     clock.PassiveClock
 	conflicts retry.Limiter
+	gate      *hostsfirst.Gate
 	// answers may be nil: see WithAnswers.
 	answers Answers
 }
@@ -55,7 +53,14 @@ type Answers interface {
 
 // NewReconciler returns a Reconciler. The client should read from a cache.
 func NewReconciler(c client.Client, clk clock.PassiveClock) *Reconciler {
-	return &Reconciler{client: c, clock: clk, conflicts: retry.NewLimiter()}
+	return &Reconciler{client: c, clock: clk, conflicts: retry.NewLimiter(), gate: hostsfirst.New()}
+}
+
+// Behind makes Servers wait while many hosts are written, which pass gate, too. It is called
+// before SetupWithManager.
+func (r *Reconciler) Behind(gate *hostsfirst.Gate) *Reconciler {
+	r.gate = gate
+	return r
 }
 
 // WithAnswers makes Servers show what has become of their owners' answers to maintenance
@@ -84,11 +89,21 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 			r.listen(ctx, byHost.Keys, queue)
 			return nil
 		})).
-		Complete(tracker.measure(reconcile.AsReconciler(r.client, r)))
+		Complete(tracker.measure(r.inTurn(reconcile.AsReconciler(r.client, r))))
 }
 
 func options() controller.Options {
-	return controller.Options{MaxConcurrentReconciles: workers, EnableWarmup: ptr.To(true), RateLimiter: retry.NewLimiter()}
+	// The API server, not the manager, is the limit of a fan-out; this many requests keep it busy.
+	return controller.Options{MaxConcurrentReconciles: hostsfirst.Servers, EnableWarmup: ptr.To(true), RateLimiter: retry.NewLimiter()}
+}
+
+// inTurn calls next for each Server once it may be written. It waits before next reads the
+// Server, which may change meanwhile.
+func (r *Reconciler) inTurn(next reconcile.Reconciler) reconcile.Reconciler {
+	return reconcile.Func(func(ctx context.Context, server reconcile.Request) (reconcile.Result, error) {
+		defer r.gate.Server(ctx)()
+		return next.Reconcile(ctx, server)
+	})
 }
 
 // Reconcile writes the host fields of one Server, if they are not right.

@@ -37,6 +37,7 @@ import (
 	"hoststatus.dev/hoststatus/controllers/server"
 	"hoststatus.dev/hoststatus/controllers/vmimirror"
 	"hoststatus.dev/hoststatus/internal/heartbeat"
+	"hoststatus.dev/hoststatus/internal/hostsfirst"
 	"hoststatus.dev/hoststatus/internal/leadership"
 	"hoststatus.dev/hoststatus/internal/serving"
 	"hoststatus.dev/hoststatus/internal/watch"
@@ -116,14 +117,15 @@ func Run(ctx context.Context, restConfig *rest.Config, options *Options, log log
 	if err := mgr.Add(takeover{watches: &watches, client: writer, owners: owners}); err != nil {
 		return fmt.Errorf("adding the steps of a takeover: %w", err)
 	}
-	services := computeservice.NewReconciler(writer, monitor, clock.RealClock{}).WithAnswers(owners)
+	gate := hostsfirst.New()
+	services := computeservice.NewReconciler(writer, monitor, clock.RealClock{}).WithAnswers(owners).Before(gate)
 	if options.MirrorNodes {
 		services.OfNodes(nodemirror.NodeOf)
 	}
 	if err := services.SetupWithManager(mgr); err != nil {
 		return fmt.Errorf("setting up the controller of ComputeServices: %w", err)
 	}
-	if err := server.NewReconciler(writer, clock.RealClock{}).WithAnswers(owners).SetupWithManager(ctx, mgr, byHost); err != nil {
+	if err := server.NewReconciler(writer, clock.RealClock{}).WithAnswers(owners).Behind(gate).SetupWithManager(ctx, mgr, byHost); err != nil {
 		return fmt.Errorf("setting up the controller of Servers: %w", err)
 	}
 	hostReports := reports.NewReconciler(writer, clock.RealClock{})
