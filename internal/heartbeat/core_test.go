@@ -727,14 +727,19 @@ func TestRule4ARestartForgetsNothing(t *testing.T) {
 		s.track(d, Reports, "back")
 		s.want("back", Expired)
 	})
-	rule(t, "an older spec that comes late is ignored", func(t *testing.T) {
+	rule(t, "an older spec, as a restore of etcd brings it back, is the spec", func(t *testing.T) {
 		s := newSim(t)
-		in := subjectNamed("a", d, NoVerdict)
-		in.Generation = 5
+		in := subjectNamed("a", time.Hour, NoVerdict)
+		in.Generation, in.Version = 5, "50"
 		s.core.track(s.now, in)
-		s.track(time.Hour, NoVerdict, "a")
-		if v, _ := s.core.verdict(s.now, "a", "a"); s.core.subjects["a"].generation != 5 || v.Duration != d {
-			t.Fatalf("verdict is %+v", v)
+		s.changes = nil
+		in.Generation, in.Version, in.Duration = 4, "40", d
+		s.core.track(s.now, in)
+		if v, _ := s.core.verdict(s.now, "a", "a"); v.Version != "40" || v.Duration != d {
+			t.Errorf("verdict is %+v", v)
+		}
+		if got := fmt.Sprint(s.changes); got != "[a]" {
+			t.Errorf("woke %s", got)
 		}
 	})
 	rule(t, "a changed D moves the deadline by the change", func(t *testing.T) {

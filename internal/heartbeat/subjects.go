@@ -86,9 +86,6 @@ func (c *core) track(now time.Duration, in Subject) {
 		c.hooks.changed(s.name)
 		return
 	}
-	if in.Generation < s.generation {
-		return
-	}
 	s.version = in.Version
 	before := s.ofAnotherNode()
 	s.node = in.Node
@@ -112,7 +109,8 @@ func (c *core) track(now time.Duration, in Subject) {
 			c.recall(now, s, in.Memory)
 		}
 	}
-	if in.Generation > s.generation {
+	// It is less where etcd was restored from a backup.
+	if in.Generation != s.generation {
 		s.generation = in.Generation
 		c.hooks.changed(s.name)
 	}
