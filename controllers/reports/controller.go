@@ -86,9 +86,9 @@ func (r *Reconciler) concerns(host string, server *v1alpha1.Server) bool {
 
 // SetupWithManager registers the controller. What wakes it, for the host:
 //   - its HostReport, when it changes;
-//   - a Server that is listed in it, when it appears, moves, disappears or has other
-//     reported fields than the host's;
-//   - its ComputeService, when it appears.
+//   - a Server that is listed in it, when it appears, moves, disappears, has other
+//     reported fields than the host's, or is left out from now on or no longer;
+//   - its ComputeService, when it appears, or its counts change or are not there.
 //
 // It begins when this manager leads, and then waits for the list of HostReports for as
 // long as that takes: where the kind is not installed, no other controller waits with it.

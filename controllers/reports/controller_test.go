@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/util/workqueue"
 	clocktesting "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -359,6 +360,14 @@ func TestEventsWakeTheHostsThatTheyConcern(t *testing.T) {
 	want("a ComputeService appears whose host has reported", "host-a")
 	services.Create(ctx, event.CreateEvent{Object: service("host-c")}, queue)
 	want("a ComputeService appears whose host has not")
+	counted := service("host-a")
+	counted.Status.Report = &v1alpha1.ReportCounts{Servers: ptr.To[int32](1)}
+	derived := counted.DeepCopy()
+	derived.Status.ObservedGeneration = 2
+	services.Update(ctx, event.UpdateEvent{ObjectOld: counted, ObjectNew: derived}, queue)
+	want("a ComputeService changes otherwise")
+	services.Update(ctx, event.UpdateEvent{ObjectOld: counted, ObjectNew: service("host-a")}, queue)
+	want("a ComputeService has lost its counts", "host-a")
 	reports.Delete(ctx, event.DeleteEvent{Object: reportOf("host-a")}, queue)
 	want("a report goes, and may come back")
 	servers.Create(ctx, event.CreateEvent{Object: onA}, queue)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -96,14 +97,15 @@ func (h *serverEvents) Delete(_ context.Context, e event.DeleteEvent, queue requ
 // Generic implements handler.EventHandler.
 func (h *serverEvents) Generic(context.Context, event.GenericEvent, requests) {}
 
-// Update wakes both hosts when a Server moves.
+// Update wakes both hosts when a Server moves, and its host when something else begins or
+// ceases to report on it: that changes the counts.
 func (h *serverEvents) Update(_ context.Context, e event.UpdateEvent, queue requests) {
 	before, ok := e.ObjectOld.(*v1alpha1.Server)
 	after, ok2 := e.ObjectNew.(*v1alpha1.Server)
 	if !ok || !ok2 {
 		return
 	}
-	if before.Spec.Host != after.Spec.Host {
+	if before.Spec.Host != after.Spec.Host || h.concerns(before.Spec.Host, before) != h.concerns(after.Spec.Host, after) {
 		h.cameOrWent(before, queue)
 		h.cameOrWent(after, queue)
 		return
@@ -124,17 +126,30 @@ func (h *serverEvents) cameOrWent(obj client.Object, queue requests) {
 	}
 }
 
-// serviceEvents wakes the controller for a ComputeService that appears: its counts have to
-// be written, or removed if the report went while no manager led.
+// serviceEvents wakes the controller for a ComputeService that appears, and for one whose
+// counts change or are not there: it was made again, or its status was wiped, or they were
+// decided from a version of it that was old.
 func serviceEvents(x *index) handler.Funcs {
-	return handler.Funcs{CreateFunc: func(_ context.Context, e event.CreateEvent, queue requests) {
-		service, ok := e.Object.(*v1alpha1.ComputeService)
-		switch {
-		case !ok:
-		case x.get(service.Name) != nil:
+	wake := func(service *v1alpha1.ComputeService, changed bool, queue requests) {
+		switch reports, counts := x.get(service.Name) != nil, service.Status.Report != nil; {
+		case reports && (changed || !counts):
 			queue.Add(requestFor(service.Name))
-		case service.Status.Report != nil:
+		case !reports && counts:
 			queue.AddAfter(requestFor(service.Name), goneAfter)
 		}
-	}}
+	}
+	return handler.Funcs{
+		CreateFunc: func(_ context.Context, e event.CreateEvent, queue requests) {
+			if service, ok := e.Object.(*v1alpha1.ComputeService); ok {
+				wake(service, true, queue)
+			}
+		},
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, queue requests) {
+			before, ok := e.ObjectOld.(*v1alpha1.ComputeService)
+			after, ok2 := e.ObjectNew.(*v1alpha1.ComputeService)
+			if ok && ok2 {
+				wake(after, !equality.Semantic.DeepEqual(before.Status.Report, after.Status.Report), queue)
+			}
+		},
+	}
 }
