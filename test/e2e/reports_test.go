@@ -297,6 +297,26 @@ func TestOddDataInAReportRefusesNothingElse(t *testing.T) {
 	expect.Eventually(t, patience, countsAre(host, "3 servers, 1 not here"))
 }
 
+// etcd takes less than kube-apiserver reads of one request.
+func TestAReportThatIsTooLargeForEtcdStillHasTheStates(t *testing.T) {
+	const host = "large-reporter"
+	newService(t, host)
+	newServer(t, "team-a", "large-0", host)
+	var networks []v1alpha1.ServerNetwork
+	for i := range 32 {
+		networks = append(networks, v1alpha1.ServerNetwork{Name: fmt.Sprintf("%s%02d", strings.Repeat("x", 250), i)})
+	}
+	var vms []driver.VM
+	for i := range 200 { // 1.7 MB; the limit of etcd is 1.5 MiB.
+		large := vm("team-a", fmt.Sprintf("large-%d", i), "ACTIVE")
+		large.Networks = networks
+		vms = append(vms, large)
+	}
+	reporter, _ := newReport(t, host)
+	reporter.Know(vms)
+	expect.Eventually(t, patience, serverState("large-0", "ACTIVE"))
+}
+
 // Fifty VMs that change together are one request of the agent, and one write for each of
 // their Servers.
 func TestFiftyVMsThatChangeTogetherAreOneReport(t *testing.T) {

@@ -199,7 +199,15 @@ func (r *Reporter) send(ctx context.Context) error {
 
 // unfit reports whether the API server refused a request for its content.
 func unfit(err error) bool {
-	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err)
+	return apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) || tooLargeForEtcd(err)
+}
+
+// tooLargeForEtcd reports whether etcd did not take a request, or kube-apiserver's client of
+// etcd did not send it. kube-apiserver itself reads larger ones, and then answers with what
+// they say.
+func tooLargeForEtcd(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "etcdserver: request is too large") ||
+		strings.Contains(err.Error(), "trying to send message larger than max"))
 }
 
 // write updates the HostReport, or replaces it if its version is not known.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 
@@ -381,8 +382,10 @@ func TestAnUpdateWithoutAnAnswerIsFollowedByAReplacement(t *testing.T) {
 
 func TestWhatTheAPIServerDoesNotAcceptIsReportedWithoutWhatIsDecoration(t *testing.T) {
 	for name, refusal := range map[string]error{
-		"a rule of tomorrow": apierrors.NewInvalid(agentv1alpha1.SchemeGroupVersion.WithKind("HostReport").GroupKind(), "host-a", nil),
-		"too large":          apierrors.NewRequestEntityTooLargeError("limit is 3145728"),
+		"a rule of tomorrow":        apierrors.NewInvalid(agentv1alpha1.SchemeGroupVersion.WithKind("HostReport").GroupKind(), "host-a", nil),
+		"too large":                 apierrors.NewRequestEntityTooLargeError("limit is 3145728"),
+		"too large for etcd":        answered("etcdserver: request is too large"),
+		"too large to send to etcd": answered("rpc error: code = ResourceExhausted desc = trying to send message larger than max (2597145 vs. 2097152)"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			reports(t, func(r *reporting) {
@@ -414,6 +417,11 @@ func TestWhatTheAPIServerDoesNotAcceptIsReportedWithoutWhatIsDecoration(t *testi
 			})
 		})
 	}
+}
+
+// answered is what kube-apiserver answers if it does not know an error of etcd.
+func answered(message string) error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusInternalServerError, Message: message}}
 }
 
 func TestWhatIsLeftOutIsLoggedWhenItChanges(t *testing.T) {
