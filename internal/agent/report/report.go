@@ -169,13 +169,14 @@ func (r *Reporter) Run(ctx context.Context) {
 	}
 }
 
-// take reads what the driver knows, and reports whether it has to be sent.
+// take reads what the driver knows, and reports whether it has to be sent: also if the API
+// server has it, but has refused what came in between, so that the error does not stand.
 func (r *Reporter) take() bool {
 	r.mu.Lock()
 	vms := r.latest
 	r.mu.Unlock()
 	r.wanted, r.notes = recordOf(vms)
-	return r.version == "" || !reflect.DeepEqual(r.wanted, r.written)
+	return r.version == "" || r.failures > 0 || !reflect.DeepEqual(r.wanted, r.written)
 }
 
 // send brings the HostReport to what is wanted.

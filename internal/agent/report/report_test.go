@@ -244,6 +244,31 @@ func TestAChangeThatIsTakenBackIsNoRequest(t *testing.T) {
 	})
 }
 
+// Otherwise the Lease would show the error until the report is confirmed.
+func TestARefusedChangeThatIsTakenBackLeavesNoError(t *testing.T) {
+	reports(t, func(r *reporting) {
+		r.learns(vm("a", "RUNNING"))
+		r.pass(quiet)
+		r.want("DELETE", "POST")
+		r.refuse = func(_, body string) error {
+			if strings.Contains(body, "CRASHED") {
+				return apierrors.NewInvalid(agentv1alpha1.SchemeGroupVersion.WithKind("HostReport").GroupKind(), "host-a", nil)
+			}
+			return nil
+		}
+		r.learns(vm("a", "CRASHED"))
+		r.pass(quiet)
+		r.want("PUT")
+		r.learns(vm("a", "RUNNING"))
+		r.pass(firstBackOff)
+		r.want("PUT")
+		if err := r.healths[len(r.healths)-1]; err != nil {
+			r.Errorf("the health is %v", err)
+		}
+		r.log.Want(r.T, "Report failed", "accepted again")
+	})
+}
+
 func TestChangesThatFollowEachOtherWaitForNoMoreThanASecond(t *testing.T) {
 	reports(t, func(r *reporting) {
 		r.learns()
