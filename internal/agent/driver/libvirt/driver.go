@@ -270,13 +270,12 @@ func (r *run) list(c client, events *inbox, all bool) error {
 		if one.problem != "" {
 			notes[d.id()] = note{"A domain does not name a Server that can be, so it is not reported", "domain", d.Name, one.problem}
 		}
-		if one.server.Name == "" {
-			one.before = nil
-			continue
-		}
 		e := entry{domain: *d, details: one.details, leases: one.leases, before: one.before, leftBefore: one.left}
 		one.before, one.left = e.fields()
-		if one.before != nil {
+		switch {
+		case one.server.Name == "":
+			one.before = nil
+		case one.before != nil:
 			claims = append(claims, claim{VM: driver.VM{Server: one.server, Fields: *one.before}, domain: d.Name, active: d.active()})
 		}
 	}

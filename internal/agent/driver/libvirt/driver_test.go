@@ -539,6 +539,22 @@ func TestADomainThatMovesLeavesAndOneThatComesIsReportedWhenItRuns(t *testing.T)
 	})
 }
 
+func TestADefinitionThatWasLeftBehindAndGetsItsNameLaterIsNotReported(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a := vm("a", shutoff, 4)
+		h := libvirtOf(a)
+		named := h.xmls[a.UUID]
+		h.xmls[a.UUID] = xmlOf("", "")
+		w := watch(t, h)
+		w.after(0, "")
+		a.reason = 0 // The daemon restarts.
+		h.set(a)
+		h.now.end(errEnded)
+		h.with(func() { h.xmls[a.UUID] = named })
+		w.after(time.Hour)
+	})
+}
+
 func TestADomainThatIsUndefinedWhileItRunsIsStillThere(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		a := vm("a", running, 1)
