@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -132,6 +133,8 @@ func TestTheStatusHasWhatFollowsFromTheAnswers(t *testing.T) {
 				}
 				w.want(c.status, 1)
 				w.wantMaintenance(c.want)
+				w.passes(answersDelay)
+				c.again = max(c.again-answersDelay, 0)
 			}
 		})
 	}
@@ -151,6 +154,32 @@ func TestAnAnswerThatChangesNothingIsNoReasonToWrite(t *testing.T) {
 	if got := meta.FindStatusCondition(w.read("host-a").Status.Conditions, v1alpha1.ConditionWindowOpen).Message; got != "Opens at 2026-03-01T15:00:00Z" {
 		t.Errorf("message %q", got)
 	}
+}
+
+// The queue merges the wake-up by an answer with one that comes before it, such as by the
+// controller's own write.
+func TestAnAnswerThatComesAfterACountIsCountedWhateverElseWakesTheController(t *testing.T) {
+	w, a := asking(t, window(hour, 0), whenReady)
+	queue := priorityqueue.New[reconcile.Request]("answers")
+	defer queue.ShutDown()
+	a.counts = silent(2)
+	w.reconcile("host-a")
+	w.want(announcedStatus, 1)
+	w.passes(answersDelay / 5)
+	a.counts = allReady(2)
+	addLater(queue, requestFor("host-a"))
+	w.passes(answersDelay / 5)
+	queue.Add(requestFor("host-a"))
+	if request, _ := queue.Get(); request != requestFor("host-a") || queue.Len() > 0 {
+		t.Fatalf("got %s, and %d more wait", request, queue.Len())
+	}
+	result := w.reconcile("host-a")
+	if want := answersDelay * 3 / 5; result.RequeueAfter != want {
+		t.Errorf("comes again after %s, want %s", result.RequeueAfter, want)
+	}
+	w.passes(answersDelay * 3 / 5)
+	w.reconcile("host-a")
+	w.want(openStatus, 2)
 }
 
 // A window that is open stays open: the answer that comes in the same second comes too

@@ -151,12 +151,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, service *v1alpha1.ComputeSer
 	before := service.Status
 	answered, again := r.answered(service, now)
 	after, changed, next := decide(service, verdict, answered, now)
-	if again && opens(&before, &after) {
-		answered, _ = r.count(service, now) // What comes until now is not too late.
+	if again > 0 && opens(&before, &after) {
+		answered, again = r.count(service, now), 0 // What comes until now is not too late.
 		after, changed, next = decide(service, verdict, answered, now)
 	}
-	result := reconcile.Result{}
-	if !next.IsZero() {
+	result := reconcile.Result{RequeueAfter: again}
+	if !next.IsZero() && (again == 0 || next.Sub(now) < again) {
 		result.RequeueAfter = next.Sub(now)
 	}
 	request := requestFor(service.Name)
@@ -187,33 +187,34 @@ func (r *Reconciler) patch(ctx context.Context, service *v1alpha1.ComputeService
 	return statuspatch.Patch(ctx, r.client, service, fieldsOf(before), fieldsOf(after))
 }
 
-// answered returns what owners have answered to the window of a host; again is true if that
-// was counted a moment ago. Whoever changes an answer meanwhile wakes the controller later. It
+// answered returns what owners have answered to the window of a host. If that was counted a
+// moment ago, again is how long until it has to be counted again: an answer that has come
+// since wakes the controller, but the queue merges that with whatever wakes it before. It
 // does not count them where they change nothing any more.
-func (r *Reconciler) answered(service *v1alpha1.ComputeService, now time.Time) (answered owners, again bool) {
+func (r *Reconciler) answered(service *v1alpha1.ComputeService, now time.Time) (answered owners, again time.Duration) {
 	if service.Spec.MaintenanceWindow == nil || r.answers == nil || hoststatus.WindowOpened(service, now) {
 		r.forgetCount(service.Name)
-		return owners{}, false
+		return owners{}, 0
 	}
 	r.mu.Lock()
 	last, ok := r.counts[service.Name]
 	r.mu.Unlock()
 	age := now.Sub(last.at)
 	if ok && last.uid == service.UID && last.generation == service.Generation && age >= 0 && age < answersDelay {
-		return owners{last.Answers, true}, true
+		return owners{last.Answers, true}, answersDelay - age
 	}
-	return r.count(service, now)
+	return r.count(service, now), 0
 }
 
 // count counts what owners have answered.
-func (r *Reconciler) count(service *v1alpha1.ComputeService, now time.Time) (answered owners, again bool) {
+func (r *Reconciler) count(service *v1alpha1.ComputeService, now time.Time) owners {
 	counts, known := r.answers.Count(service.Name, service.Spec.MaintenanceWindow)
 	if known {
 		r.mu.Lock()
 		r.counts[service.Name] = lastCount{service.UID, service.Generation, now, counts}
 		r.mu.Unlock()
 	}
-	return owners{counts, known}, false
+	return owners{counts, known}
 }
 
 func (r *Reconciler) forgetCount(host string) {
