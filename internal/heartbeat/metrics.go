@@ -3,6 +3,7 @@
 package heartbeat
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,7 +53,7 @@ var (
 	})
 	driversDesc = state.Metric(telemetry.KindGauge, telemetry.Metric{
 		Name: "hoststatus_heartbeat_failing_driver_hosts", Replicas: telemetry.EachAlike,
-		Help:   "Hosts whose agent renews the Lease and reports on it that its driver fails, so that the states of their servers are old.",
+		Help:   "Hosts that report, and whose agent states on the Lease that its driver fails, so that the states of their servers are old.",
 		Labels: []telemetry.Label{labelNamespace},
 	})
 )
@@ -103,7 +104,11 @@ func (m *Monitor) sights() []sight {
 	defer m.mu.Unlock()
 	all := m.core.sights(m.now())
 	for i := range all {
-		all[i].drivers = len(m.watches[all[i].namespace].drivers)
+		for name := range m.watches[all[i].namespace].drivers {
+			if m.core.reports(all[i].namespace, name) {
+				all[i].drivers++
+			}
+		}
 	}
 	return all
 }
@@ -133,4 +138,10 @@ func (c *core) sights(now time.Duration) []sight {
 		all = append(all, s)
 	}
 	return all
+}
+
+// reports returns whether a Lease is the heartbeat of a host that reports.
+func (c *core) reports(namespace, name string) bool {
+	l := c.watches[namespace].leases[name]
+	return l != nil && slices.ContainsFunc(l.subjects, func(s *subject) bool { return s.reporting == Reports })
 }
