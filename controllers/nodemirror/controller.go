@@ -40,8 +40,8 @@ const (
 	// workers is how many Nodes are reconciled at once. Nothing waits for the mirror as
 	// it does for a verdict; only one or two Nodes are urgent at a time.
 	workers = 8
-	// refusedRetry is how long to wait before a deletion that was refused is tried
-	// again: nothing here is woken when Servers move away.
+	// refusedRetry is how long to wait before a write that was refused is tried again:
+	// nothing here is woken when Servers move away, or a policy of the cluster changes.
 	refusedRetry = 30 * time.Second
 	// longestRetry is the longest wait after a write that failed. By default it would be
 	// a quarter of an hour, in which a Node that is out of service is not DOWN.
@@ -176,9 +176,9 @@ func (r *Reconciler) outcome(ctx context.Context, name string, err error) (recon
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 		return reconcile.Result{RequeueAfter: retry.ConflictDelay}, nil
 	case apierrors.IsInvalid(err):
-		// The API server refuses it until something changes, and that wakes us.
-		r.logged.Info(ctx, name, "The Node cannot have a ComputeService: "+err.Error())
-		return reconcile.Result{}, nil
+		// That is also what an admission policy answers.
+		r.logged.Info(ctx, name, "The Node cannot have a ComputeService; retrying every "+refusedRetry.String()+": "+err.Error())
+		return reconcile.Result{RequeueAfter: refusedRetry}, nil
 	default:
 		return reconcile.Result{}, err
 	}

@@ -41,6 +41,8 @@ type services struct {
 	client.Client
 	service *v1alpha1.ComputeService
 	writes  []string
+	// err is what creating and applying are answered with.
+	err error
 }
 
 func (c *services) Get(_ context.Context, key client.ObjectKey, obj client.Object, _ ...client.GetOption) error {
@@ -54,12 +56,12 @@ func (c *services) Get(_ context.Context, key client.ObjectKey, obj client.Objec
 
 func (c *services) Create(context.Context, client.Object, ...client.CreateOption) error {
 	c.writes = append(c.writes, "create")
-	return nil
+	return c.err
 }
 
 func (c *services) Apply(context.Context, runtime.ApplyConfiguration, ...client.ApplyOption) error {
 	c.writes = append(c.writes, "apply")
-	return nil
+	return c.err
 }
 
 func (c *services) Delete(context.Context, client.Object, ...client.DeleteOption) error {
@@ -106,5 +108,19 @@ func TestLeadershipThatEndsDuringTheCreationIsNoticed(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"create"}, c.writes); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// An admission policy answers so, and nothing tells of its change.
+func TestWhatTheAPIServerFindsInvalidIsTriedAgain(t *testing.T) {
+	for name, service := range map[string]*v1alpha1.ComputeService{"a new Node": nil, "a Node out of service": serviceWith()} {
+		t.Run(name, func(t *testing.T) {
+			c := &services{service: service, err: apierrors.NewInvalid(schema.GroupKind{Kind: "ComputeService"}, "n1", nil)}
+			r := NewReconciler(c, nodeCache{node: nodeWith(outOfServiceTaint)}, labels.Everything(), nil, func() bool { return true })
+			result, err := r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "n1"}})
+			if err != nil || len(c.writes) != 1 || result.RequeueAfter != refusedRetry {
+				t.Errorf("wrote %q, comes again after %s, error %v", c.writes, result.RequeueAfter, err)
+			}
+		})
 	}
 }

@@ -48,8 +48,8 @@ const (
 	// workers is how many VirtualMachineInstances are reconciled at once. The fan-out of
 	// hosts has twice as many: a dead host must not wait behind machines that start.
 	workers = 8
-	// refusedRetry is how long to wait before a write that is forbidden is tried again: a
-	// quota that is used up, or a right that is missing, wakes nobody when that changes.
+	// refusedRetry is how long to wait before a write that was refused is tried again: a
+	// quota, a right or a policy of the cluster wakes nobody when it changes.
 	refusedRetry = 30 * time.Second
 	// longestRetry is the longest wait after a write that failed. By default it would be
 	// a quarter of an hour, in which a machine that has moved shows its old host.
@@ -178,9 +178,9 @@ func (r *Reconciler) outcome(ctx context.Context, name types.NamespacedName, err
 		r.logged.Info(ctx, name, "The Server of a VirtualMachineInstance may not be written; retrying every "+refusedRetry.String()+". Unless it is a quota, apply config/vmi-mirror: "+err.Error())
 		return reconcile.Result{RequeueAfter: refusedRetry}, nil
 	case apierrors.IsInvalid(err):
-		// The API server refuses it until something changes, and that wakes us.
-		r.logged.Info(ctx, name, "The VirtualMachineInstance cannot have a Server: "+err.Error())
-		return reconcile.Result{}, nil
+		// That is also what an admission policy answers.
+		r.logged.Info(ctx, name, "The VirtualMachineInstance cannot have a Server; retrying every "+refusedRetry.String()+": "+err.Error())
+		return reconcile.Result{RequeueAfter: refusedRetry}, nil
 	default:
 		return reconcile.Result{}, err
 	}

@@ -148,7 +148,7 @@ func TestRefusals(t *testing.T) {
 		"the namespace is ending": {refusal: ending},
 		"the namespace is gone":   {refusal: apierrors.NewNotFound(corev1.Resource("namespaces"), "team-a")},
 		"a quota is used up":      {refusal: apierrors.NewForbidden(servers, "web-1", errors.New("exceeded quota")), again: refusedRetry, logs: "exceeded quota"},
-		"it is not valid":         {refusal: apierrors.NewInvalid(schema.GroupKind{Kind: "Server"}, "web-1", nil), logs: "cannot have a Server"},
+		"it is not valid":         {refusal: apierrors.NewInvalid(schema.GroupKind{Kind: "Server"}, "web-1", nil), again: refusedRetry, logs: "cannot have a Server"},
 		"anything else":           {refusal: errors.New("no route to host"), fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
