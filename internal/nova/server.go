@@ -205,7 +205,8 @@ func (s *servers) closing(next http.Handler) http.Handler {
 func (s *servers) ready(w http.ResponseWriter, r *http.Request) {
 	err := errors.New("it is being stopped")
 	if !s.stopping.Load() {
-		err = s.probe.check(s.clock, func() error { return s.kube.reach(r.Context()) })
+		// The answer is for all who ask meanwhile, so it does not end with one who hangs up.
+		err = s.probe.check(s.clock, func() error { return s.kube.reach(context.WithoutCancel(r.Context())) })
 	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)

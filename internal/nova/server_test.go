@@ -175,3 +175,18 @@ func TestTheServerServesItsThreeAddressesUntilItIsStopped(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Anybody may ask whether it is ready, and hang up: the answer is remembered for a moment, also for the kubelet.
+func TestWhoHangsUpOnAProbeDoesNotMakeItUnready(t *testing.T) {
+	c := newCluster(t)
+	s := &servers{face: c.face(logr.Discard(), nil)}
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	for _, ctx := range []context.Context{gone, t.Context()} {
+		w := httptest.NewRecorder()
+		s.ready(w, httptest.NewRequest(http.MethodGet, "/readyz", nil).WithContext(ctx))
+		if w.Code != http.StatusOK {
+			t.Errorf("it answers %d: %s", w.Code, w.Body)
+		}
+	}
+}
