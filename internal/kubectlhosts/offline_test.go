@@ -4,6 +4,7 @@ package kubectlhosts
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -84,9 +85,13 @@ func answer(w http.ResponseWriter, code int, body any) {
 }
 
 func refuse(w http.ResponseWriter, code int32, reason metav1.StatusReason, causes ...metav1.StatusCause) {
+	refuseWith(w, code, reason, string(reason), causes...)
+}
+
+func refuseWith(w http.ResponseWriter, code int32, reason metav1.StatusReason, message string, causes ...metav1.StatusCause) {
 	answer(w, int(code), metav1.Status{
 		TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusFailure, Code: code, Reason: reason,
-		Message: string(reason), Details: &metav1.StatusDetails{Name: "compute-1", Causes: causes},
+		Message: message, Details: &metav1.StatusDetails{Name: "compute-1", Causes: causes},
 	})
 }
 
@@ -125,7 +130,9 @@ func (a *api) run(t *testing.T, width screenWidth, args ...string) (out, complai
 	server := httptest.NewServer(a)
 	defer server.Close()
 	streams, _, o, e := genericiooptions.NewTestIOStreams()
-	code = Run(t.Context(), Environment{
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // Some verbs run until Ctrl-C.
+	defer cancel()
+	code = Run(ctx, Environment{
 		IOStreams: streams, OutTerminal: width > 0, Width: func() int { return int(width) }, Now: func() time.Time { return now },
 		Getenv: func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }, ManagerPatience: max(a.patience, time.Millisecond),
 	}, append(args, "--server="+server.URL, "--kubeconfig=/dev/null"))
@@ -411,6 +418,22 @@ func TestARequestThatTimesOutIsReportedOnce(t *testing.T) {
 	klog.Flush()
 	if code != ExitError || !strings.Contains(complaints, "no answer from the cluster at http://127.0.0.1:") || logged.Len() > 0 {
 		t.Errorf("it ends with %d, prints %q and logs %q", code, complaints, logged.String())
+	}
+}
+
+func TestWithoutTheRightToWatchAWatchEndsAndNamesTheRight(t *testing.T) {
+	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
+	a.other = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Query().Get("watch") == "" {
+			return false
+		}
+		refuseWith(w, http.StatusForbidden, metav1.StatusReasonForbidden, `User "ana" cannot watch resource "computeservices" in API group`)
+		return true
+	}
+	out, complaints, code := a.run(t, 0, "watch")
+	const want = "error: you lack the right to watch computeservices.compute.hoststatus.dev; ask for the ClusterRole hoststatus-fleet-viewer"
+	if code != ExitError || out != "" || !strings.Contains(complaints, want) || strings.Contains(complaints, "Connect") {
+		t.Errorf("it ends with %d, and prints %q:\n%s", code, out, complaints)
 	}
 }
 

@@ -107,12 +107,17 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	defer screen.end()
 	var mu sync.Mutex
 	var broken error // for example a closed pipe
-	printed := func(err error) {
+	end := func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil && broken == nil {
-			broken = fmt.Errorf("printing a change: %w", err)
+		if broken == nil {
+			broken = err
 			stop()
+		}
+	}
+	printed := func(err error) {
+		if err != nil {
+			end(fmt.Errorf("printing a change: %w", err))
 		}
 	}
 	pulse := newPulse(c, canaryNamespaces(services), len(services) > 0, screen)
@@ -120,28 +125,20 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 		pulse.changed()
 		printed(screen.change(t, time.Now()))
 	})
-	connection := &kubectlplugin.Connection{Note: screen.note, Explain: func(err error) error { return c.explain(err, "watch", "computeservices", "") }}
+	connection := &kubectlplugin.Connection{
+		Note: screen.note, Explain: func(err error) error { return c.explain(err, "watch", "computeservices", "") }, Refused: end,
+	}
 	pulse.connection = connection
 	var beating sync.WaitGroup
 	defer beating.Wait()
 	defer stop()
 	beating.Go(func() { pulse.run(ctx, printed) })
-	source := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-			list := &v1alpha1.ComputeServiceList{}
-			err := c.List(ctx, list, &client.ListOptions{Raw: &options, LabelSelector: selector})
-			connection.Heard(err)
-			return list, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
-			stream, err := c.Watch(ctx, &v1alpha1.ComputeServiceList{}, &client.ListOptions{Raw: &options, LabelSelector: selector})
-			if err != nil {
-				connection.Heard(err)
-				return nil, err
-			}
-			return connection.Follow(stream), nil
-		},
-	}
+	source := connection.ListWatch(func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+		list := &v1alpha1.ComputeServiceList{}
+		return list, c.List(ctx, list, &client.ListOptions{Raw: &options, LabelSelector: selector})
+	}, func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+		return c.Watch(ctx, &v1alpha1.ComputeServiceList{}, &client.ListOptions{Raw: &options, LabelSelector: selector})
+	})
 	silent := logr.Discard()
 	cache.NewReflectorWithOptions(source, &v1alpha1.ComputeService{}, changes, cache.ReflectorOptions{
 		Name: "hosts", Logger: &silent, Backoff: &kubectlplugin.ReconnectBackoff,

@@ -8,8 +8,12 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
 )
 
 // ReconnectBackoff is between attempts to reconnect.
@@ -20,13 +24,44 @@ var ReconnectBackoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2,
 type Connection struct {
 	Note    func(format string, args ...any)
 	Explain func(error) error
+	// Refused is called if the first watch is forbidden. A later one is tried again: while the
+	// API server starts, it knows no roles.
+	Refused func(error)
 
 	mu                   sync.Mutex
 	watchLost, readsLost bool
+	// watched is true once a watch was opened.
+	watched bool
 }
 
-// Heard gets the result of a request of the watch.
-func (c *Connection) Heard(err error) { c.update(&c.watchLost, err) }
+// ListWatch is the source of a reflector that lists and watches by these functions.
+func (c *Connection) ListWatch(list func(context.Context, metav1.ListOptions) (runtime.Object, error), open func(context.Context, metav1.ListOptions) (watch.Interface, error)) *cache.ListWatch {
+	return &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
+			found, err := list(ctx, options)
+			if err != nil { // Without one, the watch that follows shows whether there is a connection.
+				c.heard(err)
+			}
+			return found, err
+		},
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			stream, err := open(ctx, options)
+			if err != nil {
+				if apierrors.IsForbidden(err) && !c.watched {
+					c.Refused(c.Explain(err))
+				} else {
+					c.heard(err)
+				}
+				return nil, err
+			}
+			c.watched = true
+			return c.follow(stream), nil
+		},
+	}
+}
+
+// heard gets the result of a request of the watch.
+func (c *Connection) heard(err error) { c.update(&c.watchLost, err) }
 
 // Read gets the result of a read beside it.
 func (c *Connection) Read(err error) { c.update(&c.readsLost, err) }
@@ -58,8 +93,8 @@ func (c *Connection) Lost() bool {
 // connection that is cut at once looks like a watch without events.
 const aliveAfter = time.Second
 
-// Follow passes the events of a watch on, and notices whether it lasts.
-func (c *Connection) Follow(stream watch.Interface) watch.Interface {
+// follow passes the events of a watch on, and notices whether it lasts.
+func (c *Connection) follow(stream watch.Interface) watch.Interface {
 	events := make(chan watch.Event)
 	proxy := watch.NewProxyWatcher(events)
 	go func() {
@@ -72,13 +107,13 @@ func (c *Connection) Follow(stream watch.Interface) watch.Interface {
 			select {
 			case event, ok := <-stream.ResultChan():
 				if !ok && !alive {
-					c.Heard(errors.New("the connection was closed at once"))
+					c.heard(errors.New("the connection was closed at once"))
 				}
 				if !ok {
 					return
 				}
 				alive = true
-				c.Heard(nil)
+				c.heard(nil)
 				select {
 				case events <- event:
 				case <-proxy.StopChan():
@@ -86,7 +121,7 @@ func (c *Connection) Follow(stream watch.Interface) watch.Interface {
 				}
 			case <-timer.C:
 				alive = true
-				c.Heard(nil)
+				c.heard(nil)
 			case <-proxy.StopChan():
 				return
 			}

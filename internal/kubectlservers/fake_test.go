@@ -4,6 +4,7 @@ package kubectlservers
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -291,7 +292,9 @@ func (a *api) run(t *testing.T, width int, args ...string) (out, complaints stri
 	} else {
 		args = append(args, flags...)
 	}
-	code = Run(t.Context(), Environment{
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // Some verbs run until Ctrl-C.
+	defer cancel()
+	code = Run(ctx, Environment{
 		IOStreams: streams, OutTerminal: width > 0, Width: func() int { return width }, Now: func() time.Time { return now },
 		Getenv: func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] },
 	}, args)

@@ -392,3 +392,16 @@ func TestChangesArePrintedAsTheyCome(t *testing.T) {
 	}
 	golden(t, "watch", []byte(strings.Join(lines, "\n")+"\n"))
 }
+
+func TestWithoutTheRightToWatchAWatchEndsAndNamesTheRight(t *testing.T) {
+	a := busy()
+	a.other = func(w http.ResponseWriter, r *http.Request) bool {
+		return r.URL.Query().Get("watch") != "" && a.forbids(w, "watch", servers)
+	}
+	a.lacks = []string{"watch/servers"}
+	out, complaints, code := a.run(t, 0, "watch")
+	const want = "error: you lack the right to watch servers.tenant.hoststatus.dev in namespace team-a;"
+	if code != ExitError || out != "" || !strings.Contains(complaints, want) || strings.Contains(complaints, "Connect") {
+		t.Errorf("it ends with %d, and prints %q:\n%s", code, out, complaints)
+	}
+}

@@ -85,37 +85,33 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	defer stop()
 	var mu sync.Mutex
 	var broken error // for example a closed pipe
-	changes := newChanges(found, names, c.now, func(change Change) {
+	end := func(err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if err := p.printChange(change, o); err != nil && broken == nil {
-			broken = fmt.Errorf("printing a change: %w", err)
+		if broken == nil {
+			broken = err
 			stop()
+		}
+	}
+	changes := newChanges(found, names, c.now, func(change Change) {
+		if err := p.printChange(change, o); err != nil {
+			end(fmt.Errorf("printing a change: %w", err))
 		}
 	})
 	connection := &kubectlplugin.Connection{
 		Note:    func(format string, args ...any) { _, _ = fmt.Fprintf(p.ErrOut, format+"\n", args...) },
 		Explain: func(err error) error { return c.explain(err, "watch", servers, namespace) },
+		Refused: end,
 	}
 	options := func(raw *metav1.ListOptions) *client.ListOptions {
 		return &client.ListOptions{Raw: raw, Namespace: namespace, LabelSelector: selected.LabelSelector, FieldSelector: selected.FieldSelector}
 	}
-	source := &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, raw metav1.ListOptions) (runtime.Object, error) {
-			list := &tenantv1alpha1.ServerList{}
-			err := c.List(ctx, list, options(&raw))
-			connection.Heard(err)
-			return list, err
-		},
-		WatchFuncWithContext: func(ctx context.Context, raw metav1.ListOptions) (watch.Interface, error) {
-			stream, err := c.Watch(ctx, &tenantv1alpha1.ServerList{}, options(&raw))
-			if err != nil {
-				connection.Heard(err)
-				return nil, err
-			}
-			return connection.Follow(stream), nil
-		},
-	}
+	source := connection.ListWatch(func(ctx context.Context, raw metav1.ListOptions) (runtime.Object, error) {
+		list := &tenantv1alpha1.ServerList{}
+		return list, c.List(ctx, list, options(&raw))
+	}, func(ctx context.Context, raw metav1.ListOptions) (watch.Interface, error) {
+		return c.Watch(ctx, &tenantv1alpha1.ServerList{}, options(&raw))
+	})
 	silent := logr.Discard()
 	cache.NewReflectorWithOptions(source, &tenantv1alpha1.Server{}, changes, cache.ReflectorOptions{
 		Name: servers, Logger: &silent, Backoff: &kubectlplugin.ReconnectBackoff,
