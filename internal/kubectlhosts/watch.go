@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -210,6 +211,7 @@ func summary(services []v1alpha1.ComputeService) string {
 
 // state is what watch compares of a host.
 type state struct {
+	uid              types.UID
 	status           string
 	reason           v1alpha1.HostStatusReason
 	reporting        v1alpha1.HostReporting
@@ -217,7 +219,7 @@ type state struct {
 }
 
 func stateOf(s *v1alpha1.ComputeService) state {
-	out := state{status: string(value(s.Status.HostStatus)), reason: s.Status.HostStatusReason, since: ptrTime(s.Status.HostStatusTransitionTime)}
+	out := state{uid: s.UID, status: string(value(s.Status.HostStatus)), reason: s.Status.HostStatusReason, since: ptrTime(s.Status.HostStatusTransitionTime)}
 	if c := meta.FindStatusCondition(s.Status.Conditions, v1alpha1.ConditionReporting); c != nil {
 		out.reporting, out.reportsAt = v1alpha1.HostReporting(c.Status), c.LastTransitionTime.Time
 	}
@@ -263,6 +265,10 @@ func (t *transitions) seen(obj any) error {
 	}
 	after := stateOf(s)
 	before, known := t.known[s.Name]
+	if known && before.uid != after.uid { // Deleted and made again while there was no connection.
+		t.gone(s.Name)
+		before, known = state{}, false
+	}
 	t.known[s.Name] = after
 	news := Transition{
 		Host: s.Name, Event: "Changed", From: before.status, To: after.status, Why: after.reason,
