@@ -267,8 +267,8 @@ func TestErrorsStateWhatToDo(t *testing.T) {
 func TestTransitionsArePrintedOnce(t *testing.T) {
 	up := service("UP", v1alpha1.ReasonReporting, "True")
 	var printed []string
-	changes := newTransitions([]v1alpha1.ComputeService{*up}, nil, func() time.Time { return now }, func(tr Transition) {
-		printed = append(printed, showTransition(tr, false))
+	changes := newTransitions([]v1alpha1.ComputeService{*up}, nil, false, func() time.Time { return now }, func(tr Transition) {
+		printed = append(printed, showTransition(tr, false, false))
 	})
 	unknown := service("UNKNOWN", v1alpha1.ReasonLeaseExpired, "False")
 	other := service("", "", "Unknown")
@@ -292,6 +292,29 @@ func TestTransitionsArePrintedOnce(t *testing.T) {
 		"2026-10-01T11:59:59Z  compute-2  added  <none>",
 		"2026-10-01T12:00:00Z  compute-1  deleted, was  UNKNOWN",
 		"2026-10-01T12:00:00Z  compute-2  deleted, was  <none>",
+	}
+	if diff := cmp.Diff(want, printed); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A host that does not match a selector any more is not deleted, and one that matches now may
+// be as old as the cluster.
+func TestAHostThatDoesNotMatchAnyMoreIsNotCalledDeleted(t *testing.T) {
+	old := service("UP", v1alpha1.ReasonReporting, "True")
+	old.CreationTimestamp = ago(1000 * time.Hour)
+	var printed []string
+	changes := newTransitions(nil, nil, true, func() time.Time { return now }, func(tr Transition) {
+		printed = append(printed, showTransition(tr, true, false))
+	})
+	for _, step := range []func(any) error{changes.Add, changes.Delete} {
+		if err := step(old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{
+		"2026-10-01T12:00:00Z  compute-1  added, or matches now  UP  Reporting",
+		"2026-10-01T12:00:00Z  compute-1  deleted, or does not match any more, was  UP",
 	}
 	if diff := cmp.Diff(want, printed); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -474,7 +474,7 @@ func TestWhatHappensAtOnceSharesALineOnATerminal(t *testing.T) {
 	var out strings.Builder
 	s := &screen{out: &out, notes: &out, gathered: true}
 	s.print = func(t Transition) error {
-		_, err := fmt.Fprintln(&out, showTransition(t, false))
+		_, err := fmt.Fprintln(&out, showTransition(t, false, false))
 		return err
 	}
 	at := time.Unix(0, 0)

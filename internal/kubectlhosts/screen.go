@@ -30,6 +30,8 @@ type screen struct {
 	// print writes a change. If gathered is true, changes of one kind share a line.
 	print    func(Transition) error
 	gathered bool
+	// selected is set if hosts were selected by their labels.
+	selected bool
 	colours  bool
 
 	mu sync.Mutex
@@ -147,13 +149,13 @@ func (s *screen) write(g *gathering) {
 	if len(g.waiting) == 1 {
 		s.err = s.print(g.waiting[0])
 	} else {
-		_, s.err = fmt.Fprintln(s.out, showGathered(g.waiting, s.colours))
+		_, s.err = fmt.Fprintln(s.out, showGathered(g.waiting, s.selected, s.colours))
 	}
 	g.waiting = nil
 }
 
 // showGathered writes changes that are alike as a line, with the time of the first.
-func showGathered(changes []Transition, colours bool) string {
+func showGathered(changes []Transition, selected, colours bool) string {
 	var names []string
 	first := changes[0]
 	for _, t := range changes {
@@ -164,7 +166,7 @@ func showGathered(changes []Transition, colours bool) string {
 	}
 	slices.SortFunc(names, kubectlplugin.CompareNames)
 	first.Host = fmt.Sprintf("%d more", len(names))
-	line := showTransition(first, colours)
+	line := showTransition(first, selected, colours)
 	rest := ""
 	if len(names) > maxGathered {
 		rest = fmt.Sprintf(" and %d more", len(names)-maxGathered)

@@ -102,8 +102,8 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	defer stop()
 	interactive := p.OutTerminal && o.output == "" && p.Getenv("TERM") != "dumb"
 	screen := &screen{
-		out: p.Out, notes: p.ErrOut, gathered: interactive, colours: p.Colours(),
-		print: func(t Transition) error { return p.printTransition(t, o.output) },
+		out: p.Out, notes: p.ErrOut, gathered: interactive, selected: o.selector != "", colours: p.Colours(),
+		print: func(t Transition) error { return p.printTransition(t, o) },
 	}
 	defer screen.end()
 	var mu sync.Mutex
@@ -122,7 +122,7 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 		}
 	}
 	pulse := newPulse(c, canaryNamespaces(services), len(services) > 0, screen)
-	changes := newTransitions(services, names, c.now, func(t Transition) {
+	changes := newTransitions(services, names, screen.selected, c.now, func(t Transition) {
 		pulse.changed()
 		printed(screen.change(t, time.Now()))
 	})
@@ -151,25 +151,30 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	return broken
 }
 
-func (p *plugin) printTransition(t Transition, output string) error {
-	if output == "json" {
+func (p *plugin) printTransition(t Transition, o *watchOptions) error {
+	if o.output == "json" {
 		// kubectl's printer of JSON writes an object over several lines.
-		return kubectlplugin.Safely(p.Out, output, func(w io.Writer) error { return json.NewEncoder(w).Encode(t) })
+		return kubectlplugin.Safely(p.Out, o.output, func(w io.Writer) error { return json.NewEncoder(w).Encode(t) })
 	}
-	_, err := fmt.Fprintln(p.Out, showTransition(t, p.Colours()))
+	_, err := fmt.Fprintln(p.Out, showTransition(t, o.selector != "", p.Colours()))
 	return err
 }
 
-// showTransition writes a change as a line.
-func showTransition(t Transition, colours bool) string {
+// showTransition writes a change as a line. selected is set if hosts were selected by their
+// labels: then one that comes or goes may only match now, or not any more.
+func showTransition(t Transition, selected, colours bool) string {
 	words := []string{kubectlplugin.Stamp(t.Time), kubectlplugin.Clean(t.Host)}
 	status := func(s string) string {
 		status := v1alpha1.HostStatus(s)
 		return kubectlplugin.Paint(kubectlplugin.StatusCell(&status), colours)
 	}
 	switch {
+	case t.Event == "Added" && selected:
+		words = append(words, "added, or matches now", status(t.To))
 	case t.Event == "Added":
 		words = append(words, "added", status(t.To))
+	case t.Event == "Deleted" && selected:
+		words = append(words, "deleted, or does not match any more, was", status(t.From))
 	case t.Event == "Deleted":
 		words = append(words, "deleted, was", status(t.From))
 	case t.From == t.To:
@@ -230,15 +235,17 @@ func stateOf(s *v1alpha1.ComputeService) state {
 // without a connection.
 type transitions struct {
 	names []string
-	now   func() time.Time
-	print func(Transition)
+	// selected is set if hosts were selected by their labels.
+	selected bool
+	now      func() time.Time
+	print    func(Transition)
 
 	mu    sync.Mutex
 	known map[string]state
 }
 
-func newTransitions(services []v1alpha1.ComputeService, names []string, now func() time.Time, print func(Transition)) *transitions {
-	t := &transitions{names: names, now: now, print: print, known: map[string]state{}}
+func newTransitions(services []v1alpha1.ComputeService, names []string, selected bool, now func() time.Time, print func(Transition)) *transitions {
+	t := &transitions{names: names, selected: selected, now: now, print: print, known: map[string]state{}}
 	for i := range services {
 		t.known[services[i].Name] = stateOf(&services[i])
 	}
@@ -275,6 +282,8 @@ func (t *transitions) seen(obj any) error {
 		ReportingFrom: before.reporting, ReportingTo: after.reporting,
 	}
 	switch {
+	case !known && t.selected: // It may be old, and match only now.
+		news.Event = "Added"
 	case !known:
 		news.Event, news.Time = "Added", s.CreationTimestamp.Time
 	case before.status != after.status:

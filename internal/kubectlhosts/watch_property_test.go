@@ -21,10 +21,10 @@ func TestTheLinesOfAWatchLeadToTheTruth(t *testing.T) {
 		// By the lines, read is the status of each host, and added how many there have been of
 		// a name.
 		read, added := map[string]string{}, map[string]int{}
-		watch := newTransitions(nil, nil, func() time.Time { return now }, func(line Transition) {
+		watch := newTransitions(nil, nil, false, func() time.Time { return now }, func(line Transition) {
 			status, known := read[line.Host]
 			if known == (line.Event == "Added") || known && line.From != status {
-				t.Fatalf("of a host that is %q (known: %t) there is the line %s", status, known, showTransition(line, false))
+				t.Fatalf("of a host that is %q (known: %t) there is the line %s", status, known, showTransition(line, false, false))
 			}
 			switch read[line.Host] = line.To; line.Event {
 			case "Added":
