@@ -183,15 +183,17 @@ func answerState(w *v1alpha1.AnnouncedWindow) string {
 // a connection. It is the store of a reflector.
 type changes struct {
 	names []string
-	now   func() time.Time
-	print func(Change)
+	// selected is set if servers were selected by what can change.
+	selected bool
+	now      func() time.Time
+	print    func(Change)
 
 	mu    sync.Mutex
 	known map[string]*tenantv1alpha1.Server
 }
 
-func newChanges(found []tenantv1alpha1.Server, names []string, now func() time.Time, print func(Change)) *changes {
-	c := &changes{names: names, now: now, print: print, known: map[string]*tenantv1alpha1.Server{}}
+func newChanges(found []tenantv1alpha1.Server, names []string, selected bool, now func() time.Time, print func(Change)) *changes {
+	c := &changes{names: names, selected: selected, now: now, print: print, known: map[string]*tenantv1alpha1.Server{}}
 	for i := range found {
 		if c.wanted(&found[i]) {
 			c.known[keyOf(&found[i])] = &found[i]
@@ -240,8 +242,12 @@ func (c *changes) seen(s *tenantv1alpha1.Server) {
 	}
 	c.known[keyOf(s)] = s
 	if !known {
+		at := s.CreationTimestamp.UTC()
+		if c.selected { // It may be old, and match only now.
+			at = c.now().UTC().Truncate(time.Second)
+		}
 		c.print(Change{
-			Time: s.CreationTimestamp.UTC(), Namespace: s.Namespace, Server: s.Name, What: WhatAdded,
+			Time: at, Namespace: s.Namespace, Server: s.Name, What: WhatAdded,
 			To: statusText(s.Status.HostStatus), Reason: s.Status.HostStatusReason,
 		})
 		return

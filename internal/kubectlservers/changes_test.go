@@ -84,7 +84,7 @@ func TestWhatChangedWithoutAConnectionIsPrintedOnce(t *testing.T) {
 	other := server("api-1", "UP", v1alpha1.ReasonReporting)
 	madeAgain := server("web-1", "UP", v1alpha1.ReasonReporting, func(s *tenantv1alpha1.Server) { s.UID = "another" })
 	var printed []string
-	c := newChanges([]tenantv1alpha1.Server{*up, *other}, []string{"web-1", "web-2"}, func() time.Time { return now }, func(change Change) {
+	c := newChanges([]tenantv1alpha1.Server{*up, *other}, []string{"web-1", "web-2"}, false, func() time.Time { return now }, func(change Change) {
 		printed = append(printed, change.line(true, false, false))
 	})
 	for _, step := range []func() error{
@@ -119,14 +119,23 @@ func TestWhatChangedWithoutAConnectionIsPrintedOnce(t *testing.T) {
 }
 
 // A server that does not match a selector any more is not deleted: its host may be well again.
+// One that matches now may be old.
 func TestAServerThatDoesNotMatchAnyMoreIsNotCalledDeleted(t *testing.T) {
-	for what, want := range map[What]string{
-		WhatAdded:   "2026-10-01T12:00:00Z  web-1  added, or matches now, host status DOWN",
-		WhatDeleted: "2026-10-01T12:00:00Z  web-1  deleted, or does not match any more, host status was DOWN",
-	} {
-		change := Change{Time: now.UTC(), Server: "web-1", What: what, From: "DOWN", To: "DOWN"}
-		if got := change.line(false, true, false); got != want {
-			t.Errorf("%q, want %q", got, want)
+	down := server("web-1", "DOWN", v1alpha1.ReasonForcedDown) // made two days ago
+	var printed []string
+	c := newChanges(nil, nil, true, func() time.Time { return now }, func(change Change) {
+		printed = append(printed, change.line(false, true, false))
+	})
+	for _, step := range []func(any) error{c.Add, c.Delete} {
+		if err := step(down); err != nil {
+			t.Fatal(err)
 		}
+	}
+	want := []string{
+		"2026-10-01T12:00:00Z  web-1  added, or matches now, host status DOWN",
+		"2026-10-01T12:00:00Z  web-1  deleted, or does not match any more, host status was DOWN",
+	}
+	if diff := cmp.Diff(want, printed); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

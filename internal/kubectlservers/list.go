@@ -35,6 +35,9 @@ func (s *selection) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.field, "field-selector", "", "Only servers with these fields, for example "+tenantv1alpha1.HostStatusField+"=DOWN.")
 }
 
+// selects is true if servers are selected by what can change.
+func (s *selection) selects() bool { return s.selector != "" || s.field != "" }
+
 // parse returns the selectors as options of a list.
 func (s *selection) parse() (*client.ListOptions, error) {
 	byLabel, err := labels.Parse(s.selector)

@@ -52,7 +52,7 @@ func (o *watchOptions) validate(names []string) (*client.ListOptions, error) {
 		return nil, kubectlplugin.UsageError("--output: %q is not supported; use json, or leave it out", o.output)
 	case len(names) > 0 && o.allNamespaces:
 		return nil, kubectlplugin.UsageError("--all-namespaces: it cannot be combined with names of servers; use --namespace")
-	case len(names) > 0 && (o.selector != "" || o.field != ""):
+	case len(names) > 0 && o.selects():
 		return nil, kubectlplugin.UsageError("--selector, --field-selector: they cannot be combined with names of servers; use one or the other")
 	default:
 		return o.parse()
@@ -93,7 +93,7 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 			stop()
 		}
 	}
-	changes := newChanges(found, names, c.now, func(change Change) {
+	changes := newChanges(found, names, o.selects(), c.now, func(change Change) {
 		if err := p.printChange(change, o); err != nil {
 			end(fmt.Errorf("printing a change: %w", err))
 		}
@@ -143,6 +143,6 @@ func (p *plugin) printChange(change Change, o *watchOptions) error {
 		// kubectl's printer of JSON writes an object over several lines.
 		return kubectlplugin.Safely(p.Out, o.output, func(w io.Writer) error { return json.NewEncoder(w).Encode(change) })
 	}
-	_, err := fmt.Fprintln(p.Out, change.line(o.allNamespaces, o.selector != "" || o.field != "", p.Colours()))
+	_, err := fmt.Fprintln(p.Out, change.line(o.allNamespaces, o.selects(), p.Colours()))
 	return err
 }
