@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -45,6 +46,8 @@ type api struct {
 	other func(w http.ResponseWriter, r *http.Request) bool
 	// patience is how long a sign of life is waited for.
 	patience time.Duration
+	// out is what the plugin prints to, if it is set.
+	out io.Writer
 
 	mu    sync.Mutex
 	asked []string
@@ -130,6 +133,9 @@ func (a *api) run(t *testing.T, width screenWidth, args ...string) (out, complai
 	server := httptest.NewServer(a)
 	defer server.Close()
 	streams, _, o, e := genericiooptions.NewTestIOStreams()
+	if a.out != nil {
+		streams.Out = a.out
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // Some verbs run until Ctrl-C.
 	defer cancel()
 	code = Run(ctx, Environment{
@@ -418,6 +424,26 @@ func TestARequestThatTimesOutIsReportedOnce(t *testing.T) {
 	klog.Flush()
 	if code != ExitError || !strings.Contains(complaints, "no answer from the cluster at http://127.0.0.1:") || logged.Len() > 0 {
 		t.Errorf("it ends with %d, prints %q and logs %q", code, complaints, logged.String())
+	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+func TestWhatCouldNotBePrintedIsAnError(t *testing.T) {
+	for command, want := range map[string]string{
+		"list":                         "error: not all was printed: no space left on device",
+		"list -o json":                 "no space left on device",
+		"show compute-1":               "error: not all was printed: no space left on device",
+		"disable compute-1 --reason x": "error: the hosts were changed, but not all was printed: no space left on device",
+	} {
+		a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
+		a.out = full{}
+		if _, complaints, code := a.run(t, 0, strings.Fields(command)...); code != ExitError || !strings.Contains(complaints, want) {
+			t.Errorf("%s on a full disk ends with %d: %s", command, code, complaints)
+		}
 	}
 }
 

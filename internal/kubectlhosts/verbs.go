@@ -230,15 +230,19 @@ func (w *writer) run(cmd *cobra.Command, names []string, c *change) error {
 		written = written || carried.needed && w.dryRun == "none"
 		done = append(done, carried)
 	}
+	var unprinted error
 	if len(done) > 0 {
-		if err := w.printAll(done, c, printer, len(plans) > 1, cluster.now); err != nil {
-			failed = append(failed, err)
-		}
+		unprinted = w.printAll(done, c, printer, len(plans) > 1, cluster.now)
 	}
 	err = kubectlplugin.Joined(failed)
-	if err != nil && written {
+	switch {
+	case err != nil && written:
 		// The other codes promise that nothing was.
 		return kubectlplugin.WithCode(fmt.Errorf("%s: %w", w.partly(done, plans), err), ExitError)
+	case err == nil && unprinted != nil && written:
+		return fmt.Errorf("the hosts were changed, but not all was printed: %w", unprinted)
+	case err == nil:
+		return unprinted
 	}
 	return err
 }

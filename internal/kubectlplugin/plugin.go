@@ -3,6 +3,7 @@
 package kubectlplugin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -70,13 +71,39 @@ type Plugin struct {
 	colour string
 	// coloured is standard error without a filter: only clean text may go there.
 	coloured io.Writer
+	// printed is standard output.
+	printed *printedTo
+}
+
+// printedTo remembers the first error of writing, such as that of a full disk. Verbs print a
+// table line by line, and whether all of it has arrived decides the exit code.
+type printedTo struct {
+	io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+// Write implements io.Writer.
+func (w *printedTo) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.err = cmp.Or(w.err, err)
+	return n, err
+}
+
+// failed is the first error of writing.
+func (w *printedTo) failed() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
 // New makes a plugin of that name, such as hosts.
 func New(name string, env Environment) *Plugin {
 	// Errors and warnings contain text from objects.
-	p := &Plugin{Environment: env, Config: genericclioptions.NewConfigFlags(true), name: name, coloured: env.ErrOut}
-	p.ErrOut = cleanWriter{env.ErrOut}
+	p := &Plugin{Environment: env, Config: genericclioptions.NewConfigFlags(true), name: name, coloured: env.ErrOut, printed: &printedTo{Writer: env.Out}}
+	p.Out, p.ErrOut = p.printed, cleanWriter{env.ErrOut}
 	// Nothing is looked up by discovery, so nothing is cached.
 	p.Config.CacheDir = nil
 	return p
@@ -128,6 +155,9 @@ func (p *Plugin) Execute(ctx context.Context, root *cobra.Command, args []string
 	root.SetOut(p.Out)
 	root.SetErr(p.ErrOut)
 	command, err := root.ExecuteContextC(ctx)
+	if failed := p.printed.failed(); err == nil && failed != nil {
+		err = fmt.Errorf("not all was printed: %w", failed)
+	}
 	if err == nil {
 		return ExitOK
 	}

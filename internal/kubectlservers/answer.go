@@ -171,13 +171,16 @@ func (w *writer) eachOf(plans []*plan, printer printers.ResourcePrinter, done st
 		written = written || p.needed && w.dryRun == "none"
 		carried = append(carried, p)
 	}
-	if err := w.printAll(carried, printer, done, len(plans) > 1); err != nil {
-		failed = append(failed, err)
-	}
+	unprinted := w.printAll(carried, printer, done, len(plans) > 1)
 	err := kubectlplugin.Joined(failed)
-	if err != nil && written {
+	switch {
+	case err != nil && written:
 		// The other codes promise that nothing was.
 		return kubectlplugin.WithCode(fmt.Errorf("some answers were written and others were not: %w", err), ExitError)
+	case err == nil && unprinted != nil && written:
+		return fmt.Errorf("the answers were written, but not all was printed: %w", unprinted)
+	case err == nil:
+		return unprinted
 	}
 	return err
 }

@@ -100,6 +100,8 @@ type api struct {
 	lacks []string
 	// other answers other requests, and returns whether it did.
 	other func(w http.ResponseWriter, r *http.Request) bool
+	// out is what the plugin prints to, if it is set.
+	out io.Writer
 
 	mu    sync.Mutex
 	asked []string
@@ -280,6 +282,9 @@ func (a *api) run(t *testing.T, width int, args ...string) (out, complaints stri
 	served := httptest.NewServer(a)
 	defer served.Close()
 	streams, _, o, e := genericiooptions.NewTestIOStreams()
+	if a.out != nil {
+		streams.Out = a.out
+	}
 	// The namespace is that of the kubeconfig, as an owner sets it once.
 	kubeconfig := filepath.Join(t.TempDir(), "kubeconfig")
 	content := `{apiVersion: v1, kind: Config, current-context: "", contexts: [{name: "", context: {namespace: team-a}}]}`

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 	"unicode"
@@ -391,6 +392,37 @@ func TestChangesArePrintedAsTheyCome(t *testing.T) {
 		}
 	}
 	golden(t, "watch", []byte(strings.Join(lines, "\n")+"\n"))
+}
+
+// full is a disk with room for a line.
+type full struct{ lines int }
+
+func (f *full) Write(p []byte) (int, error) {
+	if f.lines--; f.lines < 0 {
+		return 0, syscall.ENOSPC
+	}
+	return len(p), nil
+}
+
+func TestWhatCouldNotBePrintedIsAnError(t *testing.T) {
+	for _, command := range []string{"list", "list -o wide", "list -o json", "list -o name", "show web-1", "ready web-1 web-2"} {
+		a := busy()
+		a.out = &full{}
+		_, complaints, code := a.run(t, 0, strings.Fields(command)...)
+		if code != ExitError || !strings.Contains(complaints, "no space left on device") {
+			t.Errorf("%s on a full disk ends with %d: %s", command, code, complaints)
+		}
+	}
+	a := busy()
+	a.out = &full{}
+	if _, complaints, _ := a.run(t, 0, "ready", "web-1"); !strings.Contains(complaints, "error: the answers were written, but not all was printed: ") {
+		t.Errorf("of an answer that was written and not printed it prints %s", complaints)
+	}
+	a = busy()
+	a.out = &full{lines: 1}
+	if _, complaints, code := a.run(t, 0, "list"); code != ExitError || !strings.Contains(complaints, "error: not all was printed: no space left on device") {
+		t.Errorf("a list that is cut after a line ends with %d: %s", code, complaints)
+	}
 }
 
 func TestWithoutTheRightToWatchAWatchEndsAndNamesTheRight(t *testing.T) {
