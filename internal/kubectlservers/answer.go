@@ -222,7 +222,7 @@ func (w *writer) print(p *plan, printer printers.ResourcePrinter, done string) e
 
 // plan reads what an answer depends on, and decides it.
 func (c *cluster) plan(ctx context.Context, key client.ObjectKey, wanted wish) (*plan, error) {
-	t := target{namespace: key.Namespace, name: key.Name}
+	t := target{namespace: key.Namespace, name: key.Name, namespaceFlag: c.namespaceFlag}
 	var err error
 	t.server, err = c.get(ctx, key)
 	switch {

@@ -31,8 +31,9 @@ type cluster struct {
 	raw rest.Interface
 	// where names the cluster in errors: its address and the context.
 	where string
-	// chosen says that the caller has named the namespace on the command line.
-	chosen bool
+	// namespaceFlag is what a command that is suggested needs behind it; empty if the caller has
+	// not named the namespace.
+	namespaceFlag string
 }
 
 // connect makes a client. It sends no request yet.
@@ -41,7 +42,7 @@ func (p *plugin) connect() (*cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{now: p.Clock(), where: where, chosen: p.namespaceFlag() != ""}
+	c := &cluster{now: p.Clock(), where: where, namespaceFlag: p.namespaceFlag()}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{tenantv1alpha1.AddToScheme, ownerv1alpha1.AddToScheme, authorizationv1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -64,7 +65,7 @@ func (p *plugin) connect() (*cluster, error) {
 }
 
 func (c *cluster) explain(err error, verb, resource, namespace string) error {
-	return explain(err, c.where, verb, resource, namespace, c.chosen)
+	return explain(err, c.where, verb, resource, namespace, c.namespaceFlag != "")
 }
 
 // get returns one server.
@@ -117,17 +118,17 @@ func (c *cluster) noSuchServer(ctx context.Context, key client.ObjectKey) error 
 	for i := range found {
 		names[i] = found[i].Name
 	}
-	return noSuchServer(key.Name, key.Namespace, names)
+	return noSuchServer(key.Name, key.Namespace, c.namespaceFlag, names)
 }
 
-func noSuchServer(name, namespace string, names []string) error {
+func noSuchServer(name, namespace, namespaceFlag string, names []string) error {
 	if len(names) == 0 {
 		return fmt.Errorf("there is no server %q in namespace %s, which has no servers; check --namespace", name, namespace)
 	}
 	if like := kubectlplugin.Similar(name, names); len(like) > 0 {
 		return fmt.Errorf("there is no server %q in namespace %s; similar names: %s", name, namespace, strings.Join(like, ", "))
 	}
-	return fmt.Errorf("there is no server %q in namespace %s; 'kubectl servers list' lists all %d", name, namespace, len(names))
+	return fmt.Errorf("there is no server %q in namespace %s; 'kubectl servers list%s' lists all %d", name, namespace, namespaceFlag, len(names))
 }
 
 // answer reads the answer for a server. It returns nil if there is none.

@@ -26,6 +26,8 @@ type wish struct {
 // target is the server that an answer is for.
 type target struct {
 	namespace, name string
+	// namespaceFlag is what a command that is suggested needs behind it.
+	namespaceFlag string
 	// server is nil if it may not be read.
 	server *tenantv1alpha1.Server
 	grant  Grant
@@ -98,7 +100,7 @@ func windowFor(w wish, t target) (*metav1.Time, error) {
 	case announced == nil:
 		return nil, kubectlplugin.UsageError("%s: there is no maintenance window to answer to; nothing is announced for its host", t.name)
 	case announced.StartTime == nil:
-		return nil, kubectlplugin.UsageError("%s: the time of its maintenance window is not known yet; answer once 'kubectl servers show %s' shows it", t.name, t.name)
+		return nil, kubectlplugin.UsageError("%s: the time of its maintenance window is not known yet; answer once 'kubectl servers show %s%s' shows it", t.name, t.name, t.namespaceFlag)
 	case w.window != nil && !hoststatus.SameSecond(w.window, announced.StartTime):
 		return nil, kubectlplugin.UsageError("%s: --window: %s is not its maintenance window, which starts at %s; correct --window, or leave it out",
 			t.name, kubectlplugin.Stamp(w.window.Time), kubectlplugin.Stamp(announced.StartTime.Time))

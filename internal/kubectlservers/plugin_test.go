@@ -394,6 +394,22 @@ func TestChangesArePrintedAsTheyCome(t *testing.T) {
 	golden(t, "watch", []byte(strings.Join(lines, "\n")+"\n"))
 }
 
+func TestCommandsThatErrorsSuggestNameTheNamespace(t *testing.T) {
+	planned := newAPI(server("web-1", "NEEDS_MAINTENANCE", v1alpha1.ReasonWindowAnnounced, announced(func(w *v1alpha1.AnnouncedWindow) {
+		w.StartTime, w.OpensAt = nil, nil
+	})))
+	for command, want := range map[string]string{
+		"show nova -n team-a":   "'kubectl servers list -n team-a' lists all 1",
+		"show nova":             "'kubectl servers list' lists all 1",
+		"ready web-1 -n team-a": "answer once 'kubectl servers show web-1 -n team-a' shows it",
+		"ready web-1":           "answer once 'kubectl servers show web-1' shows it",
+	} {
+		if _, complaints, _ := planned.run(t, 0, strings.Fields(command)...); !strings.Contains(complaints, want) {
+			t.Errorf("%s does not suggest %s: %s", command, want, complaints)
+		}
+	}
+}
+
 // full is a disk with room for a line.
 type full struct{ lines int }
 
