@@ -497,12 +497,18 @@ func TestDocumentsOfVersions(t *testing.T) {
 
 func TestTheIdentityServiceHandsBackWhatItIsGiven(t *testing.T) {
 	f := newCluster(t).face(logr.Discard(), nil)
-	own := jwt(fmt.Sprintf(`{"sub":"ana","exp":%d,"kubernetes.io":{"namespace":"team-a"}}`, instant.Add(time.Hour).Unix()))
+	issuedIn := func(namespace string) string {
+		return jwt(fmt.Sprintf(`{"sub":"ana","exp":%d,"kubernetes.io":{"namespace":%q}}`, instant.Add(time.Hour).Unix(), namespace))
+	}
+	own := issuedIn("team-a")
 	for name, c := range map[string]struct {
 		body    string
 		code    int
 		project string
 	}{
+		"a project whose name is a word of the API": {`{"auth":{"identity":{"methods":["token"],"token":{"id":"` + issuedIn("servers") + `"}},"scope":{"project":{"name":"servers"}}}}`, 201, "servers"},
+		"its service account without a scope":       {`{"auth":{"identity":{"methods":["token"],"token":{"id":"` + issuedIn("servers") + `"}}}}`, 201, "servers"},
+		"such a project with the token of another":  {`{"auth":{"identity":{"methods":["token"],"token":{"id":"` + own + `"}},"scope":{"project":{"name":"servers"}}}}`, 400, ""},
 		"a password":         {`{"auth":{"identity":{"methods":["password"],"password":{"user":{"name":"x","password":"` + own + `"}}},"scope":{"project":{"name":"team-b"}}}}`, 201, "team-b"},
 		"a token":            {`{"auth":{"identity":{"methods":["token"],"token":{"id":"` + own + `"}},"scope":{"project":{"id":"team-b"}}}}`, 201, "team-b"},
 		"a credential":       {`{"auth":{"identity":{"methods":["application_credential"],"application_credential":{"id":"x","secret":"` + own + `"}}}}`, 201, "team-a"},
@@ -541,10 +547,13 @@ func TestTheIdentityServiceHandsBackWhatItIsGiven(t *testing.T) {
 				t.Fatal(err)
 			}
 			compute := strings.TrimSuffix("http://nova/v2.1/"+c.project, "/")
+			if words.Has(c.project) { // In a URL it would be the list of servers.
+				compute = "http://nova/v2.1"
+			}
 			if got.Token.Project.ID != c.project || len(got.Token.Catalog) != 3 || got.Token.Catalog[0].Endpoints[0].URL != compute || !got.Token.ExpiresAt.Equal(instant.Add(time.Hour)) {
 				t.Errorf("got %s", w.Body)
 			}
-			if back := w.Header().Get(headerSubjectToken); back != own && back != "opaque" {
+			if back := w.Header().Get(headerSubjectToken); back != own && back != "opaque" && back != issuedIn("servers") {
 				t.Errorf("it handed back %q", back)
 			}
 		})

@@ -172,6 +172,9 @@ func (f *face) issueToken(base string, body []byte) (*answer, error) {
 	if !sendable(t.secret) {
 		return nil, unauthorized(base)
 	}
+	if words.Has(project) && !(f.options.ProjectOfServiceAccount && t.claims().namespace == project) {
+		return nil, identityFault("auth.scope.project: a URL cannot name this project, since the name is a word of the compute API; bring a token of a service account of that namespace")
+	}
 	a := f.tokenAnswer(base, t, method, project)
 	a.code = http.StatusCreated
 	return a, nil
@@ -250,7 +253,7 @@ func named(e *encoder, key, name string, inDomain bool) {
 // server.
 func catalog(e *encoder, base, project string) {
 	compute := base + "/" + v21.element
-	if project != "" {
+	if project != "" && !words.Has(project) { // A word is not read as a project: the token names it.
 		compute += "/" + project
 	}
 	e.begin("catalog", '[')
