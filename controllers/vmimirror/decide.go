@@ -212,6 +212,10 @@ const (
 	trackingLabel = recommendedLabelPrefix + "instance"
 )
 
+// maxLabels is how many labels are copied, the first by their keys. A tenant can write
+// megabytes of them, which every reader of the Server would have to hold.
+const maxLabels = 64
+
 // shownLabels returns the labels that owners see of a Server unless flags add more. The
 // others belong to KubeVirt and its tools, and one has the name of the node.
 func shownLabels(labels map[string]string) map[string]string {
@@ -219,6 +223,11 @@ func shownLabels(labels map[string]string) map[string]string {
 	for key, value := range labels {
 		if !strings.Contains(key, "/") || strings.HasPrefix(key, recommendedLabelPrefix) && key != trackingLabel {
 			out[key] = value
+		}
+	}
+	if len(out) > maxLabels {
+		for _, key := range slices.Sorted(maps.Keys(out))[maxLabels:] {
+			delete(out, key)
 		}
 	}
 	return out

@@ -7,8 +7,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/cache"
 )
 
 // GroupVersion is the version of KubeVirt's API that the mirror reads. It has been the
@@ -126,20 +128,36 @@ func (l *VirtualMachineInstanceList) DeepCopyObject() runtime.Object {
 	return out
 }
 
-// StripVMI is the transform of the cache of VirtualMachineInstances: it keeps what the
-// mirror uses.
-func StripVMI(obj any) (any, error) {
-	v, ok := obj.(*VirtualMachineInstance)
-	if !ok {
-		return obj, nil
+// StripVMI returns the transform of the cache of VirtualMachineInstances: it keeps what the
+// mirror uses, and of the labels also what selector looks at. What tenants and guests can write
+// without a bound, it keeps as the Server shows it: the memory is everybody's.
+func StripVMI(selector labels.Selector) cache.TransformFunc {
+	requirements, _ := selector.Requirements() // One that selects nothing looks at nothing.
+	return func(obj any) (any, error) {
+		v, ok := obj.(*VirtualMachineInstance)
+		if !ok {
+			return obj, nil
+		}
+		kept := shownLabels(v.Labels)
+		for i := range requirements {
+			key := requirements[i].Key()
+			if value, there := v.Labels[key]; there {
+				kept[key] = value
+			}
+		}
+		v.TypeMeta = metav1.TypeMeta{}
+		v.ObjectMeta = metav1.ObjectMeta{
+			Name: v.Name, Namespace: v.Namespace, UID: v.UID, ResourceVersion: v.ResourceVersion,
+			Labels: kept, DeletionTimestamp: v.DeletionTimestamp,
+		}
+		v.Status.Conditions = slices.Clip(slices.DeleteFunc(v.Status.Conditions, func(c Condition) bool {
+			return c.Type != conditionPaused && c.Type != conditionEvictionRequested
+		}))
+		var interfaces []Interface
+		for _, n := range networks(v.Status.Interfaces) {
+			interfaces = append(interfaces, Interface{Name: n.Name, IPs: n.Addresses})
+		}
+		v.Status.Interfaces = interfaces
+		return v, nil
 	}
-	v.TypeMeta = metav1.TypeMeta{}
-	v.ObjectMeta = metav1.ObjectMeta{
-		Name: v.Name, Namespace: v.Namespace, UID: v.UID, ResourceVersion: v.ResourceVersion,
-		Labels: v.Labels, DeletionTimestamp: v.DeletionTimestamp,
-	}
-	v.Status.Conditions = slices.Clip(slices.DeleteFunc(v.Status.Conditions, func(c Condition) bool {
-		return c.Type != conditionPaused && c.Type != conditionEvictionRequested
-	}))
-	return v, nil
 }

@@ -29,7 +29,7 @@ func addVMIMirror(mgr ctrl.Manager, options *Options, watches *watch.Sources, wr
 		Mapper:      mgr.GetRESTMapper(),
 		SyncPeriod:  ptr.To(time.Duration(0)),
 		NewInformer: watches.NewInformer,
-		ByObject:    map[client.Object]cache.ByObject{&vmimirror.VirtualMachineInstance{}: {Transform: vmimirror.StripVMI}},
+		ByObject:    map[client.Object]cache.ByObject{&vmimirror.VirtualMachineInstance{}: {Transform: vmimirror.StripVMI(selector)}},
 	})
 	if err != nil {
 		return fmt.Errorf("making the cache of VirtualMachineInstances: %w", err)
