@@ -5,6 +5,7 @@ package kubectlhosts
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -184,6 +185,8 @@ func explain(err error, where, verb, resource, namespace string) error {
 	}
 	full := schema.GroupResource{Group: group, Resource: resource}
 	switch {
+	case errors.Is(err, context.Canceled):
+		return kubectlplugin.Interrupted(where)
 	case kubectlplugin.IsForbiddenByRBAC(err, verb, resource):
 		return fmt.Errorf("you lack the right to %s %s%s; ask for the ClusterRole %s (%w)", verb, full, in, roleFor(verb), err)
 	case apierrors.IsNotFound(err) && !kubectlplugin.IsNoSuchObject(err):

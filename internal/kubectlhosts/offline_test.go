@@ -48,6 +48,8 @@ type api struct {
 	patience time.Duration
 	// out is what the plugin prints to, if it is set.
 	out io.Writer
+	// interrupt is Ctrl-C, while the plugin runs.
+	interrupt func()
 
 	mu    sync.Mutex
 	asked []string
@@ -138,6 +140,7 @@ func (a *api) run(t *testing.T, width screenWidth, args ...string) (out, complai
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // Some verbs run until Ctrl-C.
 	defer cancel()
+	a.interrupt = cancel
 	code = Run(ctx, Environment{
 		IOStreams: streams, OutTerminal: width > 0, Width: func() int { return int(width) }, Now: func() time.Time { return now },
 		Getenv: func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] }, ManagerPatience: max(a.patience, time.Millisecond),
@@ -424,6 +427,21 @@ func TestARequestThatTimesOutIsReportedOnce(t *testing.T) {
 	klog.Flush()
 	if code != ExitError || !strings.Contains(complaints, "no answer from the cluster at http://127.0.0.1:") || logged.Len() > 0 {
 		t.Errorf("it ends with %d, prints %q and logs %q", code, complaints, logged.String())
+	}
+}
+
+func TestCtrlCIsNotBlamedOnTheCluster(t *testing.T) {
+	for _, command := range []string{"list", "list -o json", "show compute-1", "watch", "enable compute-1"} {
+		a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
+		a.other = func(_ http.ResponseWriter, r *http.Request) bool {
+			a.interrupt()
+			<-r.Context().Done()
+			return true
+		}
+		_, complaints, code := a.run(t, 0, strings.Fields(command)...)
+		if code != ExitError || !strings.HasPrefix(complaints, "error: interrupted before the cluster at ") {
+			t.Errorf("after Ctrl-C %s ends with %d, and prints %s", command, code, complaints)
+		}
 	}
 }
 

@@ -100,6 +100,12 @@ func IsNoSuchObject(err error) bool {
 	return apierrors.IsNotFound(err) && !apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
 }
 
+// Interrupted is the error for a request that Ctrl-C has ended. It is no sign that anything is
+// wrong with the cluster.
+func Interrupted(where string) error {
+	return fmt.Errorf("interrupted before the cluster at %s answered", where)
+}
+
 // Unanswered is why a request got no answer; nil if it got one.
 func Unanswered(err error) error {
 	var failed *url.Error

@@ -102,6 +102,8 @@ type api struct {
 	other func(w http.ResponseWriter, r *http.Request) bool
 	// out is what the plugin prints to, if it is set.
 	out io.Writer
+	// interrupt is Ctrl-C, while the plugin runs.
+	interrupt func()
 
 	mu    sync.Mutex
 	asked []string
@@ -299,6 +301,7 @@ func (a *api) run(t *testing.T, width int, args ...string) (out, complaints stri
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // Some verbs run until Ctrl-C.
 	defer cancel()
+	a.interrupt = cancel
 	code = Run(ctx, Environment{
 		IOStreams: streams, OutTerminal: width > 0, Width: func() int { return width }, Now: func() time.Time { return now },
 		Getenv: func(name string) string { return map[string]string{"NO_COLOR": "1"}[name] },

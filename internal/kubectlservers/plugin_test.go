@@ -410,6 +410,21 @@ func TestCommandsThatErrorsSuggestNameTheNamespace(t *testing.T) {
 	}
 }
 
+func TestCtrlCIsNotBlamedOnTheCluster(t *testing.T) {
+	for _, command := range []string{"list", "list -o json", "show web-1", "watch", "ready web-1"} {
+		a := busy()
+		a.other = func(_ http.ResponseWriter, r *http.Request) bool {
+			a.interrupt()
+			<-r.Context().Done()
+			return true
+		}
+		_, complaints, code := a.run(t, 0, strings.Fields(command)...)
+		if code != ExitError || !strings.HasPrefix(complaints, "error: interrupted before the cluster at ") {
+			t.Errorf("after Ctrl-C %s ends with %d, and prints %s", command, code, complaints)
+		}
+	}
+}
+
 // full is a disk with room for a line.
 type full struct{ lines int }
 

@@ -3,6 +3,8 @@
 package kubectlservers
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -71,6 +73,8 @@ func explain(err error, where, verb, resource, namespace string, chosen bool) er
 		return fmt.Errorf("the cluster at %s does not serve %s; check --context, or ask the platform team whether hoststatus is installed", where, full)
 	case apierrors.IsServiceUnavailable(err):
 		return fmt.Errorf("the cluster at %s does not serve %s at present; try again later, or ask the platform team (%w)", where, full, err)
+	case errors.Is(err, context.Canceled):
+		return kubectlplugin.Interrupted(where)
 	case kubectlplugin.Unanswered(err) != nil:
 		return fmt.Errorf("no answer from the cluster at %s; check --context, and that the API server runs: %w", where, kubectlplugin.Unanswered(err))
 	default:
