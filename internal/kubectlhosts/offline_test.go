@@ -391,6 +391,30 @@ func TestDownNeverFailsForItsText(t *testing.T) {
 	}
 }
 
+func TestAChangeIsGivenUpAfterSomeTriesAlsoIfItsReasonIsRefused(t *testing.T) {
+	a := newAPI(called("compute-1", service("UNKNOWN", v1alpha1.ReasonLeaseExpired, "False")))
+	tries := 0
+	a.other = func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPatch {
+			return false
+		}
+		var patched v1alpha1.ComputeService
+		_ = json.NewDecoder(r.Body).Decode(&patched)
+		switch tries++; {
+		case tries > 4*maxAttempts:
+			a.interrupt()
+		case patched.Spec.ForcedDownReason != nil:
+			refuse(w, http.StatusUnprocessableEntity, metav1.StatusReasonInvalid, metav1.StatusCause{Field: "spec.forcedDownReason"})
+			return true
+		}
+		refuse(w, http.StatusConflict, metav1.StatusReasonConflict)
+		return true
+	}
+	if _, complaints, code := a.run(t, 0, "force-down", "compute-1", "--reason", "fenced"); code != ExitError || tries > 2*maxAttempts {
+		t.Errorf("it ends with %d after %d tries: %s", code, tries, complaints)
+	}
+}
+
 func TestThereIsAWarningWhenTheNameServersMeansAnotherResource(t *testing.T) {
 	a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
 	available := "False"

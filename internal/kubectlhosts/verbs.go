@@ -398,7 +398,8 @@ func (w *writer) carryOut(ctx context.Context, cluster *cluster, p *plan, c *cha
 			p.after.Spec.ForcedDownReason = nil
 			continue
 		}
-		if !apierrors.IsConflict(err) || attempt == maxAttempts {
+		// A reason that was refused has taken tries, too.
+		if !apierrors.IsConflict(err) || attempt >= maxAttempts {
 			return nil, fmt.Errorf("%s: %w", p.before.Name, cluster.explain(err, "patch", "computeservices", ""))
 		}
 		service, err := cluster.get(ctx, p.before.Name)
