@@ -540,7 +540,7 @@ func TestAWindowWithoutAnEndIsPointedOut(t *testing.T) {
 
 func TestWhatHappensAtOnceSharesALineOnATerminal(t *testing.T) {
 	var out strings.Builder
-	s := &screen{out: &out, notes: &out, gathered: true}
+	s := &screen{out: &out, notes: &out, gathered: true, width: func() int { return 200 }}
 	s.print = func(t Transition) error {
 		_, err := fmt.Fprintln(&out, showTransition(t, false, false))
 		return err
@@ -566,6 +566,20 @@ func TestWhatHappensAtOnceSharesALineOnATerminal(t *testing.T) {
 		eraseLine + "12:00:00Z  alive" + eraseLine + "2026-10-01T12:00:00Z  compute-1  UNKNOWN  ->  UP\n"
 	if out.String() != want {
 		t.Errorf("there is\n%q, want\n%q", out.String(), want)
+	}
+}
+
+// The sign of life changes each second. If it took two lines, each second would leave one behind.
+func TestTheSignOfLifeFitsIntoALine(t *testing.T) {
+	var out strings.Builder
+	s := &screen{out: &out, notes: &out, gathered: true, width: func() int { return 20 }}
+	for _, sign := range []string{"12:00:00Z  no change for 5m; a manager is at work", "12:00:01Z  connected"} {
+		if err := s.tick(sign, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := eraseLine + "12:00:00Z  no chan…" + eraseLine + "12:00:01Z  connect…"; out.String() != want {
+		t.Errorf("there is %q, want %q", out.String(), want)
 	}
 }
 

@@ -33,6 +33,8 @@ type screen struct {
 	// selected is set if hosts were selected by their labels.
 	selected bool
 	colours  bool
+	// width is how many characters a line of the terminal has; 0 for any number.
+	width func() int
 
 	mu sync.Mutex
 	// signed is the present last line; empty for none.
@@ -94,6 +96,11 @@ func (s *screen) tick(sign string, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.flush(now)
+	// What does not fit goes on in the next line, where it would not be erased. The last column
+	// is left free, since some terminals begin the next line once it is taken.
+	if width := s.width(); width > 1 {
+		sign = kubectlplugin.End([]string{sign}, width-1)[0]
+	}
 	if s.gathered && sign != s.signed && sign != "" && s.err == nil {
 		s.signed = sign
 		_, s.err = io.WriteString(s.out, eraseLine+sign)

@@ -102,7 +102,7 @@ func (p *plugin) watch(ctx context.Context, names []string, o *watchOptions) err
 	defer stop()
 	interactive := p.OutTerminal && o.output == "" && p.Getenv("TERM") != "dumb"
 	screen := &screen{
-		out: p.Out, notes: p.ErrOut, gathered: interactive, selected: o.selector != "", colours: p.Colours(),
+		out: p.Out, notes: p.ErrOut, gathered: interactive, selected: o.selector != "", colours: p.Colours(), width: p.LineWidth,
 		print: func(t Transition) error { return p.printTransition(t, o) },
 	}
 	defer screen.end()
