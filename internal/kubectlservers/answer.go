@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
+	"hoststatus.dev/hoststatus/internal/hoststatus"
 	"hoststatus.dev/hoststatus/internal/kubectlplugin"
 )
 
@@ -267,13 +268,33 @@ func (w *writer) write(ctx context.Context, c *cluster, p *plan, wanted wish) (*
 			return p, nil
 		}
 		// Another write, or a withdrawal, came in between.
-		again := apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || verb == "update" && kubectlplugin.IsNoSuchObject(err)
-		if !again || attempt == maxAttempts {
+		other := apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) || verb == "update" && kubectlplugin.IsNoSuchObject(err)
+		if !other || attempt == maxAttempts {
 			return nil, fmt.Errorf("%s: %w", p.name, c.explain(err, verb, answers, p.object.Namespace))
 		}
-		if p, err = c.plan(ctx, client.ObjectKeyFromObject(p.object), wanted); err != nil {
+		again, err := c.plan(ctx, client.ObjectKeyFromObject(p.object), wanted)
+		if err == nil {
+			err = stillMeant(p, again)
+		}
+		if err != nil {
 			return nil, err
 		}
+		p = again
+	}
+}
+
+// stillMeant is an error if an answer that was decided again is to something that its owner has
+// not seen when the command was given.
+func stillMeant(before, after *plan) error {
+	was, is := &before.object.Spec, &after.object.Spec
+	switch {
+	case was.ServerUID != "" && is.ServerUID != "" && was.ServerUID != is.ServerUID:
+		return fmt.Errorf("%s: the server was deleted and created again meanwhile, and nothing was answered for the new one; give the command again to answer for it", after.name)
+	case !hoststatus.SameSecond(was.WindowStartTime, is.WindowStartTime):
+		return fmt.Errorf("%s: its maintenance window was moved meanwhile, from %s to %s, and nothing was answered to that; give the command again to answer to it",
+			after.name, kubectlplugin.Stamp(was.WindowStartTime.Time), kubectlplugin.Stamp(is.WindowStartTime.Time))
+	default:
+		return nil
 	}
 }
 

@@ -410,6 +410,37 @@ func TestCommandsThatErrorsSuggestNameTheNamespace(t *testing.T) {
 	}
 }
 
+// An answer is decided again if another one came in between. It must not become one to a window,
+// or for a server, that its owner has never seen.
+func TestAnAnswerThatIsDecidedAgainIsToWhatItsOwnerHasSeen(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*tenantv1alpha1.Server)
+		want   string
+	}{
+		"nothing else has changed":   {func(*tenantv1alpha1.Server) {}, ""},
+		"the server was made again":  {func(s *tenantv1alpha1.Server) { s.UID = "another" }, "web-1: the server was deleted and created again meanwhile"},
+		"the window was moved":       {func(s *tenantv1alpha1.Server) { s.Status.MaintenanceWindow.StartTime = at(3 * time.Hour) }, "web-1: its maintenance window was moved meanwhile, from 2026-10-01T14:00:00Z to 2026-10-01T15:00:00Z"},
+		"owners have put it off now": {func(s *tenantv1alpha1.Server) { s.Status.MaintenanceWindow.OpensAt = at(3 * time.Hour) }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, refused := busy(), false
+			a.other = func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method != http.MethodPost || r.URL.Path != answersPath || refused {
+					return false
+				}
+				refused = true
+				c.change(a.servers[0])
+				refuse(w, http.StatusConflict, metav1.StatusReasonAlreadyExists, "already exists")
+				return true
+			}
+			_, complaints, code := a.run(t, 0, "ready", "web-1")
+			if answered := a.answers["web-1"] != nil; answered != (c.want == "") || (code == ExitOK) != answered || !strings.Contains(complaints, c.want) {
+				t.Errorf("answered: %t, exit code %d: %s", answered, code, complaints)
+			}
+		})
+	}
+}
+
 func TestCtrlCIsNotBlamedOnTheCluster(t *testing.T) {
 	for _, command := range []string{"list", "list -o json", "show web-1", "watch", "ready web-1"} {
 		a := busy()
