@@ -83,9 +83,12 @@ func (p *plugin) check(ctx context.Context, o *checkOptions) error {
 	}
 	k := &check{cluster: c, options: o, namespace: namespace, first: map[string]time.Time{}}
 	// A renewal takes some time in any case.
-	ctx, cancel := context.WithTimeout(ctx, max(o.timeout, 5*time.Second))
+	limited, cancel := context.WithTimeout(ctx, max(o.timeout, 5*time.Second))
 	defer cancel()
-	findings := k.until(ctx)
+	findings := k.until(limited)
+	if ctx.Err() != nil {
+		return kubectlplugin.Interrupted(c.where)
+	}
 	rows := make([][]kubectlplugin.Cell, len(findings))
 	failed := 0
 	for i, f := range findings {
@@ -137,9 +140,15 @@ func (k *check) until(ctx context.Context) []finding {
 	}
 }
 
-func (k *check) look(ctx context.Context) (findings []finding) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkRequest)
+// look makes each check once. Requests go on when the time is up, and end with Ctrl-C.
+func (k *check) look(until context.Context) (findings []finding) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(until), checkRequest)
 	defer cancel()
+	defer context.AfterFunc(until, func() {
+		if errors.Is(until.Err(), context.Canceled) {
+			cancel()
+		}
+	})()
 	err := k.List(ctx, &v1alpha1.ComputeServiceList{}, client.Limit(1))
 	findings = append(findings, finding{"custom resources", k.explain(err, "list", "computeservices", "")})
 	namespaces := kubectlplugin.Unique(k.options.leaseNamespaces)

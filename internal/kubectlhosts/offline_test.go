@@ -455,7 +455,7 @@ func TestARequestThatTimesOutIsReportedOnce(t *testing.T) {
 }
 
 func TestCtrlCIsNotBlamedOnTheCluster(t *testing.T) {
-	for _, command := range []string{"list", "list -o json", "show compute-1", "watch", "enable compute-1"} {
+	for _, command := range []string{"list", "list -o json", "show compute-1", "watch", "enable compute-1", "check"} {
 		a := newAPI(called("compute-1", service("UP", v1alpha1.ReasonReporting, "True")))
 		a.other = func(_ http.ResponseWriter, r *http.Request) bool {
 			a.interrupt()
