@@ -35,32 +35,52 @@ var (
 // compile fills Go's build cache with what the suites compile, so that no test waits for a
 // verdict of which a compiler takes the CPUs. On a machine that has it all it takes seconds.
 func compile(ctx context.Context, chosen []suite) error {
-	var done []string
+	var all []build
 	for _, s := range chosen {
 		packages, err := s.list(ctx)
 		if err != nil {
 			return err
 		}
-		all := append([]build{{dir: s.dir, packages: packages, flags: []string{"-test"}}}, s.builds...)
+		builds := append([]build{{dir: s.dir, packages: packages, flags: []string{"-test"}}}, s.builds...)
 		if s.controlPlane {
-			all = append(all, commands)
+			builds = append(builds, commands)
 		}
-		for _, b := range all {
-			env := append(s.env(), b.env...)
-			key := fmt.Sprint(b.dir, b.packages, b.flags, env)
-			if slices.Contains(done, key) {
-				continue
-			}
-			done = append(done, key)
-			// It compiles what it lists, as `go build` and `go test` do, and links nothing.
-			args := slices.Concat([]string{"list", "-export", "-deps", "-f="}, b.flags, b.packages)
-			cmd := command(ctx, "go", args...)
-			cmd.Dir, cmd.Env = b.dir, append(os.Environ(), env...)
-			cmd.Stdout = nil
-			if err := cmd.Run(); err != nil {
-				return fmt.Errorf("compiling for the suite %s: go %s: %w", s.name, strings.Join(args, " "), err)
-			}
+		for _, b := range builds {
+			b.env = append(s.env(), b.env...)
+			all = append(all, b)
+		}
+	}
+	for _, b := range together(all) {
+		// It compiles what it lists, as `go build` and `go test` do, and links nothing.
+		args := slices.Concat([]string{"list", "-export", "-deps", "-f="}, b.flags, b.packages)
+		cmd := command(ctx, "go", args...)
+		cmd.Dir, cmd.Env = b.dir, append(os.Environ(), b.env...)
+		cmd.Stdout = nil
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("compiling what the tests need: go %s: %w", strings.Join(args, " "), err)
 		}
 	}
 	return nil
+}
+
+// together makes one build of those that differ in nothing but their packages: Go takes
+// seconds to find that there is nothing to do, however many packages it is given.
+func together(builds []build) []build {
+	var out []build
+	for _, b := range builds {
+		i := slices.IndexFunc(out, func(o build) bool {
+			return o.dir == b.dir && slices.Equal(o.flags, b.flags) && slices.Equal(o.env, b.env)
+		})
+		if i < 0 {
+			b.packages = slices.Clone(b.packages)
+			out = append(out, b)
+			continue
+		}
+		for _, p := range b.packages {
+			if !slices.Contains(out[i].packages, p) {
+				out[i].packages = append(out[i].packages, p)
+			}
+		}
+	}
+	return out
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -42,6 +43,27 @@ func TestSuitesAreChosenByName(t *testing.T) {
 	}
 	if _, err := choose([]string{"unti"}); err == nil || !strings.Contains(err.Error(), `"unti"`) || !strings.Contains(err.Error(), "unit") {
 		t.Errorf("a name that does not exist: %v", err)
+	}
+}
+
+func TestWhatDiffersInItsPackagesAloneIsCompiledTogether(t *testing.T) {
+	raced := []string{"GOFLAGS=-race"}
+	got := together([]build{
+		{packages: []string{"./a"}, flags: []string{"-test"}},
+		{packages: []string{"./a", "./b"}, flags: []string{"-test"}, env: raced},
+		{packages: []string{"./b", "./a"}, flags: []string{"-test"}},
+		{packages: []string{"./a"}},
+		{dir: "elsewhere", packages: []string{"./a"}},
+		{packages: []string{"./c"}, flags: []string{"-test"}, env: raced},
+	})
+	want := []build{
+		{packages: []string{"./a", "./b"}, flags: []string{"-test"}},
+		{packages: []string{"./a", "./b", "./c"}, flags: []string{"-test"}, env: raced},
+		{packages: []string{"./a"}},
+		{dir: "elsewhere", packages: []string{"./a"}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v\nwant\n%+v", got, want)
 	}
 }
 
