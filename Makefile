@@ -69,7 +69,7 @@ test: ## Run the whole test suite, or some of it (SUITES="unit leaks").
 
 .PHONY: test-unit
 test-unit: ## Run the tests that need no control plane.
-	@$(GO) run ./hack/suites unit
+	@$(GO) run ./hack/suites unit serving
 
 .PHONY: test-e2e
 test-e2e: ## Run all tests that need the local control plane.

@@ -8,15 +8,18 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// atOnce is how many suites run at a time. Three keep two cores busy all the time, and then
-// what a test waits for comes late without a fault.
+// atOnce is how many suites run at a time, beside an idle one. Three keep two cores busy all
+// the time, and then what a test waits for comes late without a fault.
 const atOnce = 2
 
 // prepare makes what the suites need and what is slow to make, before any of them runs: on a
@@ -94,14 +97,22 @@ type result struct {
 	err       error
 }
 
-// runAll runs suites, atOnce at a time, and begins them in their order; then those that run
-// alone, one by one.
+// runAll runs suites, atOnce at a time, and begins them in their order; beside them the idle
+// ones, one by one; then those that run alone, one by one.
 func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite) result) []result {
 	results := make([]result, len(chosen))
+	oneByOne := func(which func(suite) bool) {
+		for i, s := range chosen {
+			if which(s) && ctx.Err() == nil {
+				results[i] = run(ctx, s)
+			}
+		}
+	}
 	var running sync.WaitGroup
+	running.Go(func() { oneByOne(func(s suite) bool { return s.idle }) })
 	places := make(chan struct{}, atOnce)
 	for i, s := range chosen {
-		if s.alone {
+		if s.alone || s.idle {
 			continue
 		}
 		places <- struct{}{}
@@ -114,11 +125,7 @@ func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite
 		})
 	}
 	running.Wait()
-	for i, s := range chosen {
-		if s.alone && ctx.Err() == nil {
-			results[i] = run(ctx, s)
-		}
-	}
+	oneByOne(func(s suite) bool { return s.alone })
 	return results
 }
 
@@ -138,6 +145,7 @@ func runSuite(ctx context.Context, s suite) result {
 		// result of before a change of them for one of now.
 		args = append(args, "-count=1")
 	}
+	args = append(args, s.flags...)
 	cmd := command(ctx, "go", append(args, packages...)...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), s.env()...)
@@ -151,7 +159,14 @@ func runSuite(ctx context.Context, s suite) result {
 		defer close(done)
 		r.tally = read(out, os.Stdout)
 	}()
-	r.err = cmd.Run()
+	if s.idle {
+		r.err = startIdle(cmd)
+	} else {
+		r.err = cmd.Start()
+	}
+	if r.err == nil {
+		r.err = cmd.Wait()
+	}
 	_ = in.Close()
 	<-done
 	r.took = time.Since(begin)
@@ -159,6 +174,23 @@ func runSuite(ctx context.Context, s suite) result {
 		r.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	}
 	return r
+}
+
+// startIdle starts a command that, with all that it starts, has the CPUs only while nobody
+// else wants them.
+func startIdle(cmd *exec.Cmd) error {
+	started := make(chan error)
+	go func() {
+		// A child has the policy of the thread that starts it, and this thread ends with the
+		// goroutine, since that does not unlock it.
+		runtime.LockOSThread()
+		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0); err != nil {
+			started <- fmt.Errorf("leaving the CPUs to others: %w", err)
+			return
+		}
+		started <- cmd.Start()
+	}()
+	return <-started
 }
 
 // env is what the environment of s has besides this one's.

@@ -9,8 +9,8 @@ type suite struct {
 	name string
 	// dir is the folder of the module, if it is not this one.
 	dir string
-	// packages are patterns of `go test`; but are those that are left out.
-	packages, but []string
+	// packages are patterns of `go test`; but are those that are left out. flags are `go test`'s.
+	packages, but, flags []string
 	// race turns the race detector on, in the tests and in the binaries that they build. What
 	// looks at packages, commands, dashboards, mirrors and faults does without: it doubles the
 	// CPU that the processes take, and other suites run the same processes with it.
@@ -18,6 +18,9 @@ type suite struct {
 	// alone is of a suite that judges how late something is: it runs when no other does, and so
 	// after them.
 	alone bool
+	// idle is of a suite that judges nothing by the time it takes: it runs beside all others, and
+	// has what CPU they leave while their processes wait.
+	idle bool
 	// controlPlane, prometheus and alertmanager are what has to be there before it begins, and debian what
 	// hack/ensure-packages.sh installs for it.
 	controlPlane, prometheus, alertmanager bool
@@ -30,15 +33,23 @@ type suite struct {
 	timeout time.Duration
 }
 
+// testsOfMutants are tests of test/chaos that need no control plane, and that no fault may
+// make late: a suite of their own, so that chaos has less to do while nothing runs beside it.
+const testsOfMutants = "Mutant"
+
 // suites is the whole test suite, in the order in which suites begin: those that take long
 // first.
 var suites = []suite{
 	// It builds 0.1 and images first.
 	{name: "install", packages: []string{"./test/install"}, controlPlane: true, releases: true, pods: true, builds: []build{staticCommands, staticCommandsARM64, images, helm}, timeout: 40 * time.Minute},
 	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
-	{name: "chaos", packages: []string{"./test/chaos/..."}, alone: true, controlPlane: true, timeout: 30 * time.Minute},
+	{name: "chaos", packages: []string{"./test/chaos/..."}, flags: []string{"-skip=" + testsOfMutants}, alone: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
-	{name: "unit", packages: []string{"./..."}, but: []string{"/test/"}, race: true, timeout: 20 * time.Minute},
+	// What judges how late an answer is, in real time, is a suite of its own: serving.
+	{name: "unit", packages: []string{"./..."}, but: []string{"/test/", "/internal/serving", "/internal/leadership"}, race: true, idle: true, timeout: 20 * time.Minute},
+	// Go does not know which packages it tests, and would take a result of before a change of
+	// them for one of now.
+	{name: "mutants", packages: []string{"./test/chaos"}, flags: []string{"-short", "-count=1", "-run=" + testsOfMutants}, idle: true, timeout: 20 * time.Minute},
 	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
 	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 20 * time.Minute},
 	// The race detector would spoil what it measures, and the browser is no Go.
@@ -51,9 +62,10 @@ var suites = []suite{
 	// The race detector would find a race within k8s.io/apiserver, which starts to follow
 	// its certificates before it has finished its TLS configuration.
 	{name: "leaks", packages: []string{"./test/leaks"}, controlPlane: true, timeout: 10 * time.Minute},
+	{name: "serving", packages: []string{"./internal/serving", "./internal/servingcert", "./internal/leadership"}, race: true, timeout: 10 * time.Minute},
 	// Memory under attack, and elections by the hundred: what the race detector would spoil.
 	{name: "memory", packages: []string{"./internal/serving", "./internal/leadership"}, timeout: 10 * time.Minute},
-	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, timeout: 10 * time.Minute},
+	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, idle: true, timeout: 20 * time.Minute},
 	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, builds: []build{lua}, timeout: 20 * time.Minute},
 	// The race detector would spoil what it measures of the driver.
@@ -63,6 +75,6 @@ var suites = []suite{
 	{name: "nova", packages: []string{"./test/nova"}, controlPlane: true, debian: "openstack", timeout: 20 * time.Minute},
 	// The race detector would spoil what it measures.
 	{name: "notify", packages: []string{"./test/notify"}, controlPlane: true, alertmanager: true, timeout: 10 * time.Minute},
-	{name: "model", packages: []string{"./test/model"}, debian: "model", timeout: 10 * time.Minute},
-	{name: "bench", packages: []string{"./test/bench"}, race: true, timeout: 10 * time.Minute},
+	{name: "model", packages: []string{"./test/model"}, debian: "model", idle: true, timeout: 20 * time.Minute},
+	{name: "bench", packages: []string{"./test/bench"}, race: true, idle: true, timeout: 10 * time.Minute},
 }

@@ -8,25 +8,31 @@ import (
 	"os"
 	"os/exec"
 	"reflect"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestThePackageOfEachTestIsInASuite(t *testing.T) {
-	out, err := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "../../test/...").Output()
+	out, err := exec.Command("go", "list", "-f", "{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}", "../../...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, p := range strings.Fields(string(out)) {
 		path := "." + strings.TrimPrefix(p, "hoststatus.dev/hoststatus")
 		if !slices.ContainsFunc(suites, func(s suite) bool {
+			if s.dir != "" || slices.ContainsFunc(s.but, func(but string) bool { return strings.Contains(p, but) }) {
+				return false
+			}
 			return slices.ContainsFunc(s.packages, func(pattern string) bool {
 				prefix, all := strings.CutSuffix(pattern, "/...")
-				return pattern == path || all && prefix != "." && (path == prefix || strings.HasPrefix(path, prefix+"/"))
+				return pattern == path || all && (path == prefix || strings.HasPrefix(path, prefix+"/"))
 			})
 		}) {
 			t.Errorf("%s is in no suite", path)
@@ -35,7 +41,7 @@ func TestThePackageOfEachTestIsInASuite(t *testing.T) {
 }
 
 func TestSuitesAreChosenByName(t *testing.T) {
-	for given, want := range map[string]int{"": len(suites), "unit": 1, "leaks unit": 2, endToEnd: len(suites) - 5} {
+	for given, want := range map[string]int{"": len(suites), "unit": 1, "leaks unit": 2, endToEnd: len(suites) - 7} {
 		chosen, err := choose(strings.Fields(given))
 		if err != nil || len(chosen) != want {
 			t.Errorf("%q: %d suites, %v, want %d", given, len(chosen), err, want)
@@ -69,13 +75,22 @@ func TestWhatDiffersInItsPackagesAloneIsCompiledTogether(t *testing.T) {
 
 func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 	var mu sync.Mutex
-	var begun, others, running, beside []string
-	most := 0
+	var begun, running, beside []string
+	isIdle := func(name string) bool {
+		return slices.ContainsFunc(suites, func(s suite) bool { return s.name == name && s.idle })
+	}
+	most, mostIdle := 0, 0
 	results := runAll(t.Context(), suites, func(_ context.Context, s suite) result {
 		mu.Lock()
 		begun = append(begun, s.name)
 		running = append(running, s.name)
-		most = max(most, len(running))
+		idle := 0
+		for _, name := range running {
+			if isIdle(name) {
+				idle++
+			}
+		}
+		most, mostIdle = max(most, len(running)-idle), max(mostIdle, idle)
 		mu.Unlock()
 		runtime.Gosched()
 		mu.Lock()
@@ -86,29 +101,61 @@ func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 		mu.Unlock()
 		return result{suite: s}
 	})
-	if most > atOnce {
-		t.Errorf("%d ran at once", most)
+	if most > atOnce || mostIdle > 1 {
+		t.Errorf("%d ran at once, and %d idle ones", most, mostIdle)
 	}
 	if len(beside) > 0 {
 		t.Errorf("one that runs alone ran beside others: %q", beside)
 	}
+	var idle, others, alone []string
 	for i, r := range results {
 		if r.suite.name != suites[i].name {
 			t.Errorf("result %d is of %q, want %q", i, r.suite.name, suites[i].name)
 		}
-		if r.suite.alone {
-			if slices.Index(begun, r.suite.name) < len(others) {
-				t.Errorf("%s has begun before others", r.suite.name)
-			}
-			continue
+		switch {
+		case r.suite.alone:
+			alone = append(alone, r.suite.name)
+		case r.suite.idle:
+			idle = append(idle, r.suite.name)
+		default:
+			others = append(others, r.suite.name)
 		}
-		others = append(others, r.suite.name)
 	}
+	if last := begun[len(begun)-len(alone):]; !slices.Equal(last, alone) {
+		t.Errorf("the last to begin were %q, want %q", last, alone)
+	}
+	if got := slices.DeleteFunc(slices.Clone(begun), func(name string) bool { return !isIdle(name) }); !slices.Equal(got, idle) {
+		t.Errorf("the idle ones have begun in the order %q, want %q", got, idle)
+	}
+	begun = slices.DeleteFunc(begun, isIdle)
 	for i, name := range others {
 		// All before it have a place, or have ended.
 		if at := slices.Index(begun, name); at < 0 || at <= i-atOnce {
 			t.Errorf("suite %d, %s, has begun as number %d", i, name, at)
 		}
+	}
+}
+
+func TestWhatIsIdleLeavesTheCPUsToOthers(t *testing.T) {
+	before, err := unix.SchedGetAttr(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Of a child's child: tests start programs.
+	cmd := exec.Command("sh", "-c", "sh -c 'cat /proc/self/sched'; :")
+	var out strings.Builder
+	cmd.Stdout = &out
+	if err := startIdle(cmd); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(?m)^policy +: +5$`).MatchString(out.String()) {
+		t.Errorf("its policy is not SCHED_IDLE, 5:\n%s", out.String())
+	}
+	if own, err := unix.SchedGetAttr(0, 0); err != nil || own.Policy != before.Policy {
+		t.Errorf("this program's own policy was %d and is %+v (%v)", before.Policy, own, err)
 	}
 }
 
