@@ -35,7 +35,8 @@ import (
 // each release it becomes that one's.
 const previousRelease = "75e3c857abd064322e8767a717438e46f733a36d"
 
-// previous unpacks the sources of previousRelease, and builds them.
+// previous unpacks the sources of previousRelease, and builds them into a folder of the
+// repository that is kept: Go does not link again what is up to date there.
 func previous(t *testing.T) (tree, bin string) {
 	t.Helper()
 	root, err := root()
@@ -43,7 +44,7 @@ func previous(t *testing.T) (tree, bin string) {
 	if out, err := exec.Command("git", "-C", root, "cat-file", "-e", previousRelease+"^{commit}").CombinedOutput(); err != nil {
 		t.Skipf("NOT TESTED: how to upgrade from the previous release. Its commit %s is not in this clone; get it by: git fetch --unshallow\n%s", previousRelease, out)
 	}
-	tree, bin = filepath.Join(scratch, "previous"), filepath.Join(scratch, "previous-bin")
+	tree, bin = filepath.Join(scratch, "previous"), filepath.Join(root, "bin", "previous-"+previousRelease)
 	expect.NoError(t, os.MkdirAll(tree, 0o755))
 	archive := filepath.Join(scratch, "previous.tar")
 	for _, cmd := range []*exec.Cmd{
