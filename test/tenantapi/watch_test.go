@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -252,60 +253,74 @@ func reviews(t *testing.T, user string, namespaces []string) time.Duration {
 	return time.Since(begin)
 }
 
+// Both informers go through the same at the same time, because each waits long.
 func TestAnInformerFollowsThroughRestartsAndBrokenConnections(t *testing.T) {
+	namespace := newNamespace(t)
+	s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
+	p := newPerson(t)
+	bind(t, p, viewer, namespace)
+	bind(t, p, statusViewer, namespace)
+	c, err := dynamic.NewForConfig(p.config)
+	expect.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stores := map[string]cache.Store{}
 	for name, watchList := range map[string]bool{"with WatchList": true, "with list and watch": false} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) { // What it sets is read when the informer starts.
 			clientfeaturestesting.SetFeatureDuringTest(t, clientfeatures.WatchListClient, watchList)
-			namespace := newNamespace(t)
-			s := putServer(t, namespace, "web", "host-1", withHostStatus(computev1alpha1.HostStatusUp))
-			p := newPerson(t)
-			bind(t, p, viewer, namespace)
-			bind(t, p, statusViewer, namespace)
-			c, err := dynamic.NewForConfig(p.config)
-			expect.NoError(t, err)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
 			factory := dynamicinformer.NewFilteredDynamicSharedInformerFactory(c, 0, namespace, nil)
 			informer := factory.ForResource(v1alpha1.SchemeGroupVersion.WithResource("servers")).Informer()
 			factory.Start(ctx.Done())
 			if !cache.WaitForCacheSync(ctx.Done(), informer.HasSynced) {
 				t.Fatal("the informer does not sync")
 			}
-			has := func(want string) func() error {
-				return func() error {
-					object, ok, err := informer.GetStore().GetByKey(namespace + "/web")
-					if err != nil || !ok {
-						return fmt.Errorf("the store has the server: %t, %w", ok, err)
-					}
-					if got, _, _ := unstructured.NestedString(object.(*unstructured.Unstructured).Object, "status", "hostStatus"); got != want {
-						return fmt.Errorf("host status %q, want %q", got, want)
-					}
-					return nil
-				}
-			}
-			expect.Eventually(t, limit, has("UP"))
-			set := func(status computev1alpha1.HostStatus) {
-				update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, status) })
-			}
-			set(computev1alpha1.HostStatusDown)
-			expect.Eventually(t, limit, has("DOWN"))
-			env.balancer.drop()
-			set(computev1alpha1.HostStatusMaintenance)
-			// A client-go reflector waits for up to 30 s between attempts.
-			expect.Eventually(t, 2*time.Minute, has("MAINTENANCE"))
-			// A new process has no history, so the informer's place is gone: 410.
-			restart(t, env.replicas[0])
-			set(computev1alpha1.HostStatusUnknown)
-			expect.Eventually(t, 2*time.Minute, has("UNKNOWN"))
-			expect.NoError(t, env.admin.Delete(t.Context(), s))
-			expect.Eventually(t, limit, func() error {
-				if n := len(informer.GetStore().ListKeys()); n != 0 {
-					return fmt.Errorf("%d servers in the store", n)
-				}
-				return nil
-			})
+			stores[name] = informer.GetStore()
 		})
 	}
+	both := func(check func(cache.Store) error) func() error {
+		return func() error {
+			var errs []error
+			for name, store := range stores {
+				if err := check(store); err != nil {
+					errs = append(errs, fmt.Errorf("%s: %w", name, err))
+				}
+			}
+			return errors.Join(errs...)
+		}
+	}
+	have := func(want string) func() error {
+		return both(func(store cache.Store) error {
+			object, ok, err := store.GetByKey(namespace + "/web")
+			if err != nil || !ok {
+				return fmt.Errorf("the store has the server: %t, %w", ok, err)
+			}
+			if got, _, _ := unstructured.NestedString(object.(*unstructured.Unstructured).Object, "status", "hostStatus"); got != want {
+				return fmt.Errorf("host status %q, want %q", got, want)
+			}
+			return nil
+		})
+	}
+	expect.Eventually(t, limit, have("UP"))
+	set := func(status computev1alpha1.HostStatus) {
+		update(t, s, func(s *computev1alpha1.Server) { setHostFields(s, status) })
+	}
+	set(computev1alpha1.HostStatusDown)
+	expect.Eventually(t, limit, have("DOWN"))
+	env.balancer.drop()
+	set(computev1alpha1.HostStatusMaintenance)
+	// A client-go reflector waits for up to 30 s between attempts.
+	expect.Eventually(t, 2*time.Minute, have("MAINTENANCE"))
+	// A new process has no history, so the informers' place is gone: 410.
+	restart(t, env.replicas[0])
+	set(computev1alpha1.HostStatusUnknown)
+	expect.Eventually(t, 2*time.Minute, have("UNKNOWN"))
+	expect.NoError(t, env.admin.Delete(t.Context(), s))
+	expect.Eventually(t, limit, both(func(store cache.Store) error {
+		if n := len(store.ListKeys()); n != 0 {
+			return fmt.Errorf("%d servers in the store", n)
+		}
+		return nil
+	}))
 }
 
 func TestAWatchFromBeforeTheHistoryIsGone(t *testing.T) {
