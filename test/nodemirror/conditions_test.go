@@ -13,13 +13,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/test/framework/expect"
 )
 
 // churn is how long Nodes and windows change at random. Ten minutes are for a release.
-var churn = flag.Duration("churn", 15*time.Second, "how long Nodes and windows change at random")
+var churn = flag.Duration("churn", 3*time.Second, "how long Nodes and windows change at random")
 
 // shows checks the maintenance conditions of a Node: "Type/Reason: Message", joined.
 func shows(name, want string) func() error {
@@ -47,11 +48,8 @@ func declare(ctx context.Context, name, condition, status string) error {
 	if status == "" {
 		body = `{"status":{"conditions":[{"type":"` + condition + `","$patch":"delete"}]}}`
 	}
-	out, err := system.Kubectl(ctx, "patch", "node", name, "--subresource=status", "--type=strategic", "--patch="+body).CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
+	_, err := kube.CoreV1().Nodes().Patch(ctx, name, types.StrategicMergePatchType, []byte(body), metav1.PatchOptions{}, "status")
+	return err
 }
 
 // hasWindow checks the window of a ComputeService: its reason, and whether it has a time;
@@ -223,7 +221,10 @@ func TestNothingGoesRoundWhileNodesAndWindowsChange(t *testing.T) {
 		case 4:
 			expect.NoError(t, declare(t.Context(), node, "MaintenanceInProgress", []string{"True", "False", ""}[random.IntN(3)]))
 		case 5:
-			kubectl(t, []string{"cordon", "uncordon"}[random.IntN(2)], node)
+			// As kubectl cordon and uncordon do.
+			body := fmt.Appendf(nil, `{"spec":{"unschedulable":%t}}`, random.IntN(2) == 0)
+			_, err := kube.CoreV1().Nodes().Patch(t.Context(), node, types.StrategicMergePatchType, body, metav1.PatchOptions{})
+			expect.NoError(t, err)
 		}
 	}
 	settled(t)
