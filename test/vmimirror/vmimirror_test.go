@@ -410,8 +410,8 @@ func mirrored(namespace string, want int, check func(*v1alpha1.Server) bool) fun
 }
 
 var (
-	hosts    = flag.Int("hosts", 50, "number of Nodes of the test of a fleet")
-	machines = flag.Int("machines", 500, "number of VirtualMachineInstances of the test of a fleet")
+	hosts    = flag.Int("hosts", 20, "number of Nodes of the test of a fleet")
+	machines = flag.Int("machines", 200, "number of VirtualMachineInstances of the test of a fleet")
 )
 
 func TestAFleet(t *testing.T) {
