@@ -11,8 +11,13 @@ import (
 	"time"
 )
 
-// pause is the least between two checks of Poll.
-const pause = 10 * time.Millisecond
+// The pause between two checks of Poll is a part of what it has waited already: what has to
+// come at once is seen at once, and what takes its time costs few requests.
+const (
+	leastPause = 10 * time.Millisecond
+	mostPause  = 100 * time.Millisecond
+	pausePart  = 20
+)
 
 // NoError ends the test if err is not nil.
 func NoError(t testing.TB, err error) {
@@ -35,6 +40,7 @@ func Eventually(t testing.TB, limit time.Duration, check func() error) {
 func Poll(ctx context.Context, limit time.Duration, check func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	started := time.Now()
 	for {
 		begin := time.Now()
 		err := check()
@@ -42,6 +48,7 @@ func Poll(ctx context.Context, limit time.Duration, check func() error) error {
 			return nil
 		}
 		// An expensive check must not take up the machine.
+		pause := min(max(leastPause, time.Since(started)/pausePart), mostPause)
 		timer := time.NewTimer(max(pause, 3*time.Since(begin)))
 		select {
 		case <-ctx.Done():
