@@ -122,7 +122,8 @@ type seen[S any] struct {
 	Type   string `json:"type"`
 	Object struct {
 		Metadata struct {
-			Name string `json:"name"`
+			Name            string `json:"name"`
+			ResourceVersion string `json:"resourceVersion"`
 		} `json:"metadata"`
 		Status S `json:"status"`
 	} `json:"object"`
@@ -131,7 +132,11 @@ type seen[S any] struct {
 // seenServer is what a watch of servers shows.
 type seenServer = seen[v1alpha1.ServerStatus]
 
-// watchPath calls see with each event of a watch from now on, until ctx ends.
+// watchEnded is the type of the event that a watch shows when its connection has ended, which
+// kube-apiserver does to watches that it finds slow. It goes on from the last version.
+const watchEnded = "ENDED"
+
+// watchPath calls see with each event of a watch from now on, until ctx ends or an error comes.
 func watchPath[S any](ctx context.Context, p *person, path string, see func(*seen[S], time.Time)) error {
 	response, err := p.ask(ctx, path+"?limit=1") //nolint:bodyclose // it is closed below
 	if err != nil {
@@ -145,19 +150,34 @@ func watchPath[S any](ctx context.Context, p *person, path string, see func(*see
 	if err != nil {
 		return fmt.Errorf("listing what to watch: %w", err)
 	}
-	response, err = p.ask(ctx, path+"?watch=true&resourceVersion="+list.Metadata.ResourceVersion) //nolint:bodyclose // the goroutine closes it
-	if err != nil {
+	version := list.Metadata.ResourceVersion
+	watch := func() (*http.Response, error) { return p.ask(ctx, path+"?watch=true&resourceVersion="+version) }
+	if response, err = watch(); err != nil { //nolint:bodyclose // the goroutine closes it
 		return err
 	}
 	go func() {
-		defer func() { _ = response.Body.Close() }()
-		decoder := json.NewDecoder(bufio.NewReader(response.Body))
 		for {
-			e := &seen[S]{}
-			if decoder.Decode(e) != nil {
+			decoder := json.NewDecoder(bufio.NewReader(response.Body))
+			for {
+				e := &seen[S]{}
+				if decoder.Decode(e) != nil {
+					break
+				}
+				see(e, time.Now())
+				if e.Type == "ERROR" {
+					_ = response.Body.Close()
+					return
+				}
+				version = e.Object.Metadata.ResourceVersion
+			}
+			_ = response.Body.Close()
+			if ctx.Err() != nil {
 				return
 			}
-			see(e, time.Now())
+			see(&seen[S]{Type: watchEnded}, time.Now())
+			if response, err = watch(); err != nil { //nolint:bodyclose // the loop closes it
+				return
+			}
 		}
 	}()
 	return nil

@@ -101,8 +101,9 @@ func (t *trial) storm(ctx context.Context, n int) error {
 			}
 		}
 		err := watchPath(watched, owner, tenantPath+"/namespaces/"+tenant(i)+"/servers", func(e *seenServer, at time.Time) {
-			if e.Type == "ERROR" {
+			if e.Type == "ERROR" || e.Type == watchEnded {
 				ended.Add(1)
+				return
 			}
 			if want := wanted.Load(); want.mark == 0 && want.met(&e.Object.Status) {
 				told.first(strconv.Itoa(i)+"/"+e.Object.Metadata.Name, at)
