@@ -79,15 +79,15 @@ func TestInTheEndServersHaveWhatTheirHostsReportWhateverTheOrderOfEvents(t *test
 			"server":  func(t *rapid.T) { h.changeServer(rapid.SampledFrom(historyServers).Draw(t, "server")) },
 			"service": func(t *rapid.T) { h.changeService(rapid.SampledFrom(historyHosts).Draw(t, "host")) },
 			"report":  func(t *rapid.T) { h.changeReport(rapid.SampledFrom(historyHosts).Draw(t, "host")) },
-			"watch":   func(t *rapid.T) { h.deliver(h.kind()) },
-			"relist":  func(t *rapid.T) { h.relist(h.kind()) },
+			"watch":   func(*rapid.T) { h.deliver(h.kind()) },
+			"relist":  func(*rapid.T) { h.relist(h.kind()) },
 			"reconcile": func(t *rapid.T) {
 				h.failing = rapid.IntRange(0, 3).Draw(t, "failing") == 0
 				h.reconcileOne()
 				h.failing = false
 			},
-			"restart": func(t *rapid.T) { h.restart() },
-			"pass":    func(t *rapid.T) { h.pass() },
+			"restart": func(*rapid.T) { h.restart() },
+			"pass":    func(*rapid.T) { h.pass() },
 		})
 		h.settle()
 		h.check()

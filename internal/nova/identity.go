@@ -172,7 +172,7 @@ func (f *face) issueToken(base string, body []byte) (*answer, error) {
 	if !sendable(t.secret) {
 		return nil, unauthorized(base)
 	}
-	if words.Has(project) && !(f.options.ProjectOfServiceAccount && t.claims().namespace == project) {
+	if words.Has(project) && (!f.options.ProjectOfServiceAccount || t.claims().namespace != project) {
 		return nil, identityFault("auth.scope.project: a URL cannot name this project, since the name is a word of the compute API; bring a token of a service account of that namespace")
 	}
 	a := f.tokenAnswer(base, t, method, project)
