@@ -129,6 +129,10 @@ cgroupDriver: cgroupfs
 cgroupRoot: %[3]s
 failCgroupV1: false
 failSwapOn: false
+# What else is on this machine's disk is no concern of the nodes: with the default, 15 percent, a disk that
+# is half empty for others can already be too full for pods.
+evictionHard: {memory.available: 100Mi, nodefs.available: 1%%, nodefs.inodesFree: 1%%, imagefs.available: 1%%, imagefs.inodesFree: 1%%}
+imageGCHighThresholdPercent: 100
 clusterDNS: [10.112.0.10]
 clusterDomain: cluster.local
 resolvConf: %[1]s/resolv.conf
