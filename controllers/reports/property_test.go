@@ -29,6 +29,7 @@ import (
 	agentv1alpha1 "hoststatus.dev/hoststatus/api/agent/v1alpha1"
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/reported"
+	"hoststatus.dev/hoststatus/test/framework/mergepatch"
 )
 
 var (
@@ -331,7 +332,7 @@ func (c historyClient) Get(_ context.Context, key client.ObjectKey, into client.
 	if !ok {
 		return apierrors.NewNotFound(schema.GroupResource{}, key.Name)
 	}
-	return recode(obj, into)
+	return mergepatch.Recode(obj, into)
 }
 
 func (c historyClient) Status() client.SubResourceWriter { return historyWriter{h: c.h} }
@@ -357,7 +358,7 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 		return err
 	}
 	var body, whole map[string]any
-	if err := errors.Join(json.Unmarshal(data, &body), recode(before, &whole)); err != nil {
+	if err := errors.Join(json.Unmarshal(data, &body), mergepatch.Recode(before, &whole)); err != nil {
 		return err
 	}
 	delete(body, "metadata")
@@ -367,7 +368,7 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 	} else {
 		after.(*v1alpha1.ComputeService).Status = v1alpha1.ComputeServiceStatus{}
 	}
-	if err := recode(merged(whole, body), after); err != nil {
+	if err := mergepatch.Recode(mergepatch.Apply(whole, body), after); err != nil {
 		return err
 	}
 	if s, ok := after.(*v1alpha1.Server); ok && s.Status.TaskState != s.Spec.Host {
@@ -378,30 +379,4 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 		return errors.New("the answer is lost")
 	}
 	return nil
-}
-
-func recode(from, into any) error {
-	encoded, err := json.Marshal(from)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(encoded, into)
-}
-
-// merged is RFC 7386.
-func merged(target, patch map[string]any) map[string]any {
-	if target == nil {
-		target = map[string]any{}
-	}
-	for key, value := range patch {
-		if value == nil {
-			delete(target, key)
-		} else if inner, ok := value.(map[string]any); ok {
-			present, _ := target[key].(map[string]any)
-			target[key] = merged(present, inner)
-		} else {
-			target[key] = value
-		}
-	}
-	return target
 }

@@ -30,6 +30,7 @@ import (
 
 	"hoststatus.dev/hoststatus/api/v1alpha1"
 	"hoststatus.dev/hoststatus/internal/hoststatus"
+	"hoststatus.dev/hoststatus/test/framework/mergepatch"
 )
 
 // Whatever happens, and in whatever order the controller learns of it: in the end
@@ -487,7 +488,7 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 		return err
 	}
 	var body, whole map[string]any
-	if err := errors.Join(json.Unmarshal(data, &body), recode(before, &whole)); err != nil {
+	if err := errors.Join(json.Unmarshal(data, &body), mergepatch.Recode(before, &whole)); err != nil {
 		return err
 	}
 	version, conditional := body["metadata"].(map[string]any)["resourceVersion"]
@@ -497,7 +498,7 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 	}
 	delete(body, "metadata")
 	after := &v1alpha1.Server{}
-	if err := recode(merged(whole, body), after); err != nil {
+	if err := mergepatch.Recode(mergepatch.Apply(whole, body), after); err != nil {
 		return err
 	}
 	h.note("%s is written: %v", name, ptr.Deref(after.Status.HostStatus, "absent"))
@@ -532,30 +533,4 @@ func (w historyWriter) Patch(_ context.Context, obj client.Object, patch client.
 		return errors.New("the answer is lost")
 	}
 	return nil
-}
-
-func recode(from, into any) error {
-	encoded, err := json.Marshal(from)
-	if err != nil {
-		return err
-	}
-	return json.Unmarshal(encoded, into)
-}
-
-// merged is RFC 7386.
-func merged(target, patch map[string]any) map[string]any {
-	if target == nil {
-		target = map[string]any{}
-	}
-	for key, value := range patch {
-		if value == nil {
-			delete(target, key)
-		} else if inner, ok := value.(map[string]any); ok {
-			present, _ := target[key].(map[string]any)
-			target[key] = merged(present, inner)
-		} else {
-			target[key] = value
-		}
-	}
-	return target
 }

@@ -533,8 +533,7 @@ var closed = func() <-chan struct{} {
 // noNamespace is given where what is asked for can be in any.
 var noNamespace = unique.Make("")
 
-// next returns the changes from the place c on that are in namespace, and moves it. Without
-// any there is nothing more to read.
+// next returns the changes from the place c on that are in namespace, and moves it.
 func (f *feed) next(c *cursor, namespace unique.Handle[string]) (read, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
