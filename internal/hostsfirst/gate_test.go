@@ -48,11 +48,72 @@ func TestServersTakeThePlacesThatHostsLeave(t *testing.T) {
 				end()
 			}
 			synctest.Wait()
+			if len(begun) != want {
+				t.Errorf("right after the hosts ended %d servers are written, not %d", len(begun), want)
+			}
+			time.Sleep(minCalm)
+			synctest.Wait()
 			if len(begun) != Servers-1 {
-				t.Errorf("after the hosts ended %d servers are written, not the other %d", len(begun), Servers-1)
+				t.Errorf("%s after the hosts ended %d servers are written, not the other %d", minCalm, len(begun), Servers-1)
 			}
 		})
 	}
+}
+
+func TestOneServerAtATimeIsWrittenInTheCalmAfterHosts(t *testing.T) {
+	for took, calm := range map[time.Duration]time.Duration{
+		0:                      minCalm,
+		time.Millisecond:       minCalm,
+		300 * time.Millisecond: 300 * time.Millisecond,
+		time.Minute:            maxCalm,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			g := New()
+			for end := time.Now().Add(took); ; { // Hosts follow each other, each within the calm of the last.
+				done := g.Host()
+				next := min(time.Until(end), minCalm/2)
+				time.Sleep(next)
+				done()
+				if next <= 0 {
+					break
+				}
+			}
+			ended := time.Now()
+			begun := begin(t.Context(), g, 2)
+			if len(begun) != 1 {
+				t.Fatalf("hosts for %s: right after them %d servers are written, not one", took, len(begun))
+			}
+			(<-begun)()
+			done := <-begun // The second follows the first.
+			if waited := time.Since(ended); waited != 0 {
+				t.Errorf("hosts for %s: the next server was written %s after the first had been", took, waited)
+			}
+			begun = begin(t.Context(), g, 1)
+			(<-begun)()
+			if waited := time.Since(ended); waited != calm {
+				t.Errorf("hosts for %s: a server beside another was written after %s, not %s", took, waited, calm)
+			}
+			done()
+		})
+	}
+}
+
+func TestTheCalmIsMeasuredFromTheLastCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := New()
+		done := g.Host()
+		time.Sleep(500 * time.Millisecond)
+		done()
+		time.Sleep(500 * time.Millisecond) // It is over.
+		g.Host()()
+		ended := time.Now()
+		begun := begin(t.Context(), g, 2)
+		<-begun
+		<-begun
+		if waited := time.Since(ended); waited != minCalm {
+			t.Errorf("a server beside another was written after %s, not %s", waited, minCalm)
+		}
+	})
 }
 
 func TestAServerWaitsForHostsWithAnEnd(t *testing.T) {
