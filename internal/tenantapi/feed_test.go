@@ -82,7 +82,7 @@ type testWatch struct {
 	asks atomic.Int32
 }
 
-func startWatch(t *testing.T, f *feed, rv uint64, g grant, options metainternalversion.ListOptions) *testWatch {
+func startWatch(t *testing.T, f *feed, rv uint64, g grant, options metainternalversion.ListOptions, with ...func(*watcher)) *testWatch {
 	t.Helper()
 	c, err := f.open(rv)
 	check(t, err)
@@ -99,8 +99,11 @@ func startWatch(t *testing.T, f *feed, rv uint64, g grant, options metainternalv
 	check(t, err)
 	w.watcher = &watcher{
 		feed: f, ask: set, clock: w.clock, log: logr.Discard(), namespace: "ns", selectors: newSelectors(&options),
-		bookmarks: options.AllowWatchBookmarks, rv: rv, told: rv, cursor: c, grants: granted, checked: instant,
+		bookmarks: options.AllowWatchBookmarks, rv: rv, told: rv, cursor: c, grants: granted, checked: instant, shared: newSharing(w.clock),
 		result: make(chan watch.Event, watchBuffer), cancel: cancel,
+	}
+	for _, change := range with {
+		change(w.watcher)
 	}
 	go w.run(ctx)
 	return w
@@ -117,7 +120,7 @@ func (w *testWatch) next(t *testing.T) string {
 		if status, ok := e.Object.(*metav1.Status); ok {
 			return fmt.Sprintf("%s %d", e.Type, status.Code)
 		}
-		v := e.Object.(*view)
+		v := viewIn(e.Object)
 		out := fmt.Sprintf("%s %s@%s", e.Type, v.Name, v.ResourceVersion)
 		if v.Status.HostStatus != nil {
 			out += " " + string(*v.Status.HostStatus)
@@ -462,6 +465,7 @@ func BenchmarkAChangeAmongWatchesOfOtherNamespaces(b *testing.B) {
 	f := newFeed(testProjector(), testingclock.NewFakePassiveClock(instant), logr.Discard())
 	check(b, f.Replace([]any{server(9, "ns", "web")}, "10"))
 	var told atomic.Int64
+	shared := newSharing(testingclock.NewFakePassiveClock(instant))
 	for i := range 1000 {
 		namespace := "ns"
 		if i > 0 {
@@ -473,7 +477,7 @@ func BenchmarkAChangeAmongWatchesOfOtherNamespaces(b *testing.B) {
 		b.Cleanup(cancel)
 		w := &watcher{
 			feed: f, clock: testingclock.NewFakeClock(instant), log: logr.Discard(), namespace: namespace, selectors: newSelectors(&metainternalversion.ListOptions{}),
-			rv: 10, told: 10, cursor: c, checked: instant, result: make(chan watch.Event, watchBuffer), cancel: cancel,
+			rv: 10, told: 10, cursor: c, checked: instant, shared: shared, result: make(chan watch.Event, watchBuffer), cancel: cancel,
 			grants: grantSet{within: true, byNamespace: map[string]grant{namespace: grantFull}},
 		}
 		go w.run(ctx)

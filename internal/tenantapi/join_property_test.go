@@ -148,7 +148,7 @@ func newJoinWorld(r *rapid.T, marked bool) *joinWorld {
 		w.must(err)
 		s := &storage{
 			upstream: up, feed: newFeed(testProjector(), clock.RealClock{}, logr.Discard()), grants: newGrants(joinAuthorizer{}, clock.RealClock{}),
-			canaries: newCanaries(nil, clock.RealClock{}), tokens: newTokens(testProjector().hostIDKey), limits: newLimits(100, nil),
+			canaries: newCanaries(nil, clock.RealClock{}), tokens: newTokens(testProjector().hostIDKey), limits: newLimits(100, nil), shared: newSharing(clock.RealClock{}),
 			clock: clock.RealClock{}, log: logr.Discard(), tableConvertor: tableConvertor{clock.RealClock{}},
 		}
 		s.feed.maxRead = 2 // Fewer than there are servers on a host.
@@ -587,7 +587,7 @@ func (w *joinWorld) receiveUpTo(c *joinClient, most int) {
 			c.at, c.watch = "", nil
 			return
 		}
-		v := e.Object.(*view)
+		v := viewIn(e.Object)
 		c.at = v.ResourceVersion
 		switch e.Type {
 		case watch.Deleted:

@@ -72,6 +72,8 @@ func Run(ctx context.Context, config *restclient.Config, options *Options, log l
 		feed:           newFeed(p, clock.RealClock{}, log.WithName("feed")),
 		canaries:       newCanaries(options.LeaseNamespaces, clock.RealClock{}),
 		tokens:         newTokens(key),
+		shared:         newSharing(clock.RealClock{}),
+		gather:         gatherInterval,
 		clock:          clock.RealClock{},
 		log:            log.WithName("servers"),
 		tableConvertor: tableConvertor{clock.RealClock{}},

@@ -43,8 +43,11 @@ type storage struct {
 	canaries *canaries
 	tokens   *tokens
 	limits   *limits
-	clock    clock.WithTicker
-	log      logr.Logger
+	shared   *sharing
+	// gather is gatherInterval, or shorter in tests.
+	gather time.Duration
+	clock  clock.WithTicker
+	log    logr.Logger
 	tableConvertor
 }
 
@@ -236,6 +239,8 @@ func (s *storage) Watch(ctx context.Context, options *metainternalversion.ListOp
 		bookmarks: options.AllowWatchBookmarks,
 		grants:    granted,
 		checked:   checked,
+		shared:    s.shared,
+		gather:    s.gather,
 		result:    make(chan watch.Event, watchBuffer),
 	}
 	if err := s.begin(ctx, u, w, options); err != nil {

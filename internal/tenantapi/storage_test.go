@@ -106,7 +106,7 @@ func newTestStorage(t *testing.T) testStorage {
 	check(t, f.Replace([]any{server(8, "ns", "web"), server(9, "ns", "db")}, "10"))
 	s.storage = &storage{
 		upstream: up, feed: f, grants: newGrants(s.authorizer, s.clock), canaries: newCanaries([]string{"leases"}, s.clock), tokens: newTokens(f.projector.hostIDKey),
-		limits: newLimits(100, nil), clock: s.clock, log: logr.Discard(), tableConvertor: tableConvertor{s.clock},
+		limits: newLimits(100, nil), shared: newSharing(s.clock), clock: s.clock, log: logr.Discard(), tableConvertor: tableConvertor{s.clock},
 	}
 	s.renewCanary(t)
 	return s

@@ -133,7 +133,9 @@ func (c tableConvertor) ConvertToTable(ctx context.Context, object, options runt
 	}
 	table.Rows = make([]metav1.TableRow, 0, len(items))
 	for i, item := range items {
-		if err := ended(ctx, i); err != nil {
+		// One alone is done at once, and for others as well: the end of one watch must not
+		// spoil what they are sent (sharing).
+		if err := ended(ctx, i); err != nil && len(items) > 1 {
 			return nil, err
 		}
 		cells := make([]any, 0, len(columns))

@@ -61,10 +61,10 @@ func (s testStorage) told(t *testing.T) map[string]string {
 			}
 			event := running.nextOrTick(t)
 			if event.Type == watch.Bookmark {
-				out["the bookmark of "+name] = event.Object.(*view).ResourceVersion
+				out["the bookmark of "+name] = viewIn(event.Object).ResourceVersion
 				break
 			}
-			out[event.Object.(*view).Name+" in "+name] = event.Object.(*view).ResourceVersion
+			out[viewIn(event.Object).Name+" in "+name] = viewIn(event.Object).ResourceVersion
 		}
 		w.Stop()
 		for range w.ResultChan() { // Its tickers are gone with it.

@@ -5,6 +5,7 @@ package tenantapi
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
@@ -38,6 +39,13 @@ type viewList struct {
 	metav1.ListMeta
 	Items      []view
 	hostColumn bool
+}
+
+// viewOf returns what a caller with grant g sees of r, as of the version rv.
+func viewOf(r *record, g grant, rv uint64) *view {
+	v := &view{Server: r.project(g), hostShown: g.shows(r.host.HostStatus)}
+	v.ResourceVersion = strconv.FormatUint(rv, 10)
+	return v
 }
 
 // DeepCopyObject implements runtime.Object.

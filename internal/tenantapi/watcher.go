@@ -30,6 +30,12 @@ const (
 	// was granted when it was put there: both keep a revoked grant's tail short.
 	watchBuffer        = 32
 	slowWatcherTimeout = 5 * time.Second
+	// gatherInterval is how often a watch in a storm sends what has come since. Most of the
+	// work of a storm is not in the events but in each piece of a stream, which wakes this
+	// process, kube-apiserver and the client. Outside of storms nothing waits: the first
+	// eagerSends that follow each other within gatherInterval are sent at once.
+	gatherInterval = 50 * time.Millisecond
+	eagerSends     = 4
 )
 
 // watcher is one running watch. Its goroutine reads the feed at its own pace and
@@ -40,6 +46,13 @@ type watcher struct {
 	askOne func(ctx context.Context, namespace string) (grant, error)
 	clock  clock.WithTicker
 	log    logr.Logger
+	// shared has what other watches were sent.
+	shared *sharing
+	// gather is gatherInterval; sent is when the last event was sent, and sends how often
+	// events were, each within gather of those before.
+	gather time.Duration
+	sent   time.Time
+	sends  int
 
 	namespace string
 	selectors selectors
@@ -113,6 +126,9 @@ func (w *watcher) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-wake:
+			if !w.gatherMore(ctx) {
+				return
+			}
 		case <-recheck.C():
 			if !w.recheck(ctx) {
 				return
@@ -146,6 +162,27 @@ func (w *watcher) catchUp(ctx context.Context) (wake <-chan struct{}, ok bool) {
 	}
 }
 
+// gatherMore waits, in a storm, for more that can be sent together. It returns false if the
+// watch has ended.
+func (w *watcher) gatherMore(ctx context.Context) bool {
+	wait := w.gather - w.clock.Since(w.sent)
+	if wait <= 0 {
+		w.sends = 0
+		return true
+	}
+	if w.sends++; w.sends < eagerSends {
+		return true
+	}
+	timer := w.clock.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C():
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // tell sends the event, if any, that a change makes for this caller.
 func (w *watcher) tell(ctx context.Context, c *change) bool {
 	if c.rv <= w.rv && (!c.joined || c.rv <= w.joined) {
@@ -169,11 +206,11 @@ func (w *watcher) tell(ctx context.Context, c *change) bool {
 	after := c.new != nil && w.selectors.matches(c.new, g)
 	switch {
 	case !before && after:
-		return w.send(ctx, watch.Added, c.new, g, c.rv)
+		return w.sendChange(ctx, watch.Added, c.new, g, c.rv)
 	case before && !after:
-		return w.send(ctx, watch.Deleted, c.old, g, c.rv)
+		return w.sendChange(ctx, watch.Deleted, c.old, g, c.rv)
 	case before && after && c.visible(g):
-		return w.send(ctx, watch.Modified, c.new, g, c.rv)
+		return w.sendChange(ctx, watch.Modified, c.new, g, c.rv)
 	}
 	return true
 }
@@ -353,13 +390,18 @@ func (w *watcher) setColumn(show bool) {
 	}
 }
 
+// send sends what a caller with grant g sees of r, as of the version rv.
 func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g grant, rv uint64) bool {
-	if !w.confirm(ctx) {
-		return false
+	return w.confirm(ctx) && w.emit(ctx, watch.Event{Type: event, Object: w.columns(viewOf(r, g, rv))})
+}
+
+// sendChange sends what a change brings, which other watches are sent, too.
+func (w *watcher) sendChange(ctx context.Context, event watch.EventType, r *record, g grant, rv uint64) bool {
+	w.sent = w.clock.Now()
+	if w.newColumns {
+		return w.send(ctx, event, r, g, rv)
 	}
-	v := &view{Server: r.project(g), hostShown: g.shows(r.host.HostStatus)}
-	v.ResourceVersion = strconv.FormatUint(rv, 10)
-	return w.emit(ctx, watch.Event{Type: event, Object: w.columns(v)})
+	return w.confirm(ctx) && w.emit(ctx, watch.Event{Type: event, Object: w.shared.view(sharedKey{r, g, rv, w.grants.column})})
 }
 
 func (w *watcher) sendBookmark(ctx context.Context, initialEnd bool) bool {

@@ -29,7 +29,7 @@ func startWatchOfAll(t *testing.T, f *feed, rv uint64, a *fakeAuthorizer, initia
 	w := &testWatch{clock: fake, live: ctx}
 	w.watcher = &watcher{
 		feed: f, clock: fake, log: logr.Discard(), selectors: newSelectors(&metainternalversion.ListOptions{}), rv: rv, told: rv, cursor: c, grants: granted,
-		initial: initial, checked: instant,
+		initial: initial, checked: instant, shared: newSharing(fake),
 		ask: func(ctx context.Context) (grantSet, error) {
 			w.asks.Add(1)
 			return g.set(ctx, ann, "", "", f.namespaces)

@@ -21,6 +21,9 @@ var notice = scenario{
 	run: runNotice,
 }
 
+// peace is the time between two notices.
+const peace = 300 * time.Millisecond
+
 func runNotice(ctx context.Context, t *trial) error {
 	w, m, err := t.newOwnersWorld(ctx)
 	if err != nil {
@@ -130,6 +133,11 @@ func (w *world) notice(ctx context.Context, m *managerProcess) error {
 				wanted.Store(&expectation{status: map[bool]v1alpha1.HostStatus{true: v1alpha1.HostStatusDown, false: v1alpha1.HostStatusUp}[down]})
 				seen.clear()
 				copies.clear()
+				// What is written just before is a storm to the owners' view, which then sends
+				// events together.
+				if err := sleep(ctx, peace); err != nil {
+					return err
+				}
 				begin := time.Now()
 				if err := w.forceDown(ctx, all[i], down); err != nil {
 					return err
