@@ -14,11 +14,13 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -533,21 +535,23 @@ func PrivateFolder(dir string) error {
 	return os.Chmod(dir, 0o700)
 }
 
-// FreePorts returns n ports of loopback that nobody listens on.
+// FreePorts returns n ports of loopback that nobody listens on. They are not of those that
+// the kernel gives to connections, of which one could be open when a port is listened on.
 func FreePorts(n int) ([]string, error) {
+	const first, last, tries = 12_000, 29_999, 1_000
 	var ports []string
-	for range n {
+	for range tries {
+		if len(ports) == n {
+			return ports, nil
+		}
+		port := strconv.Itoa(first + mathrand.IntN(last-first+1))
+		listener, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", port))
+		if err != nil {
+			continue
+		}
 		// Held until all are found, so that they differ.
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("finding a free port: %w", err)
-		}
 		defer func() { _ = listener.Close() }()
-		_, port, err := net.SplitHostPort(listener.Addr().String())
-		if err != nil {
-			return nil, fmt.Errorf("finding a free port: %w", err)
-		}
 		ports = append(ports, port)
 	}
-	return ports, nil
+	return nil, fmt.Errorf("finding %d free ports between %d and %d: %d tries failed", n, first, last, tries)
 }

@@ -144,7 +144,12 @@ func (w *World) waitFor(ctx context.Context, resources string) error {
 
 // StartManager runs the manager until the suite ends, or until it is stopped.
 func (w *World) StartManager() (*controlplane.Process, error) {
-	return w.start("manager", "manager", managerUser, managerGroups, "--metrics-bind-address=0", "--health-probe-bind-address=0")
+	ports, err := controlplane.FreePorts(1)
+	if err != nil {
+		return nil, err
+	}
+	// Other suites run beside this one: none has the default ports.
+	return w.start("manager", "manager", managerUser, managerGroups, "--metrics-bind-address=0", "--health-probe-bind-address=0", "--webhook-bind-address=127.0.0.1:"+ports[0])
 }
 
 // StartAgent runs the agent of a host, whose heartbeats are valid for so long, until the suite
