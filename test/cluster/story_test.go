@@ -77,6 +77,12 @@ func (w *world) install(t *testing.T) {
 	w.helm(t, "install.md", "install", "--set=image.tag="+tag+",agent.enabled=true,nodeMirror.enabled=true")
 	w.allApart(t)
 	w.page(t, "install.md", "$ kubectl rollout status deployment/hoststatus-manager")
+	for _, name := range []string{"manager", "tenant-apiserver"} {
+		// Nine tenths of the chart's 512 MiB.
+		if log, want := w.kubectl(t, "logs", "-n", namespace, "deployment/hoststatus-"+name), `"memoryLimit":483183820`; !strings.Contains(log, want) {
+			t.Errorf("%s does not know the memory of its container, %s:\n%s", name, want, log)
+		}
+	}
 	t.Logf("\n%s", w.kubectl(t, "get", "pods", "-n", namespace, "-o", "wide"))
 }
 
