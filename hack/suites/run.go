@@ -97,8 +97,8 @@ type result struct {
 	err       error
 }
 
-// runAll runs suites, atOnce at a time, and begins them in their order; beside them the idle
-// ones, one by one; then those that run alone, one by one.
+// runAll runs suites, atOnce at a time, and begins them in their order; then those that run
+// alone, one by one; and beside all of these the idle ones, one by one.
 func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite) result) []result {
 	results := make([]result, len(chosen))
 	oneByOne := func(which func(suite) bool) {
@@ -108,8 +108,8 @@ func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite
 			}
 		}
 	}
-	var running sync.WaitGroup
-	running.Go(func() { oneByOne(func(s suite) bool { return s.idle }) })
+	var running, idle sync.WaitGroup
+	idle.Go(func() { oneByOne(func(s suite) bool { return s.idle }) })
 	places := make(chan struct{}, atOnce)
 	for i, s := range chosen {
 		if s.alone || s.idle {
@@ -126,6 +126,7 @@ func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite
 	}
 	running.Wait()
 	oneByOne(func(s suite) bool { return s.alone })
+	idle.Wait()
 	return results
 }
 

@@ -15,8 +15,8 @@ type suite struct {
 	// looks at packages, commands, dashboards, mirrors and faults does without: it doubles the
 	// CPU that the processes take, and other suites run the same processes with it.
 	race bool
-	// alone is of a suite that judges how late something is: it runs when no other does, and so
-	// after them.
+	// alone is of a suite that judges how late something is: it runs when no other does but an
+	// idle one, and so after them.
 	alone bool
 	// idle is of a suite that judges nothing by the time it takes: it runs beside all others, and
 	// has what CPU they leave while their processes wait.
