@@ -48,38 +48,38 @@ var suites = []suite{
 	{name: "install", packages: []string{"./test/install"}, controlPlane: true, releases: true, pods: true, builds: []build{staticCommands, staticCommandsARM64, images, helm}, timeout: 40 * time.Minute},
 	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
 	{name: "chaos", packages: []string{"./test/chaos/..."}, flags: []string{"-skip=" + testsOfMutants + "|" + testOfABrokenManager}, alone: true, controlPlane: true, timeout: 30 * time.Minute},
-	{name: "brokenmanager", packages: []string{"./test/chaos"}, flags: []string{"-run=" + testOfABrokenManager}, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
 	// What judges how late an answer is, in real time, is a suite of its own: serving.
 	{name: "unit", packages: []string{"./..."}, but: []string{"/test/", "/internal/serving", "/internal/leadership"}, race: true, idle: true, timeout: 20 * time.Minute},
 	// Go does not know which packages it tests, and would take a result of before a change of
 	// them for one of now.
 	{name: "mutants", packages: []string{"./test/chaos"}, flags: []string{"-short", "-count=1", "-run=" + testsOfMutants}, idle: true, timeout: 20 * time.Minute},
-	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
-	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 20 * time.Minute},
+	// The race detector would spoil what it measures, and the clients are no Go.
+	{name: "nova", packages: []string{"./test/nova"}, controlPlane: true, debian: "openstack", timeout: 20 * time.Minute},
 	// The race detector would spoil what it measures, and the browser is no Go.
 	{name: "page", packages: []string{"./test/page"}, controlPlane: true, debian: "browser", timeout: 20 * time.Minute},
-	{name: "nodemirror", packages: []string{"./test/nodemirror"}, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "brokenmanager", packages: []string{"./test/chaos"}, flags: []string{"-run=" + testOfABrokenManager}, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "vmimirror", packages: []string{"./test/vmimirror"}, controlPlane: true, timeout: 20 * time.Minute},
 	// The short form of `make test-cluster`. It builds images, as install has done.
 	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, debian: "nodes", pods: true, builds: []build{staticCommands, images, helm}, timeout: 20 * time.Minute},
-	{name: "observability", packages: []string{"./test/observability"}, controlPlane: true, prometheus: true, builds: []build{controllerGen}, timeout: 20 * time.Minute},
+	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing", timeout: 10 * time.Minute},
 	// The race detector would find a race within k8s.io/apiserver, which starts to follow
 	// its certificates before it has finished its TLS configuration.
 	{name: "leaks", packages: []string{"./test/leaks"}, controlPlane: true, timeout: 10 * time.Minute},
-	{name: "serving", packages: []string{"./internal/serving", "./internal/servingcert", "./internal/leadership"}, race: true, timeout: 10 * time.Minute},
+	{name: "nodemirror", packages: []string{"./test/nodemirror"}, controlPlane: true, timeout: 20 * time.Minute},
+	// The race detector would spoil what it measures of the driver.
+	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, debian: "domains", timeout: 10 * time.Minute},
+	{name: "observability", packages: []string{"./test/observability"}, controlPlane: true, prometheus: true, builds: []build{controllerGen}, timeout: 20 * time.Minute},
+	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
+	// The race detector would spoil what it measures.
+	{name: "notify", packages: []string{"./test/notify"}, controlPlane: true, alertmanager: true, timeout: 10 * time.Minute},
+	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 20 * time.Minute},
 	// Memory under attack, and elections by the hundred: what the race detector would spoil.
 	{name: "memory", packages: []string{"./internal/serving", "./internal/leadership"}, timeout: 10 * time.Minute},
+	{name: "serving", packages: []string{"./internal/serving", "./internal/servingcert", "./internal/leadership"}, race: true, timeout: 10 * time.Minute},
 	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, idle: true, timeout: 20 * time.Minute},
 	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, builds: []build{lua}, timeout: 20 * time.Minute},
-	// The race detector would spoil what it measures of the driver.
-	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, debian: "domains", timeout: 10 * time.Minute},
-	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing", timeout: 10 * time.Minute},
-	// The race detector would spoil what it measures, and the clients are no Go.
-	{name: "nova", packages: []string{"./test/nova"}, controlPlane: true, debian: "openstack", timeout: 20 * time.Minute},
-	// The race detector would spoil what it measures.
-	{name: "notify", packages: []string{"./test/notify"}, controlPlane: true, alertmanager: true, timeout: 10 * time.Minute},
 	{name: "model", packages: []string{"./test/model"}, debian: "model", idle: true, timeout: 20 * time.Minute},
 	{name: "bench", packages: []string{"./test/bench"}, race: true, idle: true, timeout: 10 * time.Minute},
 }
