@@ -60,7 +60,7 @@ var suites = []suite{
 	{name: "page", packages: []string{"./test/page"}, controlPlane: true, debian: "browser", timeout: 20 * time.Minute},
 	{name: "brokenmanager", packages: []string{"./test/chaos"}, flags: []string{"-run=" + testOfABrokenManager}, controlPlane: true, timeout: 20 * time.Minute},
 	{name: "vmimirror", packages: []string{"./test/vmimirror"}, controlPlane: true, timeout: 20 * time.Minute},
-	// The short form of `make test-cluster`. It builds images, as install has done.
+	// The short form of `make test-cluster`. It builds images, as install does.
 	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, debian: "nodes", pods: true, builds: []build{staticCommands, images, helm}, timeout: 20 * time.Minute},
 	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing", timeout: 10 * time.Minute},
 	// The race detector would find a race within k8s.io/apiserver, which starts to follow

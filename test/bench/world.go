@@ -88,7 +88,7 @@ func (t *trial) newWorld(ctx context.Context) (*world, error) {
 		return nil, fmt.Errorf("making a temporary folder: %w", err)
 	}
 	t.later(func() { _ = os.RemoveAll(dir) })
-	installed, err := fleet.Install(ctx, fleet.Options{Dir: dir, Log: io.Discard, Fsync: t.fsync})
+	installed, err := fleet.Install(ctx, fleet.Options{Dir: dir, Log: io.Discard, Fsync: t.fsync, Environment: []string{memoryLimit}})
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +140,9 @@ type managerProcess struct {
 	trial          *trial
 	metrics, pprof string
 }
+
+// memoryLimit is what processes keep to as they are installed: nine tenths of 512 MiB.
+const memoryLimit = "GOMEMLIMIT=483183820"
 
 // newOwnersWorld is newWorld with the manager and the owners' view.
 func (t *trial) newOwnersWorld(ctx context.Context) (*world, *managerProcess, error) {

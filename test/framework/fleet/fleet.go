@@ -55,6 +55,8 @@ type Options struct {
 	Log io.Writer
 	// APIServerArgs are added to kube-apiserver's own, ManagerArgs to each manager's.
 	APIServerArgs, ManagerArgs []string
+	// Environment is what the processes of hoststatus have besides this one's.
+	Environment []string
 	// Driver returns the flags by which the agent of a host finds its VMs. Nil means those of
 	// the fake driver and the files of the sample fleet.
 	Driver func(host string) []string
@@ -370,7 +372,7 @@ func (f *Fleet) NewProcess(path string, c Command) (*controlplane.Process, error
 		return nil, err
 	}
 	args := slices.Concat([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, c.Addresses, c.Args)
-	return controlplane.NewProcess(c.Name, path, f.LogFile(c.Name), os.Environ(), args...), nil
+	return controlplane.NewProcess(c.Name, path, f.LogFile(c.Name), append(os.Environ(), f.Environment...), args...), nil
 }
 
 // Apply applies manifests, with the kustomize that is in kubectl.
