@@ -105,6 +105,7 @@ func TestAStandbyJudgesAfterItsLeaderWasKilled(t *testing.T) {
 	// Without a leader there are no canaries, so nobody can say that the time
 	// until the takeover was sighted: D counts from there on, or half of it.
 	expect.Eventually(t, takeover+duration+duration/2, hostIs("failover-dies", v1alpha1.HostStatusUnknown))
+	expect.Eventually(t, patience, services.has("failover-dies", v1alpha1.HostStatusUnknown))
 	for _, name := range []string{"failover-lives", "compute-1", "compute-4"} {
 		for _, c := range services.of(name) {
 			if c.status == string(v1alpha1.HostStatusUnknown) {

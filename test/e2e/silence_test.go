@@ -223,6 +223,7 @@ func TestAManagerKilledAndStartedAgainPassesThroughNoFalseState(t *testing.T) {
 	system.Manager.Kill()
 	t.Logf("killed the manager; the fleet starts it again, and %s has died meanwhile", dies)
 	expect.Eventually(t, 40*time.Second, serverIs("team-a", "on-"+dies, v1alpha1.HostStatusUnknown, v1alpha1.ReasonLeaseExpired))
+	expect.Eventually(t, patience, servers.has("on-"+dies, v1alpha1.HostStatusUnknown))
 
 	if changes := servers.of("on-" + dies); len(changes) != 1 {
 		t.Errorf("the server on the host that died went through %v", changes)

@@ -318,6 +318,17 @@ func (r *record) latest(name string) string {
 	return "unseen"
 }
 
+// has checks that the last status that was seen of one object is this one, and so that what
+// was before is there, too: the watch may be later than a read.
+func (r *record) has(name string, status v1alpha1.HostStatus) func() error {
+	return func() error {
+		if latest := r.latest(name); latest != string(status) {
+			return fmt.Errorf("the watch has %s as %s, not %s", name, latest, status)
+		}
+		return nil
+	}
+}
+
 // first returns when name first became status.
 func (r *record) first(name string, status v1alpha1.HostStatus) (time.Time, bool) {
 	for _, c := range r.of(name) {
