@@ -102,7 +102,12 @@ func options() controller.Options {
 func (r *Reconciler) inTurn(next reconcile.Reconciler) reconcile.Reconciler {
 	return reconcile.Func(func(ctx context.Context, server reconcile.Request) (reconcile.Result, error) {
 		defer r.gate.Server(ctx)()
-		return next.Reconcile(ctx, server)
+		result, err := next.Reconcile(ctx, server)
+		if err != nil && ctx.Err() != nil {
+			// The manager stops. Whoever leads next writes the Server, and nobody need read of it.
+			return reconcile.Result{}, nil
+		}
+		return result, err
 	})
 }
 
