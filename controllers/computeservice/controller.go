@@ -131,7 +131,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		WithOptions(options()).
 		Watches(&v1alpha1.ComputeService{}, &tracker{monitor: r.monitor, nodeOf: r.nodeOf, forget: r.forgetCount}).
 		WatchesRawSource(source.Func(r.listen)).
-		Complete(reconcile.AsReconciler(r.client, r))
+		Complete(retry.UntilStopped(reconcile.AsReconciler(r.client, r)))
 }
 
 func options() controller.Options {

@@ -71,7 +71,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		}).
 		WatchesRawSource(source.Kind(r.nodes, &corev1.Node{}, &handler.TypedEnqueueRequestForObject[*corev1.Node]{}, nodeChange)).
 		Watches(&v1alpha1.ComputeService{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(windowChange)).
-		Complete(r)
+		Complete(retry.UntilStopped(r))
 }
 
 // nodeChange leaves out the heartbeats of Nodes.

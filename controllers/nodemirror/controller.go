@@ -94,7 +94,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		}).
 		WatchesRawSource(source.Kind(r.nodes, &corev1.Node{}, &handler.TypedEnqueueRequestForObject[*corev1.Node]{}, r.nodeChange())).
 		Watches(&v1alpha1.ComputeService{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(specOrMetadata)).
-		Complete(r)
+		Complete(retry.UntilStopped(r))
 }
 
 // nodeChange passes only changes of what the mirror uses.

@@ -99,7 +99,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		Watches(&agentv1alpha1.HostReport{}, &reportEvents{index: r.index}).
 		Watches(&v1alpha1.Server{}, &serverEvents{index: r.index, concerns: r.concerns}).
 		Watches(&v1alpha1.ComputeService{}, serviceEvents(r.index)).
-		Complete(r)
+		Complete(retry.UntilStopped(r))
 }
 
 // Reconcile writes the reported fields of the Servers on a host that its report lists,

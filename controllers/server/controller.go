@@ -89,7 +89,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager, 
 			r.listen(ctx, byHost.Keys, queue)
 			return nil
 		})).
-		Complete(tracker.measure(r.inTurn(reconcile.AsReconciler(r.client, r))))
+		Complete(retry.UntilStopped(tracker.measure(r.inTurn(reconcile.AsReconciler(r.client, r)))))
 }
 
 func options() controller.Options {
@@ -102,12 +102,7 @@ func options() controller.Options {
 func (r *Reconciler) inTurn(next reconcile.Reconciler) reconcile.Reconciler {
 	return reconcile.Func(func(ctx context.Context, server reconcile.Request) (reconcile.Result, error) {
 		defer r.gate.Server(ctx)()
-		result, err := next.Reconcile(ctx, server)
-		if err != nil && ctx.Err() != nil {
-			// The manager stops. Whoever leads next writes the Server, and nobody need read of it.
-			return reconcile.Result{}, nil
-		}
-		return result, err
+		return next.Reconcile(ctx, server)
 	})
 }
 

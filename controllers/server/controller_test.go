@@ -411,22 +411,3 @@ func keysOf(of reflect.Type) (keys []string) {
 	}
 	return keys
 }
-
-func TestWhatTheEndOfTheManagerCutsOffIsNoError(t *testing.T) {
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	for name, c := range map[string]struct {
-		ctx  context.Context
-		want error
-	}{
-		"the manager stops": {ended, nil},
-		"it goes on":        {t.Context(), context.Canceled},
-	} {
-		turn := NewReconciler(nil, clocktesting.NewFakePassiveClock(now)).inTurn(reconcile.Func(func(context.Context, reconcile.Request) (reconcile.Result, error) {
-			return reconcile.Result{RequeueAfter: time.Second}, context.Canceled
-		}))
-		if _, err := turn.Reconcile(c.ctx, reconcile.Request{}); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v, want %v", name, err, c.want)
-		}
-	}
-}

@@ -99,7 +99,7 @@ func (r *Reconciler) SetupWithManager(mgr manager.Manager) error {
 		}).
 		WatchesRawSource(&whenInstalled{TypedSyncingSource: vmis, reader: r.live, pause: installedRetry}).
 		Watches(&v1alpha1.Server{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(serverChange)).
-		Complete(r)
+		Complete(retry.UntilStopped(r))
 }
 
 // vmiChange passes only changes of what the mirror uses.
