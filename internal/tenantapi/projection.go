@@ -133,10 +133,10 @@ func (p *projector) record(in *computev1alpha1.Server) (*record, error) {
 	return r, nil
 }
 
-// project returns the server as a caller with grant g sees it.
-func (r *record) project(g grant) v1alpha1.Server {
+// project returns the server as a caller with grant g sees it, as of the version rv.
+func (r *record) project(g grant, rv uint64) v1alpha1.Server {
 	out := *r.base
-	out.ResourceVersion = strconv.FormatUint(r.shownAt[g], 10)
+	out.ResourceVersion = strconv.FormatUint(rv, 10)
 	if g.shows(r.host.HostStatus) {
 		out.Status.HostFields = r.host
 		if g != grantFull {

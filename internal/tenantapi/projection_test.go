@@ -111,7 +111,7 @@ func TestTheProjectionShowsWhatTheGrantAllowsAndNothingElse(t *testing.T) {
 	shown.Status.MaintenanceWindow, shown.Status.HostHistory = fullWindow(), fullHistory()
 	r := mustRecord(t, fullServer())
 	for g, want := range map[grant]v1alpha1.Server{grantNone: base, grantUnknown: base, grantFull: shown} {
-		if diff := cmp.Diff(want, r.project(g)); diff != "" {
+		if diff := cmp.Diff(want, r.project(g, r.rv)); diff != "" {
 			t.Errorf("grant %d (-want +got):\n%s", g, diff)
 		}
 	}
@@ -124,7 +124,7 @@ func TestTheHostFieldsAreShownOrHiddenTogetherForEachStatus(t *testing.T) {
 		for g, want := range map[grant]bool{grantNone: false, grantUnknown: unknown, grantFull: true} {
 			s := fullServer()
 			s.Status.HostStatus, s.Status.HostHistory[0].HostStatus = status, status
-			got := mustRecord(t, s).project(g).Status
+			got := mustRecord(t, s).project(g, 1).Status
 			visible := []bool{got.HostStatusReason != "", got.HostStatusTransitionTime != nil, got.HostReporting != "", got.MaintenanceWindow != nil, got.HostHistory != nil}
 			for _, v := range visible {
 				if v != want {
@@ -175,7 +175,7 @@ func TestEveryFieldOfTheCustomResourceIsDecidedOn(t *testing.T) {
 		t.Errorf("fields decided on, and the schema's (-decided +schema):\n%s", diff)
 	}
 	raw := func(g grant) string {
-		out, err := json.Marshal(mustRecord(t, fullServer()).project(g))
+		out, err := json.Marshal(mustRecord(t, fullServer()).project(g, 1))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestEveryFieldOfTheCustomResourceIsDecidedOn(t *testing.T) {
 func TestAServerWithoutAHostHasNoHostID(t *testing.T) {
 	s := fullServer()
 	s.Spec.Host = ""
-	if got := mustRecord(t, s).project(grantFull).Status.HostID; got != "" {
+	if got := mustRecord(t, s).project(grantFull, 1).Status.HostID; got != "" {
 		t.Errorf("host id %q", got)
 	}
 }
@@ -270,11 +270,10 @@ func TestOnlyVisibleChangesMakeABaseDiffer(t *testing.T) {
 				t.Errorf("same host fields: %t, want %t", got, c.host)
 			}
 			// The comparison agrees with what a caller would see.
-			ignoreVersion := cmpopts.IgnoreFields(metav1.ObjectMeta{}, "ResourceVersion")
-			if got := cmp.Equal(a.project(grantNone), b.project(grantNone), ignoreVersion); got != c.base {
+			if got := cmp.Equal(a.project(grantNone, 1), b.project(grantNone, 1)); got != c.base {
 				t.Errorf("an ungranted caller sees no difference: %t", got)
 			}
-			if got := cmp.Equal(a.project(grantFull), b.project(grantFull), ignoreVersion); got != (c.base && c.host) {
+			if got := cmp.Equal(a.project(grantFull, 1), b.project(grantFull, 1)); got != (c.base && c.host) {
 				t.Errorf("a granted caller sees no difference: %t", got)
 			}
 		})
@@ -304,10 +303,10 @@ func TestOfTheHistoryAWeakerGrantShowsThePresentValueOnly(t *testing.T) {
 		s := fullServer()
 		s.Status.HostStatus, s.Status.HostHistory = ptr.To(computev1alpha1.HostStatusUnknown), c.history
 		r := mustRecord(t, s)
-		if diff := cmp.Diff(c.want, r.project(grantUnknown).Status.HostHistory, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(c.want, r.project(grantUnknown, r.rv).Status.HostHistory, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if diff := cmp.Diff(c.history, r.project(grantFull).Status.HostHistory); diff != "" {
+		if diff := cmp.Diff(c.history, r.project(grantFull, r.rv).Status.HostHistory); diff != "" {
 			t.Errorf("%s, with the full grant (-want +got):\n%s", name, diff)
 		}
 	}

@@ -50,7 +50,7 @@ type sharedKey struct {
 func (k sharedKey) view() *view {
 	v := viewOf(k.record, k.grant, k.rv)
 	v.hostColumn = k.column
-	return v
+	return &v
 }
 
 func newSharing(c clock.PassiveClock) *sharing {

@@ -127,9 +127,9 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 	if grantErr != nil && ctx.Err() == nil {
 		s.log.Error(grantErr, "Checking a grant failed; host status is hidden", "namespace", namespace)
 	}
-	shown := granted.shows(r.host.HostStatus)
-	v := &view{Server: r.project(granted), hostShown: shown, hostColumn: shown}
-	if granted == grantUnknown && !shown {
+	v := viewOf(r, granted, r.shownAt[granted])
+	v.hostColumn = v.hostShown
+	if granted == grantUnknown && !v.hostShown {
 		// The weaker grant changes nothing in this object, but a table has an empty cell,
 		// which means that the host is not UNKNOWN, and that may be out of date, too.
 		v.lateHostColumn = func(ctx context.Context) bool {
@@ -137,8 +137,8 @@ func (s *storage) Get(ctx context.Context, name string, options *metav1.GetOptio
 			return true
 		}
 	}
-	s.warn(ctx, shown)
-	return v, nil
+	s.warn(ctx, v.hostShown)
+	return &v, nil
 }
 
 // List implements rest.Lister.
@@ -180,10 +180,9 @@ func (s *storage) List(ctx context.Context, options *metainternalversion.ListOpt
 			return nil, err
 		}
 		if g := granted.in(r.known.namespace); selected.matches(r, g) {
-			item := view{Server: r.project(g), hostShown: g.shows(r.host.HostStatus), hostColumn: granted.column}
-			if r.shownAt[g] > place { // What is known of the server is newer than the page.
-				item.ResourceVersion = page.meta.ResourceVersion
-			}
+			// What is known of the server may be newer than the page.
+			item := viewOf(r, g, min(r.shownAt[g], place))
+			item.hostColumn = granted.column
 			list.Items = append(list.Items, item)
 		}
 	}

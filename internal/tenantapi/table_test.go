@@ -54,7 +54,7 @@ func TestATableShowsWhatIsGrantedAndNothingElseIsEmpty(t *testing.T) {
 			"web|ACTIVE||||-|<unknown>|-|-|-|-|ns/web|"},
 	} {
 		r := mustRecord(t, c.server)
-		list := &viewList{hostColumn: c.grant != grantNone, Items: []view{{Server: r.project(c.grant), hostShown: c.grant.shows(r.host.HostStatus)}}}
+		list := &viewList{hostColumn: c.grant != grantNone, Items: []view{viewOf(r, c.grant, r.rv)}}
 		table, err := s.ConvertToTable(t.Context(), list.DeepCopyObject(), nil)
 		check(t, err)
 		if got := strings.Trim(strings.Join(strings.Fields(strings.ReplaceAll(fmt.Sprintf("%q", table.Rows[0].Cells), `" "`, `"|"`)), " "), "[]"); strings.ReplaceAll(got, `"`, "") != c.want {

@@ -5,7 +5,6 @@ package tenantapi
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/conversion"
@@ -42,10 +41,8 @@ type viewList struct {
 }
 
 // viewOf returns what a caller with grant g sees of r, as of the version rv.
-func viewOf(r *record, g grant, rv uint64) *view {
-	v := &view{Server: r.project(g), hostShown: g.shows(r.host.HostStatus)}
-	v.ResourceVersion = strconv.FormatUint(rv, 10)
-	return v
+func viewOf(r *record, g grant, rv uint64) view {
+	return view{Server: r.project(g, rv), hostShown: g.shows(r.host.HostStatus)}
 }
 
 // DeepCopyObject implements runtime.Object.

@@ -392,7 +392,8 @@ func (w *watcher) setColumn(show bool) {
 
 // send sends what a caller with grant g sees of r, as of the version rv.
 func (w *watcher) send(ctx context.Context, event watch.EventType, r *record, g grant, rv uint64) bool {
-	return w.confirm(ctx) && w.emit(ctx, watch.Event{Type: event, Object: w.columns(viewOf(r, g, rv))})
+	v := viewOf(r, g, rv)
+	return w.confirm(ctx) && w.emit(ctx, watch.Event{Type: event, Object: w.columns(&v)})
 }
 
 // sendChange sends what a change brings, which other watches are sent, too.
