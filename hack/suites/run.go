@@ -8,19 +8,26 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// atOnce is how many suites run at a time, beside an idle one. Most of the time they wait: two
-// use half of two cores, and three two thirds.
-const atOnce = 4
+const (
+	// atOnce is how many suites run at a time, beside one that stays behind. Most of the time
+	// they wait: two use half of two cores, and three two thirds.
+	atOnce = 4
+	// hangs is after how long a suite has certainly come to a stop, also on a machine that does
+	// much else.
+	hangs = time.Hour
+	// niceness is that of a suite that stays behind: it has a tenth of what one that works all
+	// the time has. With nothing but what nobody wants, which SCHED_IDLE would be, it would never
+	// end on a machine that others keep busy.
+	niceness = "10"
+)
 
 // prepare makes what the suites need and what is slow to make, before any of them runs: on a
 // new machine it takes half an hour.
@@ -98,21 +105,23 @@ type result struct {
 }
 
 // runAll runs suites, atOnce at a time, and begins them in their order; then those that run
-// alone, one by one; and beside all of these the idle ones, one by one.
-func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite) result) []result {
+// alone, one by one; and beside all of these, one by one, those that stay behind, gently for as
+// long as there is somebody to stay behind of.
+func runAll(ctx context.Context, chosen []suite, run func(ctx context.Context, s suite, gently bool) result) []result {
 	results := make([]result, len(chosen))
+	var over atomic.Bool
 	oneByOne := func(which func(suite) bool) {
 		for i, s := range chosen {
 			if which(s) && ctx.Err() == nil {
-				results[i] = run(ctx, s)
+				results[i] = run(ctx, s, s.behind && !over.Load())
 			}
 		}
 	}
-	var running, idle sync.WaitGroup
-	idle.Go(func() { oneByOne(func(s suite) bool { return s.idle }) })
+	var running, behind sync.WaitGroup
+	behind.Go(func() { oneByOne(func(s suite) bool { return s.behind }) })
 	places := make(chan struct{}, atOnce)
 	for i, s := range chosen {
-		if s.alone || s.idle {
+		if s.alone || s.behind {
 			continue
 		}
 		places <- struct{}{}
@@ -121,17 +130,19 @@ func runAll(ctx context.Context, chosen []suite, run func(context.Context, suite
 		}
 		running.Go(func() {
 			defer func() { <-places }()
-			results[i] = run(ctx, s)
+			results[i] = run(ctx, s, false)
 		})
 	}
 	running.Wait()
 	oneByOne(func(s suite) bool { return s.alone })
-	idle.Wait()
+	over.Store(true)
+	behind.Wait()
 	return results
 }
 
-// runSuite runs one, and prints its packages as `go test` does, and what fails in full.
-func runSuite(ctx context.Context, s suite) result {
+// runSuite runs one, gently or as others, and prints its packages as `go test` does, and what
+// fails in full.
+func runSuite(ctx context.Context, s suite, gently bool) result {
 	begin := time.Now()
 	r := result{suite: s}
 	packages, err := s.list(ctx)
@@ -140,14 +151,8 @@ func runSuite(ctx context.Context, s suite) result {
 		return r
 	}
 	fmt.Printf("== %s\n", s.name)
-	args := []string{"test", "-json", "-timeout", s.timeout.String(), "-p", "2"}
-	if s.controlPlane {
-		// Go does not know of the binaries that these tests build or start, and would take a
-		// result of before a change of them for one of now.
-		args = append(args, "-count=1")
-	}
-	args = append(args, s.flags...)
-	cmd := command(ctx, "go", append(args, packages...)...)
+	args := s.args(gently, packages)
+	cmd := command(ctx, args[0], args[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), s.env()...)
 	if s.race && !hasRaceDetector() {
@@ -160,14 +165,7 @@ func runSuite(ctx context.Context, s suite) result {
 		defer close(done)
 		r.tally = read(out, os.Stdout)
 	}()
-	if s.idle {
-		r.err = startIdle(cmd)
-	} else {
-		r.err = cmd.Start()
-	}
-	if r.err == nil {
-		r.err = cmd.Wait()
-	}
+	r.err = cmd.Run()
 	_ = in.Close()
 	<-done
 	r.took = time.Since(begin)
@@ -177,21 +175,19 @@ func runSuite(ctx context.Context, s suite) result {
 	return r
 }
 
-// startIdle starts a command that, with all that it starts, has the CPUs only while nobody
-// else wants them.
-func startIdle(cmd *exec.Cmd) error {
-	started := make(chan error)
-	go func() {
-		// A child has the policy of the thread that starts it, and this thread ends with the
-		// goroutine, since that does not unlock it.
-		runtime.LockOSThread()
-		if err := unix.SchedSetAttr(0, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0); err != nil {
-			started <- fmt.Errorf("leaving the CPUs to others: %w", err)
-			return
-		}
-		started <- cmd.Start()
-	}()
-	return <-started
+// args are the command that runs packages of s, and its arguments.
+func (s suite) args(gently bool, packages []string) []string {
+	var args []string
+	if gently {
+		args = append(args, "nice", "-n", niceness)
+	}
+	args = append(args, "go", "test", "-json", "-timeout", hangs.String(), "-p", "2")
+	if s.controlPlane {
+		// Go does not know of the binaries that these tests build or start, and would take a
+		// result of before a change of them for one of now.
+		args = append(args, "-count=1")
+	}
+	return append(append(args, s.flags...), packages...)
 }
 
 // env is what the environment of s has besides this one's.

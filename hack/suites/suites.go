@@ -2,8 +2,6 @@
 
 package main
 
-import "time"
-
 // suite is some packages that are tested by one `go test`.
 type suite struct {
 	name string
@@ -15,12 +13,12 @@ type suite struct {
 	// looks at packages, commands, dashboards, mirrors and faults does without: it doubles the
 	// CPU that the processes take, and other suites run the same processes with it.
 	race bool
-	// alone is of a suite that judges how late something is: it runs when no other does but an
-	// idle one, and so after them.
+	// alone is of a suite that judges how late something is: it runs when no other does but
+	// one that stays behind, and so after them.
 	alone bool
-	// idle is of a suite that judges nothing by the time it takes: it runs beside all others, and
+	// behind is of a suite that judges nothing by the time it takes: it runs beside all others, and
 	// has what CPU they leave while their processes wait.
-	idle bool
+	behind bool
 	// controlPlane, prometheus and alertmanager are what has to be there before it begins, and debian what
 	// hack/ensure-packages.sh installs for it.
 	controlPlane, prometheus, alertmanager bool
@@ -29,8 +27,7 @@ type suite struct {
 	// and what places and runs pods.
 	releases, pods bool
 	// builds are what its tests build, besides the commands, which all with a control plane do.
-	builds  []build
-	timeout time.Duration
+	builds []build
 }
 
 // testsOfMutants are tests of test/chaos that need no control plane, and that no fault may
@@ -45,41 +42,41 @@ const testOfABrokenManager = "BrokenManager"
 // first.
 var suites = []suite{
 	// It builds 0.1 and images first.
-	{name: "install", packages: []string{"./test/install"}, controlPlane: true, releases: true, pods: true, builds: []build{staticCommands, staticCommandsARM64, images, helm}, timeout: 40 * time.Minute},
-	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
-	{name: "chaos", packages: []string{"./test/chaos/..."}, flags: []string{"-skip=" + testsOfMutants + "|" + testOfABrokenManager}, alone: true, controlPlane: true, timeout: 30 * time.Minute},
-	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true, timeout: 30 * time.Minute},
+	{name: "install", packages: []string{"./test/install"}, controlPlane: true, releases: true, pods: true, builds: []build{staticCommands, staticCommandsARM64, images, helm}},
+	{name: "e2e", packages: []string{"./test/e2e"}, race: true, controlPlane: true},
+	{name: "chaos", packages: []string{"./test/chaos/..."}, flags: []string{"-skip=" + testsOfMutants + "|" + testOfABrokenManager}, alone: true, controlPlane: true},
+	{name: "tenantapi", packages: []string{"./test/tenantapi"}, race: true, controlPlane: true},
 	// What judges how late an answer is, in real time, is a suite of its own: serving.
-	{name: "unit", packages: []string{"./..."}, but: []string{"/test/", "/internal/serving", "/internal/leadership"}, race: true, idle: true, timeout: 20 * time.Minute},
+	{name: "unit", packages: []string{"./..."}, but: []string{"/test/", "/internal/serving", "/internal/leadership"}, race: true, behind: true},
 	// Go does not know which packages it tests, and would take a result of before a change of
 	// them for one of now.
-	{name: "mutants", packages: []string{"./test/chaos"}, flags: []string{"-short", "-count=1", "-run=" + testsOfMutants}, idle: true, timeout: 20 * time.Minute},
+	{name: "mutants", packages: []string{"./test/chaos"}, flags: []string{"-short", "-count=1", "-run=" + testsOfMutants}, behind: true},
 	// The race detector would spoil what it measures, and the clients are no Go.
-	{name: "nova", packages: []string{"./test/nova"}, controlPlane: true, debian: "openstack", timeout: 20 * time.Minute},
+	{name: "nova", packages: []string{"./test/nova"}, controlPlane: true, debian: "openstack"},
 	// The race detector would spoil what it measures, and the browser is no Go.
-	{name: "page", packages: []string{"./test/page"}, controlPlane: true, debian: "browser", timeout: 20 * time.Minute},
-	{name: "brokenmanager", packages: []string{"./test/chaos"}, flags: []string{"-run=" + testOfABrokenManager}, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "vmimirror", packages: []string{"./test/vmimirror"}, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "page", packages: []string{"./test/page"}, controlPlane: true, debian: "browser"},
+	{name: "brokenmanager", packages: []string{"./test/chaos"}, flags: []string{"-run=" + testOfABrokenManager}, controlPlane: true},
+	{name: "vmimirror", packages: []string{"./test/vmimirror"}, controlPlane: true},
 	// The short form of `make test-cluster`. It builds images, as install does.
-	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, debian: "nodes", pods: true, builds: []build{staticCommands, images, helm}, timeout: 20 * time.Minute},
-	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing", timeout: 10 * time.Minute},
+	{name: "cluster", packages: []string{"./test/cluster"}, controlPlane: true, debian: "nodes", pods: true, builds: []build{staticCommands, images, helm}},
+	{name: "fencing", packages: []string{"./test/fencing"}, controlPlane: true, debian: "fencing"},
 	// The race detector would find a race within k8s.io/apiserver, which starts to follow
 	// its certificates before it has finished its TLS configuration.
-	{name: "leaks", packages: []string{"./test/leaks"}, controlPlane: true, timeout: 10 * time.Minute},
-	{name: "nodemirror", packages: []string{"./test/nodemirror"}, controlPlane: true, timeout: 20 * time.Minute},
+	{name: "leaks", packages: []string{"./test/leaks"}, controlPlane: true},
+	{name: "nodemirror", packages: []string{"./test/nodemirror"}, controlPlane: true},
 	// The race detector would spoil what it measures of the driver.
-	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, debian: "domains", timeout: 10 * time.Minute},
-	{name: "observability", packages: []string{"./test/observability"}, controlPlane: true, prometheus: true, builds: []build{controllerGen}, timeout: 20 * time.Minute},
-	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 40 * time.Minute},
+	{name: "libvirt", packages: []string{"./test/libvirt"}, controlPlane: true, debian: "domains"},
+	{name: "observability", packages: []string{"./test/observability"}, controlPlane: true, prometheus: true, builds: []build{controllerGen}},
+	{name: "kubectlhosts", packages: []string{"./test/kubectlhosts"}, controlPlane: true, builds: []build{staticCommands, krew}},
 	// The race detector would spoil what it measures.
-	{name: "notify", packages: []string{"./test/notify"}, controlPlane: true, alertmanager: true, timeout: 10 * time.Minute},
-	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}, timeout: 20 * time.Minute},
+	{name: "notify", packages: []string{"./test/notify"}, controlPlane: true, alertmanager: true},
+	{name: "kubectlservers", packages: []string{"./test/kubectlservers"}, controlPlane: true, builds: []build{staticCommands, krew}},
 	// Memory under attack, and elections by the hundred: what the race detector would spoil.
-	{name: "memory", packages: []string{"./internal/serving", "./internal/leadership"}, timeout: 10 * time.Minute},
-	{name: "serving", packages: []string{"./internal/serving", "./internal/servingcert", "./internal/leadership"}, race: true, timeout: 10 * time.Minute},
-	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, idle: true, timeout: 20 * time.Minute},
-	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true, timeout: 20 * time.Minute},
-	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, builds: []build{lua}, timeout: 20 * time.Minute},
-	{name: "model", packages: []string{"./test/model"}, debian: "model", idle: true, timeout: 20 * time.Minute},
-	{name: "bench", packages: []string{"./test/bench"}, race: true, idle: true, timeout: 10 * time.Minute},
+	{name: "memory", packages: []string{"./internal/serving", "./internal/leadership"}},
+	{name: "serving", packages: []string{"./internal/serving", "./internal/servingcert", "./internal/leadership"}, race: true},
+	{name: "image", dir: "hack/image", packages: []string{"./..."}, race: true, behind: true},
+	{name: "framework", packages: []string{"./test/framework/..."}, race: true, controlPlane: true},
+	{name: "gitops", packages: []string{"./test/gitops"}, race: true, controlPlane: true, builds: []build{lua}},
+	{name: "model", packages: []string{"./test/model"}, debian: "model", behind: true},
+	{name: "bench", packages: []string{"./test/bench"}, race: true, behind: true},
 }

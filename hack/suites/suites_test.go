@@ -5,18 +5,17 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"reflect"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 func TestThePackageOfEachTestIsInASuite(t *testing.T) {
@@ -76,26 +75,29 @@ func TestWhatDiffersInItsPackagesAloneIsCompiledTogether(t *testing.T) {
 func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 	var mu sync.Mutex
 	var begun, running, beside []string
-	isIdle := func(name string) bool {
-		return slices.ContainsFunc(suites, func(s suite) bool { return s.name == name && s.idle })
+	isBehind := func(name string) bool {
+		return slices.ContainsFunc(suites, func(s suite) bool { return s.name == name && s.behind })
 	}
-	most, mostIdle := 0, 0
-	results := runAll(t.Context(), suites, func(_ context.Context, s suite) result {
+	most, mostBehind := 0, 0
+	results := runAll(t.Context(), suites, func(_ context.Context, s suite, gently bool) result {
+		if gently && !s.behind {
+			t.Errorf("%s, which stays behind nobody, runs gently", s.name)
+		}
 		mu.Lock()
 		begun = append(begun, s.name)
 		running = append(running, s.name)
-		idle := 0
+		behind := 0
 		for _, name := range running {
-			if isIdle(name) {
-				idle++
+			if isBehind(name) {
+				behind++
 			}
 		}
-		most, mostIdle = max(most, len(running)-idle), max(mostIdle, idle)
+		most, mostBehind = max(most, len(running)-behind), max(mostBehind, behind)
 		mu.Unlock()
 		runtime.Gosched()
 		mu.Lock()
 		for _, name := range running {
-			if s.alone && name != s.name && !isIdle(name) {
+			if s.alone && name != s.name && !isBehind(name) {
 				beside = append(beside, name)
 			}
 		}
@@ -103,13 +105,13 @@ func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 		mu.Unlock()
 		return result{suite: s}
 	})
-	if most > atOnce || mostIdle > 1 {
-		t.Errorf("%d ran at once, and %d idle ones", most, mostIdle)
+	if most > atOnce || mostBehind > 1 {
+		t.Errorf("%d ran at once, and %d of those that stay behind", most, mostBehind)
 	}
 	if len(beside) > 0 {
 		t.Errorf("one that runs alone ran beside others: %q", beside)
 	}
-	var idle, others, alone []string
+	var behind, others, alone []string
 	for i, r := range results {
 		if r.suite.name != suites[i].name {
 			t.Errorf("result %d is of %q, want %q", i, r.suite.name, suites[i].name)
@@ -117,16 +119,16 @@ func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 		switch {
 		case r.suite.alone:
 			alone = append(alone, r.suite.name)
-		case r.suite.idle:
-			idle = append(idle, r.suite.name)
+		case r.suite.behind:
+			behind = append(behind, r.suite.name)
 		default:
 			others = append(others, r.suite.name)
 		}
 	}
-	if got := slices.DeleteFunc(slices.Clone(begun), func(name string) bool { return !isIdle(name) }); !slices.Equal(got, idle) {
-		t.Errorf("the idle ones have begun in the order %q, want %q", got, idle)
+	if got := slices.DeleteFunc(slices.Clone(begun), func(name string) bool { return !isBehind(name) }); !slices.Equal(got, behind) {
+		t.Errorf("those that stay behind have begun in the order %q, want %q", got, behind)
 	}
-	begun = slices.DeleteFunc(begun, isIdle)
+	begun = slices.DeleteFunc(begun, isBehind)
 	if last := begun[len(begun)-len(alone):]; !slices.Equal(last, alone) {
 		t.Errorf("the last to begin were %q, want %q", last, alone)
 	}
@@ -138,26 +140,33 @@ func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestWhatIsIdleLeavesTheCPUsToOthers(t *testing.T) {
-	before, err := unix.SchedGetAttr(0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// Of a child's child: tests start programs.
-	cmd := exec.Command("sh", "-c", "sh -c 'cat /proc/self/sched'; :")
-	var out strings.Builder
-	cmd.Stdout = &out
-	if err := startIdle(cmd); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Fatal(err)
-	}
-	if !regexp.MustCompile(`(?m)^policy +: +5$`).MatchString(out.String()) {
-		t.Errorf("its policy is not SCHED_IDLE, 5:\n%s", out.String())
-	}
-	if own, err := unix.SchedGetAttr(0, 0); err != nil || own.Policy != before.Policy {
-		t.Errorf("this program's own policy was %d and is %+v (%v)", before.Policy, own, err)
+func TestWhatStaysBehindDoesSoOnlyWhileOthersRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gentle := map[string]bool{}
+		var mu sync.Mutex
+		runAll(t.Context(), []suite{{name: "first", behind: true}, {name: "other"}, {name: "alone", alone: true}, {name: "last", behind: true}},
+			func(_ context.Context, s suite, gently bool) result {
+				time.Sleep(map[string]time.Duration{"first": time.Minute, "other": time.Second}[s.name])
+				mu.Lock()
+				defer mu.Unlock()
+				gentle[s.name] = gently
+				return result{suite: s}
+			})
+		if want := map[string]bool{"first": true, "other": false, "alone": false, "last": false}; !maps.Equal(gentle, want) {
+			t.Errorf("run gently: %v, want %v", gentle, want)
+		}
+	})
+}
+
+func TestTheCommandOfASuite(t *testing.T) {
+	for want, got := range map[string][]string{
+		"go test -json -timeout 1h0m0s -p 2 ./a ./b":               suite{}.args(false, []string{"./a", "./b"}),
+		"go test -json -timeout 1h0m0s -p 2 -count=1 -run=X ./a":   suite{controlPlane: true, flags: []string{"-run=X"}}.args(false, []string{"./a"}),
+		"nice -n 10 go test -json -timeout 1h0m0s -p 2 -short ./a": suite{flags: []string{"-short"}}.args(true, []string{"./a"}),
+	} {
+		if got := strings.Join(got, " "); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
 	}
 }
 
