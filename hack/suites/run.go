@@ -87,11 +87,13 @@ func prepare(ctx context.Context, chosen []suite) error {
 	return nil
 }
 
-// command is one that ends with ctx, after a moment in which it ends what it started.
+// command is one that ends with ctx, and all that it has started with it: `go test` alone would
+// leave the tests behind.
 func command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = time.Minute
 	return cmd
 }
