@@ -16,6 +16,6 @@ func UntilStopped(next reconcile.Reconciler) reconcile.Reconciler {
 		if err != nil && ctx.Err() != nil {
 			return reconcile.Result{}, nil
 		}
-		return result, err //nolint:wrapcheck // the controller logs it as it is
+		return result, err
 	})
 }
