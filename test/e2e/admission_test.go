@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -14,7 +13,6 @@ import (
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
-	authorizationv1 "k8s.io/api/authorization/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -77,16 +75,6 @@ func hostByPod(t *testing.T, name string) someone {
 	if err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	expect.Eventually(t, patience, func() error {
-		review, err := kube.AuthorizationV1().SubjectAccessReviews().Create(t.Context(), &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
-			User:               "system:serviceaccount:" + namespace + ":" + account,
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Group: agentv1alpha1.SchemeGroupVersion.Group, Resource: "hostreports", Verb: "update"},
-		}}, metav1.CreateOptions{})
-		if err == nil && !review.Status.Allowed {
-			err = errors.New("the binding is not in force yet")
-		}
-		return err
-	})
 	pod, err := kube.CoreV1().Pods(namespace).Create(t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "agent-"},
 		Spec: corev1.PodSpec{
@@ -111,14 +99,9 @@ func hostByPod(t *testing.T, name string) someone {
 		}},
 	}, metav1.CreateOptions{})
 	expect.NoError(t, err)
-	return newSomeone(t, withToken(t, token.Status.Token))
-}
-
-func withToken(t *testing.T, token string) *rest.Config {
-	t.Helper()
-	admin, err := system.Cluster.AdminConfig()
-	expect.NoError(t, err)
-	return &rest.Config{Host: admin.Host, TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData}, BearerToken: token, QPS: -1}
+	config := system.Cluster.ConfigWithToken(token.Status.Token)
+	expect.NoError(t, system.Cluster.WaitForRights(t.Context(), config, namespace, "hoststatus-agent"))
+	return newSomeone(t, config)
 }
 
 // unforeseen is a writer that nobody thought of: he has every right that an agent
@@ -148,6 +131,7 @@ func unforeseen(t *testing.T) someone {
 	})
 	config, err := system.Cluster.ConfigFor(name)
 	expect.NoError(t, err)
+	expect.NoError(t, system.Cluster.WaitForRights(t.Context(), config, "", name))
 	return newSomeone(t, config)
 }
 

@@ -96,10 +96,6 @@ func TestStorageOfLeasesCanBeMigratedByWhoeverDoesThat(t *testing.T) {
 	clients, err := kubernetes.NewForConfig(config)
 	expect.NoError(t, err)
 	there := clients.CoordinationV1().Leases(v1alpha1.DefaultLeaseNamespace)
-	expect.Eventually(t, patience, func() error { // Until his role has arrived.
-		_, err := there.Get(t.Context(), kept.Name, metav1.GetOptions{})
-		return err
-	})
 	if _, err := there.Update(t.Context(), kept, metav1.UpdateOptions{}); err != nil {
 		t.Errorf("an update that changes nothing: %v", err)
 	}

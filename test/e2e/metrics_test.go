@@ -55,7 +55,7 @@ var scraper = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return request.Status.Token, nil
+	return request.Status.Token, system.Cluster.WaitForRights(ctx, system.Cluster.ConfigWithToken(request.Status.Token), "", name)
 })
 
 // scrape reads /metrics with a token, or without.

@@ -152,13 +152,7 @@ func script(t *testing.T, user string, roles []string, name string, args ...stri
 			}
 		})
 	}
-	expect.Eventually(t, patience, func() error { // Until the bindings are in force.
-		out, err := system.Cluster.Kubectl(t.Context(), kubeconfig, "auth", "can-i", "get", "computeservices").CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%s: %w %s", user, err, out)
-		}
-		return nil
-	})
+	expect.NoError(t, system.Cluster.WaitForRights(t.Context(), config, "", roles...))
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	cmd.Env = slices.Concat(system.Cluster.Kubectl(t.Context(), kubeconfig).Env, []string{"PATH=" + filepath.Dir(system.Cluster.KubectlPath()) + ":" + os.Getenv("PATH")})
 	return cmd

@@ -22,7 +22,6 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/retry"
 	"k8s.io/utils/ptr"
 
@@ -251,9 +250,7 @@ func testTokenOfANode(t *testing.T, f *fleet.Fleet, kube kubernetes.Interface) {
 		},
 	}, metav1.CreateOptions{})
 	expect.NoError(t, err)
-	admin, err := f.Cluster.AdminConfig()
-	expect.NoError(t, err)
-	agent, err := kubernetes.NewForConfig(&rest.Config{Host: admin.Host, TLSClientConfig: rest.TLSClientConfig{CAData: admin.CAData}, BearerToken: token.Status.Token})
+	agent, err := kubernetes.NewForConfig(f.Cluster.ConfigWithToken(token.Status.Token))
 	expect.NoError(t, err)
 	for host, allowed := range map[string]bool{"compute-1": true, "compute-2": false} {
 		// Admission only looks at a Lease that nobody has renewed meanwhile.

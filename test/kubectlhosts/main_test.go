@@ -24,7 +24,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
@@ -123,25 +122,7 @@ func newSession() *session { return &session{kubeconfig: env.Kubeconfig} }
 // as is a session of a user with the given ClusterRoles and no other right.
 func as(t *testing.T, user string, roles ...string) *session {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	expect.NoError(t, env.WriteKubeconfig(path, user))
-	for _, role := range roles {
-		env.Create(t, &rbacv1.ClusterRoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Name: user + "-" + role},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
-			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
-		})
-	}
-	if len(roles) > 0 {
-		expect.Eventually(t, patience, func() error {
-			out, _ := kubectl(t.Context(), "auth", "can-i", "list", "computeservices", "--as="+user).Output()
-			if strings.TrimSpace(string(out)) != "yes" {
-				return fmt.Errorf("%s may not list computeservices yet", user)
-			}
-			return nil
-		})
-	}
-	return &session{kubeconfig: path}
+	return &session{kubeconfig: env.As(t, user, "", roles...)}
 }
 
 // run runs the plugin, writes down what it printed, and returns its exit code.

@@ -12,14 +12,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -57,20 +55,11 @@ type owner struct{ namespace, kubeconfig string }
 
 func newOwner(t *testing.T, user, namespace string, roles ...string) *owner {
 	t.Helper()
-	o := &owner{namespace, filepath.Join(t.TempDir(), "kubeconfig")}
-	expect.NoError(t, env.WriteKubeconfig(o.kubeconfig, user))
 	err := env.Admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}})
 	if client.IgnoreAlreadyExists(err) != nil {
 		t.Fatal(err)
 	}
-	for _, role := range roles {
-		env.Create(t, &rbacv1.RoleBinding{
-			ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: user + "-" + role},
-			RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
-			Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}},
-		})
-	}
-	return o
+	return &owner{namespace, env.As(t, user, namespace, roles...)}
 }
 
 // run runs the plugin through kubectl, and returns its exit code.

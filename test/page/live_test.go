@@ -7,7 +7,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -73,24 +71,6 @@ func patch(t *testing.T, name string, how func(*v1alpha1.ComputeServiceSpec)) {
 	expect.NoError(t, env.Admin.Patch(t.Context(), service, client.MergeFrom(before)))
 }
 
-// as writes a kubeconfig of a user that has some ClusterRoles, in a namespace or, if that is
-// empty, everywhere.
-func as(t *testing.T, user, namespace string, roles ...string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "kubeconfig")
-	expect.NoError(t, env.WriteKubeconfig(path, user))
-	for _, role := range roles {
-		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}
-		subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: user}}
-		if namespace == "" {
-			env.Create(t, &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: user + "-" + role}, RoleRef: ref, Subjects: subjects})
-			continue
-		}
-		env.Create(t, &rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: user + "-" + role}, RoleRef: ref, Subjects: subjects})
-	}
-	return path
-}
-
 // watched watches a host as any client does. The function waits for an event with a status,
 // and returns when it came.
 func watched(t *testing.T, name string) func(v1alpha1.HostStatus) time.Time {
@@ -131,7 +111,7 @@ func TestAHostThatIsKilledTurnsItsTile(t *testing.T) {
 	needsControlPlane(t)
 	killed := agent(t, "killed-1", valid)
 	agent(t, "killed-2", validLong)
-	address, interrupt := served(t, as(t, "vera", "", "hoststatus-fleet-viewer"), "hosts", "page")
+	address, interrupt := served(t, env.As(t, "vera", "", "hoststatus-fleet-viewer"), "hosts", "page")
 	tb := newTab(t, 1000, 700)
 	tb.open(address)
 	tb.becomes("showing both hosts UP", `['killed-1', 'killed-2'].every((host) => document.querySelector('[data-host="' + host + '"] b').textContent === 'U')`)
@@ -218,8 +198,8 @@ func TestOwnersSeeTheirServersAndWhatIsGranted(t *testing.T) {
 	for name, host := range map[string]string{"web-1": "rack-7-host-1", "web-2": "rack-7-host-1", "db-1": "rack-7-host-2"} {
 		env.Create(t, &v1alpha1.Server{ObjectMeta: metav1.ObjectMeta{Namespace: "paged", Name: name}, Spec: v1alpha1.ServerSpec{Host: host}})
 	}
-	ana := as(t, "ana", "paged", "hoststatus-server-viewer", "hoststatus-host-status-viewer")
-	eve := as(t, "eve", "paged", "hoststatus-server-viewer")
+	ana := env.As(t, "ana", "paged", "hoststatus-server-viewer", "hoststatus-host-status-viewer")
+	eve := env.As(t, "eve", "paged", "hoststatus-server-viewer")
 	granted, _ := served(t, ana, "servers", "page", "-n", "paged")
 	hidden, _ := served(t, eve, "servers", "page", "-n", "paged")
 	tb := newTab(t, 1000, 700)
@@ -260,7 +240,7 @@ func TestOwnersSeeTheirServersAndWhatIsGranted(t *testing.T) {
 
 func TestWhoMayNotReadIsToldBeforeThereIsAPage(t *testing.T) {
 	needsControlPlane(t)
-	nils := as(t, "nils", "")
+	nils := env.As(t, "nils", "")
 	for _, args := range [][]string{{"hosts", "page"}, {"servers", "page", "-n", "paged"}, {"servers", "page", "-A"}} {
 		out, err := env.Kubectl(t.Context(), nils, args...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "error: you lack the right to list ") || strings.Contains(string(out), "http://127.0.0.1") {

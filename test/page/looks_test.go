@@ -77,11 +77,11 @@ func TestThePagesOfARealClusterLookAsTheyDid(t *testing.T) {
 	needsControlPlane(t)
 	f := fleet(t)
 	realHosts(t, f.hosts)
-	hosts, _ := served(t, as(t, "lou", "", "hoststatus-fleet-viewer"), "hosts", "page")
+	hosts, _ := served(t, env.As(t, "lou", "", "hoststatus-fleet-viewer"), "hosts", "page")
 	look(t, "hosts", hosts, *update)
 	realServers(t, f.owned)
-	as(t, "mia", "team-a", "hoststatus-host-status-viewer")
-	servers, _ := served(t, as(t, "mia", "", "hoststatus-server-viewer"), "servers", "page", "-A")
+	env.As(t, "mia", "team-a", "hoststatus-host-status-viewer")
+	servers, _ := served(t, env.As(t, "mia", "", "hoststatus-server-viewer"), "servers", "page", "-A")
 	look(t, "servers", servers, *update)
 }
 

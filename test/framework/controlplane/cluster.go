@@ -201,6 +201,12 @@ func (c *Cluster) ConfigFor(user string, groups ...string) (*rest.Config, error)
 	}, nil
 }
 
+// ConfigWithToken returns a client configuration for the user of a token. It has no
+// client-side rate limit.
+func (c *Cluster) ConfigWithToken(token string) *rest.Config {
+	return &rest.Config{Host: c.URL, TLSClientConfig: rest.TLSClientConfig{CAData: c.serverCA.pem}, BearerToken: token, QPS: -1}
+}
+
 // WriteKubeconfig writes a client configuration of ConfigFor to path.
 func WriteKubeconfig(path string, config *rest.Config) error {
 	const name = "hoststatus-dev"

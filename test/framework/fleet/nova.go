@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -97,7 +98,8 @@ func (f *Fleet) StartNovaAPI(ctx context.Context) (url string, err error) {
 // TokenFile is where the token of a sample user is.
 func (f *Fleet) TokenFile(name string) string { return filepath.Join(f.path("tokens"), name) }
 
-// NewToken makes a service account, if there is none, and returns a token of it.
+// NewToken makes a service account, if there is none, and returns a token of it, once
+// kube-apiserver knows what it may do.
 func (f *Fleet) NewToken(ctx context.Context, a Account) (string, error) {
 	config, err := f.Cluster.AdminConfig()
 	if err != nil {
@@ -119,7 +121,11 @@ func (f *Fleet) NewToken(ctx context.Context, a Account) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("making a token of %s: %w", a.Name, err)
 	}
-	return request.Status.Token, nil
+	roles := a.Roles
+	if a.Everywhere != "" {
+		roles = append(slices.Clone(roles), a.Everywhere)
+	}
+	return request.Status.Token, f.Cluster.WaitForRights(ctx, f.Cluster.ConfigWithToken(request.Status.Token), a.Namespace, roles...)
 }
 
 // bind gives the account its rights.

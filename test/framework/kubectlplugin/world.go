@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -196,6 +198,28 @@ func (w *World) WriteKubeconfig(path, user string, groups ...string) error {
 		return err
 	}
 	return controlplane.WriteKubeconfig(path, config)
+}
+
+// As writes a kubeconfig of a user who has some ClusterRoles until the test ends, and no other
+// right, in a namespace or, if that is "", everywhere. It returns the file's path.
+func (w *World) As(t *testing.T, user, namespace string, clusterRoles ...string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	config, err := w.Cluster.ConfigFor(user)
+	expect.NoError(t, err)
+	expect.NoError(t, controlplane.WriteKubeconfig(path, config))
+	for _, role := range clusterRoles {
+		meta := metav1.ObjectMeta{Namespace: namespace, Name: user + "-" + role}
+		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}
+		subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: user}}
+		if namespace == "" {
+			w.Create(t, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects})
+		} else {
+			w.Create(t, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects})
+		}
+	}
+	expect.NoError(t, w.Cluster.WaitForRights(t.Context(), config, namespace, clusterRoles...))
+	return path
 }
 
 // Kubectl runs kubectl with the plugins in its path, on a machine whose clock shows UTC.
