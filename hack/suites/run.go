@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -26,7 +25,7 @@ const (
 	// niceness is that of a suite that stays behind: it has a tenth of what one that works all
 	// the time has. With nothing but what nobody wants, which SCHED_IDLE would be, it would never
 	// end on a machine that others keep busy.
-	niceness = "10"
+	niceness = 10
 )
 
 // prepare makes what the suites need and what is slow to make, before any of them runs: on a
@@ -107,16 +106,21 @@ type result struct {
 }
 
 // runAll runs suites, atOnce at a time, and begins them in their order; then those that run
-// alone, one by one; and beside all of these, one by one, those that stay behind, gently for as
-// long as there is somebody to stay behind of.
-func runAll(ctx context.Context, chosen []suite, run func(ctx context.Context, s suite, gently bool) result) []result {
+// alone, one by one; and beside all of these, one by one, those that stay behind, gently until
+// only they are left. run is given what is closed then, or nil.
+func runAll(ctx context.Context, chosen []suite, run func(ctx context.Context, s suite, gentlyUntil <-chan struct{}) result) []result {
 	results := make([]result, len(chosen))
-	var over atomic.Bool
+	over := make(chan struct{})
 	oneByOne := func(which func(suite) bool) {
 		for i, s := range chosen {
-			if which(s) && ctx.Err() == nil {
-				results[i] = run(ctx, s, s.behind && !over.Load())
+			if !which(s) || ctx.Err() != nil {
+				continue
 			}
+			var gentlyUntil <-chan struct{}
+			if s.behind {
+				gentlyUntil = over
+			}
+			results[i] = run(ctx, s, gentlyUntil)
 		}
 	}
 	var running, behind sync.WaitGroup
@@ -132,19 +136,19 @@ func runAll(ctx context.Context, chosen []suite, run func(ctx context.Context, s
 		}
 		running.Go(func() {
 			defer func() { <-places }()
-			results[i] = run(ctx, s, false)
+			results[i] = run(ctx, s, nil)
 		})
 	}
 	running.Wait()
 	oneByOne(func(s suite) bool { return s.alone })
-	over.Store(true)
+	close(over)
 	behind.Wait()
 	return results
 }
 
-// runSuite runs one, gently or as others, and prints its packages as `go test` does, and what
-// fails in full.
-func runSuite(ctx context.Context, s suite, gently bool) result {
+// runSuite runs one, gently until a channel that is not nil is closed, and prints its packages as
+// `go test` does, and what fails in full.
+func runSuite(ctx context.Context, s suite, gentlyUntil <-chan struct{}) result {
 	begin := time.Now()
 	r := result{suite: s}
 	packages, err := s.list(ctx)
@@ -153,7 +157,7 @@ func runSuite(ctx context.Context, s suite, gently bool) result {
 		return r
 	}
 	fmt.Printf("== %s\n", s.name)
-	args := s.args(gently, packages)
+	args := s.args(packages)
 	cmd := command(ctx, args[0], args[1:]...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), s.env()...)
@@ -167,7 +171,7 @@ func runSuite(ctx context.Context, s suite, gently bool) result {
 		defer close(done)
 		r.tally = read(out, os.Stdout)
 	}()
-	r.err = cmd.Run()
+	r.err = runGently(cmd, gentlyUntil)
 	_ = in.Close()
 	<-done
 	r.took = time.Since(begin)
@@ -177,13 +181,30 @@ func runSuite(ctx context.Context, s suite, gently bool) result {
 	return r
 }
 
-// args are the command that runs packages of s, and its arguments.
-func (s suite) args(gently bool, packages []string) []string {
-	var args []string
-	if gently {
-		args = append(args, "nice", "-n", niceness)
+// runGently runs a command of command, which stays behind others until a channel is closed; as
+// others if that is nil. Only root can take it back; with anyone else it stays behind to its end.
+func runGently(cmd *exec.Cmd, until <-chan struct{}) error {
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting %s: %w", cmd.Path, err)
 	}
-	args = append(args, "go", "test", "-json", "-timeout", hangs.String(), "-p", "2")
+	ended := make(chan struct{})
+	defer close(ended)
+	if until != nil {
+		_ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, niceness)
+		go func() {
+			select {
+			case <-until:
+				_ = syscall.Setpriority(syscall.PRIO_PGRP, cmd.Process.Pid, 0)
+			case <-ended:
+			}
+		}()
+	}
+	return cmd.Wait()
+}
+
+// args are the command that runs packages of s, and its arguments.
+func (s suite) args(packages []string) []string {
+	args := []string{"go", "test", "-json", "-timeout", hangs.String(), "-p", "2"}
 	if s.controlPlane {
 		// Go does not know of the binaries that these tests build or start, and would take a
 		// result of before a change of them for one of now.

@@ -17,7 +17,7 @@ type suite struct {
 	// one that stays behind, and so after them.
 	alone bool
 	// behind is of a suite that judges nothing by the time it takes: it runs beside all others, and
-	// has what CPU they leave while their processes wait.
+	// has little of the CPU until only such are left.
 	behind bool
 	// controlPlane, prometheus and alertmanager are what has to be there before it begins, and debian what
 	// hack/ensure-packages.sh installs for it.

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -81,8 +82,8 @@ func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 		return slices.ContainsFunc(suites, func(s suite) bool { return s.name == name && s.behind })
 	}
 	most, mostBehind := 0, 0
-	results := runAll(t.Context(), suites, func(_ context.Context, s suite, gently bool) result {
-		if gently && !s.behind {
+	results := runAll(t.Context(), suites, func(_ context.Context, s suite, gentlyUntil <-chan struct{}) result {
+		if gentlyUntil != nil && !s.behind {
 			t.Errorf("%s, which stays behind nobody, runs gently", s.name)
 		}
 		mu.Lock()
@@ -144,27 +145,94 @@ func TestSuitesRunBesideEachOtherAndBeginInTheirOrder(t *testing.T) {
 
 func TestWhatStaysBehindDoesSoOnlyWhileOthersRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gentle := map[string]bool{}
+		takes := map[string]time.Duration{"first": time.Minute, "other": time.Second, "alone": 2 * time.Second}
+		gentle := map[string]time.Duration{}
 		var mu sync.Mutex
 		runAll(t.Context(), []suite{{name: "first", behind: true}, {name: "other"}, {name: "alone", alone: true}, {name: "last", behind: true}},
-			func(_ context.Context, s suite, gently bool) result {
-				time.Sleep(map[string]time.Duration{"first": time.Minute, "other": time.Second}[s.name])
+			func(_ context.Context, s suite, gentlyUntil <-chan struct{}) result {
+				started := time.Now()
+				if gentlyUntil != nil {
+					<-gentlyUntil
+				}
 				mu.Lock()
-				defer mu.Unlock()
-				gentle[s.name] = gently
+				gentle[s.name] = time.Since(started)
+				mu.Unlock()
+				time.Sleep(takes[s.name] - time.Since(started))
 				return result{suite: s}
 			})
-		if want := map[string]bool{"first": true, "other": false, "alone": false, "last": false}; !maps.Equal(gentle, want) {
-			t.Errorf("run gently: %v, want %v", gentle, want)
+		if want := map[string]time.Duration{"first": 3 * time.Second, "other": 0, "alone": 0, "last": 0}; !maps.Equal(gentle, want) {
+			t.Errorf("run gently for %v, want %v", gentle, want)
 		}
 	})
 }
 
+func TestWhatStaysBehindHasThePriorityOfOthersOnceNobodyElseRuns(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can take back that a process stays behind")
+	}
+	// These tests may run at a low priority themselves.
+	printed, err := exec.Command("nice").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := strconv.Atoi(strings.TrimSpace(string(printed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A child has the priority of its parent, and nice prints it.
+	const script = "while read _; do nice; sh -c nice; done"
+	for name, until := range map[string]chan struct{}{"behind": make(chan struct{}), "as others": nil} {
+		t.Run(name, func(t *testing.T) {
+			cmd := command(t.Context(), "sh", "-c", script)
+			cmd.Stdout = nil
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error)
+			go func() { ended <- runGently(cmd, until) }()
+			want := func(what int) {
+				t.Helper()
+				for deadline := time.Now().Add(time.Minute); ; {
+					var parent, child int
+					if _, err := fmt.Fprintln(in); err != nil {
+						t.Fatal(err)
+					}
+					if _, err := fmt.Fscan(out, &parent, &child); err != nil {
+						t.Fatal(err)
+					}
+					if parent == what && child == what {
+						return
+					}
+					if time.Now().After(deadline) {
+						t.Fatalf("priorities %d and %d, want %d", parent, child, what)
+					}
+				}
+			}
+			if until == nil {
+				want(own)
+			} else {
+				want(niceness)
+				close(until)
+				want(0)
+			}
+			_ = in.Close()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestTheCommandOfASuite(t *testing.T) {
 	for want, got := range map[string][]string{
-		"go test -json -timeout 1h0m0s -p 2 ./a ./b":               suite{}.args(false, []string{"./a", "./b"}),
-		"go test -json -timeout 1h0m0s -p 2 -count=1 -run=X ./a":   suite{controlPlane: true, flags: []string{"-run=X"}}.args(false, []string{"./a"}),
-		"nice -n 10 go test -json -timeout 1h0m0s -p 2 -short ./a": suite{flags: []string{"-short"}}.args(true, []string{"./a"}),
+		"go test -json -timeout 1h0m0s -p 2 ./a ./b":             suite{}.args([]string{"./a", "./b"}),
+		"go test -json -timeout 1h0m0s -p 2 -count=1 -run=X ./a": suite{controlPlane: true, flags: []string{"-run=X"}}.args([]string{"./a"}),
+		"go test -json -timeout 1h0m0s -p 2 -short ./a":          suite{flags: []string{"-short"}}.args([]string{"./a"}),
 	} {
 		if got := strings.Join(got, " "); got != want {
 			t.Errorf("%s\nwant %s", got, want)
