@@ -135,6 +135,20 @@ func (s *Seat[C]) Release() {
 	s.queue.dispatch(s.flow)
 }
 
+// Wanted reports whether another caller waits that this seat would serve: all are taken, and
+// that caller holds less than its share.
+func (s *Seat[C]) Wanted() bool {
+	if s == nil {
+		return false
+	}
+	s.queue.mu.Lock()
+	defer s.queue.mu.Unlock()
+	q := s.queue
+	return s.held && q.taken >= q.limits.Seats && slices.ContainsFunc(q.waiting, func(f *flow[C]) bool {
+		return f != s.flow && f.seats < q.limits.SeatsPerCaller
+	})
+}
+
 // leave frees the seat if it is held. The caller holds queue.mu.
 func (s *Seat[C]) leave() {
 	if s.held {

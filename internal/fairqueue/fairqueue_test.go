@@ -144,6 +144,33 @@ func TestCallersAreServedRoundRobin(t *testing.T) {
 	})
 }
 
+func TestASeatIsWantedWhileItWouldServeAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRequests(t, Limits{Seats: 3, SeatsPerCaller: 2, WaitingPerCaller: 3, MaxWait: time.Minute})
+		wanted := func(when string, a1, b1 bool) {
+			t.Helper()
+			if a, b := r.seat("a1").Wanted(), r.seat("b1").Wanted(); a != a1 || b != b1 {
+				t.Errorf("%s: that of a is wanted: %t, want %t; that of b: %t, want %t", when, a, a1, b, b1)
+			}
+		}
+		r.begin(t.Context(), "a1", "b1")
+		wanted("one is free", false, false)
+		r.begin(t.Context(), "a2", "a3")
+		wanted("a waits for its own", false, false)
+		r.begin(t.Context(), "b2")
+		wanted("b waits for a part of its share", true, false)
+		r.begin(t.Context(), "c1")
+		wanted("c waits, too", true, true)
+		r.seat("a1").Yield() // Which b2 takes.
+		wanted("a has yielded it", false, true)
+		r.end("a1", "a2", "b1", "b2", "c1", "a3")
+		if r.seat("b1").Wanted() {
+			t.Error("one that was released is wanted")
+		}
+		r.idle()
+	})
+}
+
 func TestARequestThatNoLongerWaitsTakesNothingFromOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRequests(t, Limits{Seats: 1, SeatsPerCaller: 1, WaitingPerCaller: 2, MaxWait: time.Minute})

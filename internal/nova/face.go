@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/util/uuid"
@@ -70,9 +72,9 @@ const (
 func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), f.options.RequestTimeout)
 	defer cancel()
-	reply, done := f.reply(ctx, w, r)
+	reply, seat := f.reply(ctx, w, r)
 	// The seat is kept until the answer is sent: an answer can be large, and its client slow.
-	defer done()
+	defer seat.Release()
 	a := reply.answer
 	header := w.Header()
 	if !reply.anonymous {
@@ -100,7 +102,7 @@ func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.code)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(a.body) // Whoever has gone needs no answer.
+		send(w, a.body, seat)
 	}
 	version := reply.version
 	if a.code == http.StatusNotAcceptable || version == "" {
@@ -109,9 +111,35 @@ func (f *face) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	requests.WithLabelValues(reply.route, strconv.Itoa(a.code), version).Inc()
 }
 
-// reply makes the answer to a request. done is called when it has been sent.
-func (f *face) reply(ctx context.Context, w http.ResponseWriter, r *http.Request) (out *reply, done func()) {
-	out, done = &reply{route: routeOther}, func() {}
+// send sends a body. A client that takes it slowly loses it when another caller waits for its
+// seat: the clients of a few tokens could hold all seats by not reading.
+func send(w http.ResponseWriter, body []byte, seat *fairqueue.Seat[caller]) {
+	sent := make(chan struct{})
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		look := time.NewTicker(slowAfter)
+		defer look.Stop()
+		for {
+			select {
+			case <-sent:
+				return
+			case <-look.C:
+			}
+			if seat.Wanted() {
+				cutAnswers.WithLabelValues().Inc()
+				_ = http.NewResponseController(w).SetWriteDeadline(time.Now()) // Write fails.
+				return
+			}
+		}
+	})
+	_, _ = w.Write(body) // Whoever has gone needs no answer.
+	close(sent)
+	watching.Wait()
+}
+
+// reply makes the answer to a request, whose seat is nil if it needs none.
+func (f *face) reply(ctx context.Context, w http.ResponseWriter, r *http.Request) (out *reply, seat *fairqueue.Seat[caller]) {
+	out = &reply{route: routeOther}
 	fail := func(err error) {
 		problem := asFault(err)
 		out.answer = &answer{code: problem.code, header: problem.header}
@@ -133,77 +161,76 @@ func (f *face) reply(ctx context.Context, w http.ResponseWriter, r *http.Request
 	body, err := f.readBody(w, r)
 	if err != nil {
 		fail(err)
-		return out, done
+		return out, nil
 	}
 	base := f.base(r)
 	path, ok := elements(r.URL)
 	if !ok {
 		fail(unrouted())
-		return out, done
+		return out, nil
 	}
 	switch "/" + path[0] {
 	case "/":
 		if len(path) > 1 {
 			fail(unrouted())
-			return out, done
+			return out, nil
 		}
 		out.route, out.anonymous = routeVersions, true
 		succeed(&answer{code: http.StatusOK, body: versionList(base)}, nil)
-		return out, done
+		return out, nil
 	case pathIdentity:
 		out.route = routeIdentity
 		succeed(f.serveIdentity(r, base, path[1:], body))
-		return out, done
+		return out, nil
 	case pathImage:
 		out.route = routeImage
 		succeed(f.serveImage(r, base, path[1:]))
-		return out, done
+		return out, nil
 	}
 	at, ok := locate(path)
 	if !ok {
 		fail(unrouted())
-		return out, done
+		return out, nil
 	}
 	c := &call{face: f, ctx: ctx, request: r, body: body, links: links{base: base, version: at.version.element, project: at.project}}
 	if len(at.rest) == 0 {
 		succeed(c.serveVersion(at, out))
-		return out, done
+		return out, nil
 	}
 	if c.token, ok = tokenOf(r.Header, headerToken); !ok {
 		fail(unauthorized(base))
-		return out, done
+		return out, nil
 	}
 	found, id, ok := find(r.Method, at.rest)
 	switch {
 	case !ok && r.Method == http.MethodOptions && known(at.rest):
 		out.anonymous = true
 		succeed(&answer{code: http.StatusOK}, nil)
-		return out, done
+		return out, nil
 	case !ok:
 		fail(unrouted())
-		return out, done
+		return out, nil
 	}
 	out.route = found.path
 	c.route, c.id, c.resource = found.path, id, joined(at.rest)
 	if c.version, out.version, err = at.version.negotiate(r.Header); err != nil {
 		fail(err)
-		return out, done
+		return out, nil
 	}
 	if c.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		fail(badRequest("The query of the URL is malformed."))
-		return out, done
+		return out, nil
 	}
 	if c.project = at.project; c.project == "" && f.options.ProjectOfServiceAccount {
 		c.project = c.token.claims().namespace
 	}
-	seat, err := f.queue.Acquire(ctx, c.token.hash())
-	if err != nil {
+	if seat, err = f.queue.Acquire(ctx, c.token.hash()); err != nil {
 		fail(busy(err))
-		return out, done
+		return out, nil
 	}
 	succeed(found.serve(c))
 	out.warnings = c.warnings
-	return out, seat.Release
+	return out, seat
 }
 
 // busy is the answer to a request that got no turn.

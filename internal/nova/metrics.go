@@ -26,6 +26,10 @@ var (
 		Name: "hoststatus_nova_refused_connections_total", Replicas: telemetry.EachItsOwn,
 		Help: "Connections that were closed because there were too many of one address, or of all.",
 	})
+	cutAnswers = telemetry.NovaAPI.Counter(telemetry.Metric{
+		Name: "hoststatus_nova_cut_answers_total", Replicas: telemetry.EachItsOwn,
+		Help: "Answers that were cut off, because their clients took longer than 5 s to read them while others waited for their turn.",
+	})
 
 	scraped     = telemetry.NovaAPI.Source()
 	waitingDesc = scraped.Metric(telemetry.KindGauge, telemetry.Metric{
@@ -47,7 +51,9 @@ func (f *face) collect(metrics chan<- prometheus.Metric) {
 
 // registry has the metrics of this binary and those of its process.
 func registry() *prometheus.Registry {
-	refusedConnections.WithLabelValues() // It exists from the start.
+	for _, c := range []*prometheus.CounterVec{refusedConnections, cutAnswers} {
+		c.WithLabelValues() // It exists from the start.
+	}
 	r := prometheus.NewRegistry()
 	r.MustRegister(telemetry.NovaAPI.Collectors()...)
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -33,6 +33,8 @@ const (
 	bodyTimeout   = 10 * time.Second
 	// sendTimeout is how long an answer may take to be sent, after the time for making it.
 	sendTimeout = 20 * time.Second
+	// slowAfter is how long a client may take its answer while another caller waits for its seat.
+	slowAfter = 5 * time.Second
 	// idleTimeout is longer than that of usual proxies, so that they close connections first.
 	idleTimeout = 75 * time.Second
 	// drainTimeout is how long requests may take that still run at the end.

@@ -5,12 +5,14 @@ package nova
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -205,6 +207,55 @@ func TestSlowClientsKeepNobodyWaiting(t *testing.T) {
 	expect.NoError(t, last.SetReadDeadline(time.Now().Add(patience)))
 	if _, err := io.ReadAll(last); err != nil {
 		t.Errorf("a connection that sends nothing is kept: %v", err)
+	}
+}
+
+// dialSmall opens a connection with segments as on a wire. On loopback they are so large that
+// the server's kernel buffers megabytes for each connection.
+func dialSmall(t *testing.T) net.Conn {
+	t.Helper()
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) error {
+		var size, buffer error
+		err := raw.Control(func(fd uintptr) {
+			size = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, 1460)
+			buffer = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4<<10)
+		})
+		return errors.Join(err, size, buffer)
+	}}
+	conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(env.url, "http://"))
+	expect.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// clientsThatDoNotRead lets the tokens of one account take all turns, with answers that their
+// clients do not read. Somebody else is answered all the same.
+func clientsThatDoNotRead(t *testing.T) {
+	t.Helper()
+	const tokens, perToken = 4, 8 // Of 32.
+	account := fleet.Account{Namespace: fastNamespace, Name: "attacker", Roles: []string{"view"}}
+	for range tokens {
+		token, err := env.NewToken(t.Context(), account)
+		expect.NoError(t, err)
+		for range perToken {
+			conn := dialSmall(t)
+			_, err := io.WriteString(conn, "GET /v2.1/"+fastNamespace+"/servers/detail HTTP/1.1\r\nHost: h\r\nX-Auth-Token: "+token+"\r\n\r\n")
+			expect.NoError(t, err)
+		}
+	}
+	metrics := &client{url: "http://" + env.NovaMetrics}
+	expect.Eventually(t, 2*patience, func() error {
+		got := metrics.do(t, http.MethodGet, "/metrics", "", "Authorization", "Bearer "+env.tokens["administrator"])
+		if want := fmt.Sprintf("\nhoststatus_nova_requests_running %d\n", tokens*perToken); !strings.Contains(got.body, want) {
+			return fmt.Errorf("/metrics: %d, without %q", got.code, want)
+		}
+		return nil
+	})
+	begin := time.Now()
+	got := as("ana", "2.72").get(t, "/v2.1/team-a/servers")
+	t.Logf("somebody else was answered after %s", time.Since(begin))
+	if got.code != http.StatusOK {
+		t.Errorf("somebody else: %d %s", got.code, got.body)
 	}
 }
 

@@ -53,6 +53,7 @@ func TestAnswersTakeLittleLongerThanTheOwnersView(t *testing.T) {
 		}
 	}
 	t.Run("memory with 50 clients", manyClients)
+	t.Run("clients that do not read", clientsThatDoNotRead)
 }
 
 // pair is a request to nova-api and one to the owners' view, and how much longer the first may

@@ -177,8 +177,9 @@ func clients(b *dashboard.DashboardBuilder) {
 		line("sum by (code) (rate(hoststatus_nova_requests_total[$__rate_interval]))", "{{code}}"))))
 	b.WithPanel(graph(8, "Requests that are worked on, and that wait", units.NoUnit,
 		line("sum(hoststatus_nova_requests_running)", "running"), line("sum(hoststatus_nova_requests_waiting)", "waiting")))
-	b.WithPanel(graph(8, "Connections that were too many", units.OpsPerSecond,
-		line("sum(rate(hoststatus_nova_refused_connections_total[$__rate_interval]))", "refused")))
+	b.WithPanel(graph(8, "Connections that were too many, and answers that were read too slowly", units.OpsPerSecond,
+		line("sum(rate(hoststatus_nova_refused_connections_total[$__rate_interval]))", "connections refused"),
+		line("sum(rate(hoststatus_nova_cut_answers_total[$__rate_interval]))", "answers cut off")))
 }
 
 func notified(b *dashboard.DashboardBuilder) {
