@@ -40,7 +40,7 @@ func runStorm(ctx context.Context, t *trial) error {
 			return fmt.Errorf("%d hosts: %w", n, err)
 		}
 	}
-	t.result.note("The hosts renew together and then no more, or again. Measured is from the first of their ComputeServices, as it arrives on a watch, until the last of %d watches of the owners' view has the last of its servers. The bare loop writes the status of the ComputeServices alone, which nobody copies. Beside it the same loop runs until so many watches of ComputeServices have all of its writes that kube-apiserver sends as many events as the owners' view does.", stormWatchers)
+	t.result.note("The hosts renew together and then no more, or again. Measured is from the first of their ComputeServices, as it arrives on a watch, until the last of %d watches of the owners' view has the last of its servers. The bare loop writes the status of the ComputeServices alone, which nobody copies. Beside it the same loop runs until so many watches of ComputeServices have all of its writes that kube-apiserver sends as many events as the owners' view does; and until %d watches of a bare aggregated API server, behind kube-apiserver as the owners' view is, have the event of each server, which that server has encoded before.", stormWatchers, stormWatchers)
 	return nil
 }
 
@@ -143,24 +143,45 @@ func (t *trial) storm(ctx context.Context, n int) error {
 		_, last := marks.span()
 		return last.Sub(begin), nil
 	}
+	// withWatches runs the loop until n watches, each begun by begin, have noted want events.
+	withWatches := func(n, want int, begin func(context.Context, *person, int, *sightings) error) (time.Duration, error) {
+		marks := newSightings()
+		unwatch, err := w.beginWatches(ctx, n, func(ctx context.Context, p *person, i int) error { return begin(ctx, p, i, marks) })
+		if err != nil {
+			return 0, err
+		}
+		defer unwatch()
+		return loop(marks, want)
+	}
+	if err := w.startBareView(ctx, owner); err != nil {
+		return err
+	}
 	watches := expected / n // They take as many events as the owners' watches.
-	var ours, bare, heard samples
+	var ours, bare, heard, passed samples
 	for round := range t.scenario.repeats {
 		took, err := loop(services, n)
 		if err != nil {
 			return err
 		}
 		bare = append(bare, took)
-		marks, unwatch, err := w.watchServices(ctx, watches, &wanted)
-		if err != nil {
-			return err
-		}
-		took, err = loop(marks, watches*n)
-		unwatch()
-		if err != nil {
+		if took, err = withWatches(watches, watches*n, func(ctx context.Context, p *person, i int, marks *sightings) error {
+			return watchPath(ctx, p, computePath+"/computeservices", func(e *seen[v1alpha1.ComputeServiceStatus], at time.Time) {
+				if want := wanted.Load(); want.mark != 0 && e.Object.Status.LastSeenUpTime.Equal(ptr.To(markTime(want.mark))) {
+					marks.first(strconv.Itoa(i)+"/"+e.Object.Metadata.Name, at)
+				}
+			})
+		}); err != nil {
 			return err
 		}
 		heard = append(heard, took)
+		if took, err = withWatches(stormWatchers, expected, func(ctx context.Context, p *person, i int, marks *sightings) error {
+			return watchPath(ctx, p, barePath+"/namespaces/"+tenant(i)+"/servers", func(e *seenServer, at time.Time) {
+				marks.first(strconv.Itoa(i)+"/"+e.Object.Metadata.Name, at)
+			})
+		}); err != nil {
+			return err
+		}
+		passed = append(passed, took)
 
 		status := v1alpha1.HostStatusUp
 		if round%2 == 0 {
@@ -183,7 +204,7 @@ func (t *trial) storm(ctx context.Context, n int) error {
 		first, lastHost := services.span()
 		_, last := told.span()
 		ours = append(ours, last.Sub(first))
-		t.say("round %d: %s in %.2f s (the hosts took %.2f s), bare loop %.2f s, with as many events for watches %.2f s", round+1, status, last.Sub(first).Seconds(), lastHost.Sub(first).Seconds(), bare[len(bare)-1].Seconds(), heard[len(heard)-1].Seconds())
+		t.say("round %d: %s in %.2f s (the hosts took %.2f s), bare loop %.2f s, with as many events for watches %.2f s, through a bare view %.2f s", round+1, status, last.Sub(first).Seconds(), lastHost.Sub(first).Seconds(), bare[len(bare)-1].Seconds(), heard[len(heard)-1].Seconds(), passed[len(passed)-1].Seconds())
 		if err := w.copied(ctx, status, servers); err != nil {
 			return err
 		}
@@ -192,14 +213,14 @@ func (t *trial) storm(ctx context.Context, n int) error {
 	t.result.addBeside(size, "last owner, median", ours.median().Seconds(), "s", name, bare.median().Seconds(), ratioAtMost(1.5))
 	t.result.addBeside(size, "last owner, worst", ours.quantile(1).Seconds(), "s", name, bare.quantile(1).Seconds())
 	t.result.addBeside(size, "last owner, median, beside watches of as many events", ours.median().Seconds(), "s", fmt.Sprintf("the same loop, until %d watches of ComputeServices have each", watches), heard.median().Seconds())
+	t.result.addBeside(size, "last owner, median, beside a bare view", ours.median().Seconds(), "s", fmt.Sprintf("the same loop, until %d watches of a bare view have each server", stormWatchers), passed.median().Seconds())
 	t.result.add(size, "watches that had to begin again", float64(ended.Load()), "", atMost(0))
 	return h.check()
 }
 
-// watchServices begins n watches of ComputeServices, and notes when each has the mark that is
-// wanted on each host. They end with unwatch.
-func (w *world) watchServices(ctx context.Context, n int, wanted *atomic.Pointer[expectation]) (marks *sightings, unwatch func(), err error) {
-	marks = newSightings()
+// beginWatches begins n watches of administrators, who share connections, each by begin. They
+// end with unwatch.
+func (w *world) beginWatches(ctx context.Context, n int, begin func(context.Context, *person, int) error) (unwatch func(), err error) {
 	ctx, unwatch = context.WithCancel(ctx)
 	w.trial.later(unwatch)
 	var p *person
@@ -209,20 +230,15 @@ func (w *world) watchServices(ctx context.Context, n int, wanted *atomic.Pointer
 				break
 			}
 		}
-		err = watchPath(ctx, p, computePath+"/computeservices", func(e *seen[v1alpha1.ComputeServiceStatus], at time.Time) {
-			if want := wanted.Load(); want.mark != 0 && e.Object.Status.LastSeenUpTime.Equal(ptr.To(markTime(want.mark))) {
-				marks.first(strconv.Itoa(i)+"/"+e.Object.Metadata.Name, at)
-			}
-		})
-		if err != nil {
+		if err = begin(ctx, p, i); err != nil {
 			break
 		}
 	}
 	if err != nil {
 		unwatch()
-		return nil, nil, err
+		return nil, err
 	}
-	return marks, unwatch, nil
+	return unwatch, nil
 }
 
 // serviceTargets returns the ComputeServices called hosts, as they are now.
