@@ -33,21 +33,15 @@ type bareView struct {
 	// events are those of the servers of a host, by namespace.
 	events map[string]map[string][]byte
 
-	mu      sync.Mutex
-	watches map[*bareWatch]struct{}
-}
-
-// bareWatch has what is not sent yet. wake has room for one.
-type bareWatch struct {
-	namespace string
-	pending   []byte
-	wake      chan struct{}
+	mu sync.Mutex
+	// watches are those that run, and their namespaces.
+	watches map[*stream]string
 }
 
 // startBareView starts one behind kube-apiserver, with the servers as the owners' view shows
 // them to p.
 func (w *world) startBareView(ctx context.Context, p *person) error {
-	v := &bareView{events: map[string]map[string][]byte{}, watches: map[*bareWatch]struct{}{}}
+	v := &bareView{events: map[string]map[string][]byte{}, watches: map[*stream]string{}}
 	if err := v.encode(ctx, w, p); err != nil {
 		return err
 	}
@@ -120,51 +114,33 @@ func (v *bareView) encode(ctx context.Context, w *world, p *person) error {
 func (v *bareView) changed(host string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for w := range v.watches {
-		if events := v.events[host][w.namespace]; len(events) > 0 {
-			w.pending = append(w.pending, events...)
-			select {
-			case w.wake <- struct{}{}:
-			default:
-			}
+	for watch, namespace := range v.watches {
+		if events := v.events[host][namespace]; len(events) > 0 {
+			watch.push(events)
 		}
 	}
 }
 
 // ServeHTTP implements http.Handler.
-func (v *bareView) ServeHTTP(out http.ResponseWriter, r *http.Request) {
-	out.Header().Set("Content-Type", "application/json")
+func (v *bareView) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
 	namespace, within := strings.CutPrefix(strings.TrimSuffix(r.URL.Path, "/servers"), barePath+"/namespaces/")
 	switch {
 	case !within:
-		_, _ = io.WriteString(out, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"`+bareGroup+`/v1","resources":[]}`)
+		_, _ = io.WriteString(w, `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"`+bareGroup+`/v1","resources":[]}`)
 		return
 	case r.URL.Query().Get("watch") == "":
-		_, _ = io.WriteString(out, `{"metadata":{"resourceVersion":"1"},"items":[]}`)
+		_, _ = io.WriteString(w, `{"metadata":{"resourceVersion":"1"},"items":[]}`)
 		return
 	}
-	w := &bareWatch{namespace: namespace, wake: make(chan struct{}, 1)}
+	watch := newStream()
 	v.mu.Lock()
-	v.watches[w] = struct{}{}
+	v.watches[watch] = namespace
 	v.mu.Unlock()
 	defer func() {
 		v.mu.Lock()
 		defer v.mu.Unlock()
-		delete(v.watches, w)
+		delete(v.watches, watch)
 	}()
-	flush := http.NewResponseController(out).Flush
-	for err := flush(); err == nil; err = flush() {
-		select {
-		case <-w.wake:
-		case <-r.Context().Done():
-			return
-		}
-		v.mu.Lock()
-		events := w.pending
-		w.pending = nil
-		v.mu.Unlock()
-		if _, err := out.Write(events); err != nil {
-			return
-		}
-	}
+	watch.send(w, r)
 }

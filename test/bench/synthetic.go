@@ -61,29 +61,9 @@ type stored struct {
 
 // watcher is one watch that runs.
 type watcher struct {
+	*stream
 	namespace string
 	encode    func(watch.EventType, runtime.Object) []byte
-	mu        sync.Mutex
-	frames    [][]byte
-	wake      chan struct{}
-}
-
-func (w *watcher) push(frame []byte) {
-	w.mu.Lock()
-	w.frames = append(w.frames, frame)
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (w *watcher) take() [][]byte {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	frames := w.frames
-	w.frames = nil
-	return frames
 }
 
 const (
@@ -363,7 +343,7 @@ func (s *source) list(w http.ResponseWriter, r *http.Request, k *kind, namespace
 
 func (s *source) watch(w http.ResponseWriter, r *http.Request, k *kind, namespace string) (int, error) {
 	info := serializerFor(r, k)
-	stream := &watcher{namespace: namespace, wake: make(chan struct{}, 1)}
+	stream := &watcher{stream: newStream(), namespace: namespace}
 	stream.encode = func(event watch.EventType, obj runtime.Object) []byte {
 		var frame strings.Builder
 		raw, err := runtime.Encode(info.Serializer, k.typed(obj))
@@ -406,22 +386,8 @@ func (s *source) watch(w http.ResponseWriter, r *http.Request, k *kind, namespac
 	}()
 
 	w.Header().Set("Content-Type", info.MediaType+map[bool]string{true: ";stream=watch"}[info.MediaType == runtime.ContentTypeProtobuf])
-	controller := http.NewResponseController(w)
-	for {
-		for _, frame := range stream.take() {
-			if _, err := w.Write(frame); err != nil {
-				return 0, nil
-			}
-		}
-		if controller.Flush() != nil {
-			return 0, nil
-		}
-		select {
-		case <-r.Context().Done():
-			return 0, nil
-		case <-stream.wake:
-		}
-	}
+	stream.send(w, r)
+	return 0, nil
 }
 
 // renew renews the Lease of a host, or makes it.

@@ -19,6 +19,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	ownerv1alpha1 "hoststatus.dev/hoststatus/api/owner/v1alpha1"
@@ -183,7 +184,7 @@ func (w *World) StartView(ctx context.Context) error {
 // start runs a binary, which is called name, as the user that it runs as.
 func (w *World) start(binary, name, user string, groups []string, args ...string) (*controlplane.Process, error) {
 	kubeconfig := filepath.Join(w.Dir, name+".kubeconfig")
-	if err := w.WriteKubeconfig(kubeconfig, user, groups...); err != nil {
+	if _, err := w.identify(kubeconfig, user, groups...); err != nil {
 		return nil, err
 	}
 	p := controlplane.NewProcess(name, filepath.Join(w.Bin, binary), filepath.Join(w.Dir, name+".log"), os.Environ(), append(args, "--kubeconfig="+kubeconfig)...)
@@ -191,13 +192,13 @@ func (w *World) start(binary, name, user string, groups []string, args ...string
 	return p, p.Start()
 }
 
-// WriteKubeconfig writes a kubeconfig of a user in groups, which gives no right.
-func (w *World) WriteKubeconfig(path, user string, groups ...string) error {
+// identify writes a kubeconfig of a user in groups, which gives no right.
+func (w *World) identify(path, user string, groups ...string) (*rest.Config, error) {
 	config, err := w.Cluster.ConfigFor(user, groups...)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return controlplane.WriteKubeconfig(path, config)
+	return config, controlplane.WriteKubeconfig(path, config)
 }
 
 // As writes a kubeconfig of a user who has some ClusterRoles until the test ends, and no other
@@ -205,9 +206,8 @@ func (w *World) WriteKubeconfig(path, user string, groups ...string) error {
 func (w *World) As(t *testing.T, user, namespace string, clusterRoles ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "kubeconfig")
-	config, err := w.Cluster.ConfigFor(user)
+	config, err := w.identify(path, user)
 	expect.NoError(t, err)
-	expect.NoError(t, controlplane.WriteKubeconfig(path, config))
 	for _, role := range clusterRoles {
 		meta := metav1.ObjectMeta{Namespace: namespace, Name: user + "-" + role}
 		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role}
