@@ -25,12 +25,12 @@ const connections = 4
 
 // hosts renew their Leases, all in this process.
 type hosts struct {
-	interval time.Duration
-	all      []*lightHost
-	byName   map[string]*lightHost
-	running  sync.WaitGroup
-	failures atomic.Int64
-	renewals atomic.Int64
+	duration, interval time.Duration
+	all                []*lightHost
+	byName             map[string]*lightHost
+	running            sync.WaitGroup
+	failures           atomic.Int64
+	renewals           atomic.Int64
 }
 
 // lightHost is an agent's heartbeat and nothing else.
@@ -45,7 +45,7 @@ type lightHost struct {
 // startHosts lets hosts renew their Leases until the trial ends, evenly spread over
 // the interval. It returns once each has been renewed.
 func (w *world) startHosts(ctx context.Context, names []string, duration, interval time.Duration) (*hosts, error) {
-	h := &hosts{interval: interval, byName: map[string]*lightHost{}}
+	h := &hosts{duration: duration, interval: interval, byName: map[string]*lightHost{}}
 	var clients []kubernetes.Interface
 	for range connections {
 		config, err := w.fleet.Cluster.AdminConfig()
@@ -64,8 +64,9 @@ func (w *world) startHosts(ctx context.Context, names []string, duration, interv
 		one := &lightHost{name: name, leases: clients[i%len(clients)]}
 		one.lease = &coordinationv1.Lease{
 			ObjectMeta: metav1.ObjectMeta{Namespace: v1alpha1.DefaultLeaseNamespace, Name: name},
-			Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To(name), LeaseDurationSeconds: ptr.To(int32(duration.Seconds()))},
+			Spec:       coordinationv1.LeaseSpec{HolderIdentity: ptr.To(name)},
 		}
+		one.lasts(duration)
 		one.alive.Store(true)
 		h.all = append(h.all, one)
 		h.byName[name] = one
@@ -124,6 +125,11 @@ func (l *lightHost) renew(ctx context.Context) error {
 	return nil
 }
 
+// lasts sets for how long the lease holds from its next renewal on.
+func (l *lightHost) lasts(d time.Duration) {
+	l.lease.Spec.LeaseDurationSeconds = ptr.To(int32(d.Seconds()))
+}
+
 // stop lets hosts fall silent; a renewal that is under way ends first.
 func (h *hosts) stop(names []string) {
 	for _, name := range names {
@@ -134,10 +140,36 @@ func (h *hosts) stop(names []string) {
 	}
 }
 
+// stopTogether lets hosts fall silent so that the leases of all run out at almost the same
+// moment, though renewals take their time: each second a part of the hosts renews for the last
+// time, for a second less than the part before.
+func (h *hosts) stopTogether(ctx context.Context, names []string) error {
+	const parts = 10
+	h.stop(names)
+	begin := time.Now()
+	for part := range parts {
+		since := time.Duration(part) * time.Second
+		if err := sleep(ctx, time.Until(begin.Add(since))); err != nil {
+			return err
+		}
+		of := names[len(names)*part/parts : len(names)*(part+1)/parts]
+		err := parallel(ctx, creators, len(of), func(ctx context.Context, i int) error {
+			one := h.byName[of[i]]
+			one.lasts(h.duration - since)
+			return one.renew(ctx)
+		})
+		if err != nil {
+			return fmt.Errorf("last renewals: %w", err)
+		}
+	}
+	return nil
+}
+
 // resume lets hosts report again, at once.
 func (h *hosts) resume(ctx context.Context, names []string) error {
 	return parallel(ctx, creators, len(names), func(ctx context.Context, i int) error {
 		one := h.byName[names[i]]
+		one.lasts(h.duration)
 		if err := one.renew(ctx); err != nil {
 			return fmt.Errorf("renewing %s: %w", one.name, err)
 		}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -136,8 +137,23 @@ type seenServer = seen[v1alpha1.ServerStatus]
 // kube-apiserver does to watches that it finds slow. It goes on from the last version.
 const watchEnded = "ENDED"
 
+// maxLine is how long an event of a watch may be, in bytes.
+const maxLine = 64 << 10
+
 // watchPath calls see with each event of a watch from now on, until ctx ends or an error comes.
 func watchPath[S any](ctx context.Context, p *person, path string, see func(*seen[S], time.Time)) error {
+	return watchLines(ctx, p, path, func(line []byte, at time.Time) {
+		e := &seen[S]{}
+		if err := json.Unmarshal(line, e); err != nil {
+			panic(err) // Each event of a watch is JSON.
+		}
+		see(e, at)
+	})
+}
+
+// watchLines calls see with each event of a watch from now on, as it came, until ctx ends or an
+// error comes. The next event overwrites it.
+func watchLines(ctx context.Context, p *person, path string, see func(line []byte, at time.Time)) error {
 	response, err := p.ask(ctx, path+"?limit=1") //nolint:bodyclose // it is closed below
 	if err != nil {
 		return err
@@ -156,29 +172,41 @@ func watchPath[S any](ctx context.Context, p *person, path string, see func(*see
 		return err
 	}
 	go func() {
+		var last []byte
 		for {
-			decoder := json.NewDecoder(bufio.NewReader(response.Body))
+			reader := bufio.NewReaderSize(response.Body, maxLine)
 			for {
-				e := &seen[S]{}
-				if decoder.Decode(e) != nil {
+				line, err := reader.ReadSlice('\n')
+				if err != nil {
 					break
 				}
-				see(e, time.Now())
-				if e.Type == "ERROR" {
+				see(line, time.Now())
+				if textOf(line, "type") == "ERROR" {
 					_ = response.Body.Close()
 					return
 				}
-				version = e.Object.Metadata.ResourceVersion
+				last = append(last[:0], line...)
 			}
 			_ = response.Body.Close()
 			if ctx.Err() != nil {
 				return
 			}
-			see(&seen[S]{Type: watchEnded}, time.Now())
+			see([]byte(`{"type":"`+watchEnded+`"}`), time.Now())
+			if len(last) > 0 {
+				version = textOf(last, "resourceVersion")
+			}
 			if response, err = watch(); err != nil { //nolint:bodyclose // the loop closes it
 				return
 			}
 		}
 	}()
 	return nil
+}
+
+// textOf returns the first text called key in an event, "" if it has none. To decode all of it
+// would take as long as to send it.
+func textOf(line []byte, key string) string {
+	_, after, _ := bytes.Cut(line, []byte(`"`+key+`":"`))
+	text, _, _ := bytes.Cut(after, []byte{'"'})
+	return string(text)
 }
