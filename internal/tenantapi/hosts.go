@@ -135,7 +135,12 @@ func readHost(obj any) (news hostNews, ok bool, err error) {
 // await keeps news until the servers' watch has passed them.
 func (f *feed) await(news hostNews) {
 	f.waiting = append(f.waiting, news)
-	if len(f.waiting) <= maxWaitingHosts+2*len(f.taken) {
+	most := maxWaitingHosts + 2*len(f.taken)
+	if len(f.waiting) <= most {
+		return
+	}
+	f.dropRepeated()
+	if len(f.waiting) <= most/2 { // Each time much is dropped, so that this is done seldom.
 		return
 	}
 	last := make(map[string]int, len(f.taken))
@@ -150,6 +155,33 @@ func (f *feed) await(news hostNews) {
 		}
 	}
 	f.waiting = newest
+}
+
+// dropRepeated drops the news that wait and bring nothing.
+func (f *feed) dropRepeated() {
+	last := make(map[string]takenHost, len(f.taken))
+	kept := f.waiting[:0]
+	for _, n := range f.waiting {
+		before, known := last[n.name]
+		if t := f.taken[n.name]; !known && t != nil {
+			before, known = *t, true
+		}
+		if known && before.repeatedBy(&n) {
+			continue
+		}
+		last[n.name] = takenHost{Host: n.Host, gone: n.gone}
+		kept = append(kept, n)
+	}
+	clear(f.waiting[len(kept):])
+	f.waiting = kept
+}
+
+// repeatedBy reports whether servers show what they did before the news: not what they show of
+// the host has changed, but something else of its ComputeService, such as a label. Such news
+// are as if they had never been, or each watch that begins later would be told again of all
+// servers on the host, whose copies stay as they are.
+func (t *takenHost) repeatedBy(n *hostNews) bool {
+	return !n.listed && !n.gone && !t.gone && hoststatus.SameFields(t.Fields, n.Fields)
 }
 
 // takeIn takes in what waits and is older than rv, which the servers' watch has brought, and
@@ -189,6 +221,8 @@ func (f *feed) take(news hostNews, rv uint64) bool {
 		return false
 	case before != nil && before.Version >= news.Version && (!news.listed || before.Version == news.Version):
 		return false // It was sent again after the connection broke.
+	case before != nil && before.repeatedBy(&news):
+		return false
 	case news.gone:
 		before.gone = true
 		f.forgetIfGone(news.name)

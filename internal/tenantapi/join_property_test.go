@@ -189,6 +189,7 @@ func (w *joinWorld) actions() map[string]func(*rapid.T) {
 	anyClient := func() *joinClient { return w.clients[rapid.IntRange(0, len(w.clients)-1).Draw(w.T, "client")] }
 	actions := map[string]func(*rapid.T){
 		"a host changes":                func(*rapid.T) { w.changeHost(of(joinHosts)) },
+		"a host has another label":      func(*rapid.T) { w.labelHost(of(joinHosts)) },
 		"a host changes and has copies": func(*rapid.T) { h := of(joinHosts); w.changeHost(h); w.copy(of(joinServers)) },
 		"a copy":                        func(*rapid.T) { w.copy(of(joinServers)) },
 		"an owner answers": func(*rapid.T) {
@@ -285,6 +286,17 @@ func (w *joinWorld) changeHost(name string) {
 	s.Generation++
 	w.putHost(s)
 	w.deriveHost(name)
+}
+
+// labelHost changes what servers do not show.
+func (w *joinWorld) labelHost(name string) {
+	if w.hosts[name] == nil {
+		return
+	}
+	s := w.hosts[name].DeepCopy()
+	s.Labels = map[string]string{"row": strconv.FormatUint(w.version, 10)}
+	w.putHost(s)
+	w.note("%s has another label: %s", name, s.ResourceVersion)
 }
 
 func (w *joinWorld) deriveHost(name string) {

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tenantapi
+
+import (
+	"fmt"
+	"strconv"
+	"testing"
+
+	"github.com/go-logr/logr"
+	metainternalversion "k8s.io/apimachinery/pkg/apis/meta/internalversion"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	testingclock "k8s.io/utils/clock/testing"
+	"k8s.io/utils/ptr"
+
+	computev1alpha1 "hoststatus.dev/hoststatus/api/v1alpha1"
+)
+
+// computeService is host-a as of rv.
+func computeService(rv int, status computev1alpha1.HostStatus, row string) *computev1alpha1.ComputeService {
+	s := &computev1alpha1.ComputeService{ObjectMeta: metav1.ObjectMeta{Name: "host-a", ResourceVersion: strconv.Itoa(rv), Labels: map[string]string{"row": row}}}
+	s.Status.HostStatus, s.Status.HostStatusTransitionTime = &status, ptr.To(metav1.NewTime(instant))
+	return s
+}
+
+// newFeedOfHost has web on host-a, of version 5, whose copy is of that version, listed at 10.
+func newFeedOfHost(t *testing.T) *feed {
+	t.Helper()
+	f := newFeed(testProjector(), testingclock.NewFakePassiveClock(instant), logr.Discard())
+	check(t, hostStore{f}.Replace([]any{computeService(5, computev1alpha1.HostStatusUp, "1")}, "10"))
+	onHost := func(s *computev1alpha1.Server) {
+		s.Spec.Host, s.Status.HostVersion = "host-a", "5"
+		s.Status.HostReporting, s.Status.HostStatusTransitionTime = computev1alpha1.HostReportingUnknown, ptr.To(metav1.NewTime(instant))
+	}
+	check(t, f.Replace([]any{server(8, "ns", "web", onHost)}, "10"))
+	return f
+}
+
+func TestALabelOfAHostIsNoNewsForItsServers(t *testing.T) {
+	f := newFeedOfHost(t)
+	check(t, hostStore{f}.Update(computeService(12, computev1alpha1.HostStatusUp, "2")))
+	check(t, f.Bookmark("13"))
+
+	// It comes with a version by which another replica may have told it less.
+	w := startWatch(t, f, 13, grantFull, metainternalversion.ListOptions{}, func(w *watcher) { w.joined, w.owes = 13, true })
+	w.waitUntilIdle(t)
+	check(t, hostStore{f}.Update(computeService(14, computev1alpha1.HostStatusDown, "2")))
+	check(t, f.Bookmark("15"))
+	w.expect(t, "MODIFIED web@15 DOWN")
+}
+
+func TestAnyNumberOfLabelsOfAHostIsNoNewsForItsServers(t *testing.T) {
+	f := newFeedOfHost(t)
+	last := 10 + 3*maxWaitingHosts
+	for rv := 11; rv <= last; rv++ {
+		check(t, hostStore{f}.Update(computeService(rv, computev1alpha1.HostStatusUp, strconv.Itoa(rv))))
+	}
+	if n, most := len(f.waiting), maxWaitingHosts+2; n > most {
+		t.Errorf("%d news of one host wait, want %d at most", n, most)
+	}
+	check(t, f.Bookmark(strconv.Itoa(last)))
+	if n := len(f.history); n != 0 {
+		t.Errorf("the history has %d changes, want none", n)
+	}
+}
+
+func TestManyLabelsOfAHostHideNoChangeOfIt(t *testing.T) {
+	f := newFeedOfHost(t)
+	last := 10
+	put := func(times int, status computev1alpha1.HostStatus) {
+		for range times {
+			last++
+			check(t, hostStore{f}.Update(computeService(last, status, strconv.Itoa(last))))
+		}
+	}
+	put(maxWaitingHosts, computev1alpha1.HostStatusUp)
+	put(maxWaitingHosts, computev1alpha1.HostStatusDown)
+	w := startWatch(t, f, 10, grantFull, metainternalversion.ListOptions{})
+	check(t, f.Bookmark(strconv.Itoa(last)))
+	w.expect(t, fmt.Sprintf("MODIFIED web@%d DOWN", last))
+}
