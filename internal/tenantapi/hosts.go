@@ -23,12 +23,36 @@ import (
 // another replica, than this one knew at that version. It is told again what it may have
 // missed (owed).
 
-// takenHost is a host as it was taken in.
-type takenHost struct {
+// heardHost is what a ComputeService says of a host.
+type heardHost struct {
 	hoststatus.Host
-	// gone is set if its ComputeService has been deleted. Its servers show what they did
+	// same is the newest version that says the same, 0 if that is its own.
+	same uint64
+	// gone is set if the ComputeService has been deleted. Its servers show what they did
 	// until the copies say that.
 	gone bool
+}
+
+// covers reports whether news say what h does: not what servers show of the host has changed,
+// but something else of its ComputeService, such as a label. Such news are as if they had never
+// been. Or each watch that begins later would be told again of all servers on the host, whose
+// copies stay as they are. Of a list only the version that is known already is such news.
+func (h *heardHost) covers(n *hostNews) bool {
+	switch {
+	case n.gone || h.gone || !hoststatus.SameFields(h.Fields, n.Fields):
+		return false
+	case n.listed:
+		return n.Version == h.same
+	}
+	if n.Version > h.Version {
+		h.same = n.Version
+	}
+	return true
+}
+
+// takenHost is a host as it was taken in.
+type takenHost struct {
+	heardHost
 	// at is the version at which it was taken in, and unknown the last one at which it was
 	// UNKNOWN, or may have been.
 	at, unknown uint64
@@ -37,8 +61,7 @@ type takenHost struct {
 // hostNews is a ComputeService that is to be taken in.
 type hostNews struct {
 	name string
-	hoststatus.Host
-	gone bool
+	heardHost
 	// listed is set if it comes from a list: it holds even if it is older than what was
 	// known, because etcd was restored, and what happened in between is not known.
 	listed bool
@@ -110,7 +133,7 @@ func (s hostStore) Replace(objects []any, resourceVersion string) error {
 	f.hostsHeard = f.clock.Now()
 	for name := range f.taken {
 		if !listed[name] {
-			waiting = append(waiting, hostNews{name: name, Host: hoststatus.Host{Version: rv}, gone: true, listed: true})
+			waiting = append(waiting, hostNews{name: name, heardHost: heardHost{Host: hoststatus.Host{Version: rv}, gone: true}, listed: true})
 		}
 	}
 	f.waiting = waiting
@@ -159,29 +182,21 @@ func (f *feed) await(news hostNews) {
 
 // dropRepeated drops the news that wait and bring nothing.
 func (f *feed) dropRepeated() {
-	last := make(map[string]takenHost, len(f.taken))
+	last := make(map[string]*heardHost, len(f.taken))
 	kept := f.waiting[:0]
 	for _, n := range f.waiting {
-		before, known := last[n.name]
-		if t := f.taken[n.name]; !known && t != nil {
-			before, known = *t, true
+		before := last[n.name]
+		if t := f.taken[n.name]; before == nil && t != nil {
+			before = &t.heardHost
 		}
-		if known && before.repeatedBy(&n) {
+		if before != nil && before.covers(&n) {
 			continue
 		}
-		last[n.name] = takenHost{Host: n.Host, gone: n.gone}
 		kept = append(kept, n)
+		last[n.name] = &kept[len(kept)-1].heardHost
 	}
 	clear(f.waiting[len(kept):])
 	f.waiting = kept
-}
-
-// repeatedBy reports whether servers show what they did before the news: not what they show of
-// the host has changed, but something else of its ComputeService, such as a label. Such news
-// are as if they had never been, or each watch that begins later would be told again of all
-// servers on the host, whose copies stay as they are.
-func (t *takenHost) repeatedBy(n *hostNews) bool {
-	return !n.listed && !n.gone && !t.gone && hoststatus.SameFields(t.Fields, n.Fields)
 }
 
 // takeIn takes in what waits and is older than rv, which the servers' watch has brought, and
@@ -221,14 +236,14 @@ func (f *feed) take(news hostNews, rv uint64) bool {
 		return false
 	case before != nil && before.Version >= news.Version && (!news.listed || before.Version == news.Version):
 		return false // It was sent again after the connection broke.
-	case before != nil && before.repeatedBy(&news):
+	case before != nil && before.covers(&news):
 		return false
 	case news.gone:
 		before.gone = true
 		f.forgetIfGone(news.name)
 		return false
 	}
-	now := &takenHost{Host: news.Host, at: rv}
+	now := &takenHost{heardHost: news.heardHost, at: rv}
 	switch {
 	case news.unknown() || before != nil && grantUnknown.shows(before.Fields.HostStatus):
 		now.unknown = rv

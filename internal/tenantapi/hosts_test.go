@@ -49,6 +49,27 @@ func TestALabelOfAHostIsNoNewsForItsServers(t *testing.T) {
 	w.expect(t, "MODIFIED web@15 DOWN")
 }
 
+func TestAListOfHostsThatOnlyHaveOtherLabelsIsNoNews(t *testing.T) {
+	for name, labels := range map[string]int{"each taken in": 1, "many, of which most were dropped": 3 * maxWaitingHosts} {
+		t.Run(name, func(t *testing.T) {
+			f := newFeedOfHost(t)
+			// DOWN is the first of those that wait.
+			check(t, hostStore{f}.Update(computeService(11, computev1alpha1.HostStatusDown, "1")))
+			last := 11 + labels
+			for rv := 12; rv <= last; rv++ {
+				check(t, hostStore{f}.Update(computeService(rv, computev1alpha1.HostStatusDown, strconv.Itoa(rv))))
+			}
+			check(t, f.Bookmark(strconv.Itoa(last)))
+			changes := len(f.history)
+			check(t, hostStore{f}.Replace([]any{computeService(last, computev1alpha1.HostStatusDown, strconv.Itoa(last))}, strconv.Itoa(last)))
+			check(t, f.Bookmark(strconv.Itoa(last+1)))
+			if n := len(f.history); changes != 1 || n != changes {
+				t.Errorf("the history had %d changes before the list and has %d after it, want 1", changes, n)
+			}
+		})
+	}
+}
+
 func TestAnyNumberOfLabelsOfAHostIsNoNewsForItsServers(t *testing.T) {
 	f := newFeedOfHost(t)
 	last := 10 + 3*maxWaitingHosts
