@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +43,8 @@ type proxy struct {
 	// streams ends the watches that are open.
 	streams map[*stream]struct{}
 	conns   map[net.Conn]struct{}
+	// lists are when a manager began to list or watch the Leases of a namespace.
+	lists map[string][]time.Time
 }
 
 func startProxy(c *controlplane.Cluster) (*proxy, error) {
@@ -76,6 +79,7 @@ func startProxy(c *controlplane.Cluster) (*proxy, error) {
 		changed: make(chan struct{}),
 		streams: map[*stream]struct{}{},
 		conns:   map[net.Conn]struct{}{},
+		lists:   map[string][]time.Time{},
 	}
 	forward := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -180,8 +184,29 @@ func (p *proxy) handler(next http.Handler) http.Handler {
 				panic(http.ErrAbortHandler)
 			}
 		}
+		p.noteList(r)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// noteList notes when a manager lists the Leases of a namespace.
+func (p *proxy) noteList(r *http.Request) {
+	const before, after = "/apis/coordination.k8s.io/v1/namespaces/", "/leases"
+	namespace, isLeases := strings.CutPrefix(r.URL.Path, before)
+	namespace, isList := strings.CutSuffix(namespace, after)
+	if !isLeases || !isList || r.Method != http.MethodGet || r.URL.Query().Has("fieldSelector") || !strings.HasSuffix(r.TLS.PeerCertificates[0].Subject.CommonName, ":hoststatus-manager") {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lists[namespace] = append(p.lists[namespace], time.Now())
+}
+
+// listed returns when managers began to list the Leases of namespace.
+func (p *proxy) listed(namespace string) []time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.lists[namespace])
 }
 
 func isWatch(r *http.Request) bool {

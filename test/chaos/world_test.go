@@ -276,11 +276,9 @@ type manager struct {
 	process *controlplane.Process
 	metrics string
 
-	mu sync.Mutex
-	// started are the moments at which it was started.
-	started []time.Time
-	ending  chan struct{}
-	ended   chan struct{}
+	log    string
+	ending chan struct{}
+	ended  chan struct{}
 }
 
 // managerBinary is the manager as it is shipped.
@@ -298,7 +296,7 @@ func (w *world) startManager(name, binary string) (*manager, error) {
 	if len(w.managers) == 0 {
 		ports[2] = w.fleet.WebhookPort // One of them is asked.
 	}
-	m := &manager{metrics: net.JoinHostPort("127.0.0.1", ports[0]), ending: make(chan struct{}), ended: make(chan struct{})}
+	m := &manager{log: w.fleet.LogFile(name), metrics: net.JoinHostPort("127.0.0.1", ports[0]), ending: make(chan struct{}), ended: make(chan struct{})}
 	m.process, err = w.newProcess(name, binary, w.proxy.via(config),
 		"--lease-namespaces="+strings.Join(w.namespaces(), ","),
 		"--metrics-bind-address="+m.metrics, "--metrics-secure=false",
@@ -307,18 +305,33 @@ func (w *world) startManager(name, binary string) (*manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := m.start(); err != nil {
+	if err := m.process.Start(); err != nil {
 		return nil, err
 	}
 	go m.keep()
 	return m, nil
 }
 
-func (m *manager) start() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.started = append(m.started, time.Now())
-	return m.process.Start()
+// starts are the moments at which it had listed what there is, and went on to ask for the
+// leadership: its log has them. While the API server is down, that can be long after its
+// process has started.
+func (m *manager) starts() (at []time.Time) {
+	log, err := os.ReadFile(m.log)
+	if err != nil {
+		panic(err) // It is written as soon as the process starts.
+	}
+	for line := range strings.Lines(string(log)) {
+		if !strings.Contains(line, `msg="Attempting to acquire leader lease..."`) {
+			continue
+		}
+		stamp, _, _ := strings.Cut(strings.TrimPrefix(line, "time="), " ")
+		t, err := time.Parse(time.RFC3339, stamp)
+		if err != nil {
+			panic(err) // A log begins each line with its time.
+		}
+		at = append(at, t)
+	}
+	return at
 }
 
 // keep starts the manager again a second after it has ended, as a kubelet would.
@@ -335,7 +348,7 @@ func (m *manager) keep() {
 			return
 		case <-time.After(time.Second):
 		}
-		if err := m.start(); err != nil {
+		if err := m.process.Start(); err != nil {
 			fmt.Println(err)
 			return
 		}
@@ -466,6 +479,7 @@ func (u *unsettled) Error() string {
 func (w *world) sight(namespace string, end time.Time, latency time.Duration) judge.Sight {
 	s := judge.Sight{Latency: latency, Bare: w.seen.bareVerdicts(), Busy: w.seen.loads()}
 	s.Blind, s.BlindAtBest = w.seen.blind(namespace, blindAfter, w.begin, end)
+	s.BlindAtBest = judge.Relisted(s.BlindAtBest, w.proxy.listed(namespace), blindAfter)
 	w.seen.mu.Lock()
 	defer w.seen.mu.Unlock()
 	for _, t := range w.seen.takeovers {
@@ -478,13 +492,11 @@ func (w *world) sight(namespace string, end time.Time, latency time.Duration) ju
 
 func (w *world) lastStart(before time.Time) (last time.Time) {
 	for _, m := range w.managers {
-		m.mu.Lock()
-		for _, at := range m.started {
+		for _, at := range m.starts() {
 			if at.Before(before) && at.After(last) {
 				last = at
 			}
 		}
-		m.mu.Unlock()
 	}
 	return last
 }

@@ -69,8 +69,8 @@ func (s Span) length() time.Duration { return s.To.Sub(s.From) }
 // Takeover is the moment at which a leader wrote its first canary.
 type Takeover struct {
 	At time.Time
-	// Started is when its process started. What it has not lived through it
-	// cannot know.
+	// Started is when its process had listed what there is. What it has not lived through
+	// it cannot know.
 	Started time.Time
 }
 
@@ -477,6 +477,21 @@ func BlindSpans(echoes []time.Time, limit time.Duration, begin, end time.Time) (
 		last = e
 	}
 	return blind
+}
+
+// Relisted returns blind time without what managers saw of it after the last echo. One whose
+// watch had brought nothing lists anew, up to limit later, and sees the last canary only then:
+// up to then it knows of each host that it was silent.
+func Relisted(blind []Span, lists []time.Time, limit time.Duration) []Span {
+	out := slices.Clone(blind)
+	for i, b := range blind {
+		for _, at := range lists {
+			if at.After(out[i].From) && at.Before(b.To) && at.Sub(b.From) <= limit {
+				out[i].From = at
+			}
+		}
+	}
+	return out
 }
 
 // Change is a change of a host's status that its Servers have to follow.

@@ -304,6 +304,29 @@ func TestBlindSpans(t *testing.T) {
 	}
 }
 
+func TestBlindTimeBeginsWithTheListThatShowsTheLastCanary(t *testing.T) {
+	for name, c := range map[string]struct {
+		lists []time.Time
+		want  Span
+	}{
+		"none":                              {nil, span(20, 27)},
+		"one before the last canary":        {[]time.Time{at(19.5)}, span(20, 27)},
+		"one soon after it":                 {[]time.Time{at(20.5)}, span(20.5, 27)},
+		"of several the last":               {[]time.Time{at(20.5), at(20.9), at(20.7)}, span(20.9, 27)},
+		"one by a manager that had seen it": {[]time.Time{at(21.1)}, span(20, 27)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			blind := []Span{span(2, 6), span(20, 27)}
+			if diff := cmp.Diff([]Span{span(2, 6), c.want}, Relisted(blind, c.lists, time.Second)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if blind[1] != span(20, 27) {
+				t.Errorf("what was given is %v now", blind[1])
+			}
+		})
+	}
+}
+
 func TestWhatSlowsTheMachineDownExplainsBlindTime(t *testing.T) {
 	for name, c := range map[string]struct {
 		sight Sight
