@@ -36,6 +36,14 @@ func newFeedOfHost(t *testing.T) *feed {
 	return f
 }
 
+// relabel gives host-a another label with each version from first to last.
+func relabel(t *testing.T, f *feed, first, last int, status computev1alpha1.HostStatus) {
+	t.Helper()
+	for rv := first; rv <= last; rv++ {
+		check(t, hostStore{f}.Update(computeService(rv, status, strconv.Itoa(rv))))
+	}
+}
+
 func TestALabelOfAHostIsNoNewsForItsServers(t *testing.T) {
 	f := newFeedOfHost(t)
 	check(t, hostStore{f}.Update(computeService(12, computev1alpha1.HostStatusUp, "2")))
@@ -56,9 +64,7 @@ func TestAListOfHostsThatOnlyHaveOtherLabelsIsNoNews(t *testing.T) {
 			// DOWN is the first of those that wait.
 			check(t, hostStore{f}.Update(computeService(11, computev1alpha1.HostStatusDown, "1")))
 			last := 11 + labels
-			for rv := 12; rv <= last; rv++ {
-				check(t, hostStore{f}.Update(computeService(rv, computev1alpha1.HostStatusDown, strconv.Itoa(rv))))
-			}
+			relabel(t, f, 12, last, computev1alpha1.HostStatusDown)
 			check(t, f.Bookmark(strconv.Itoa(last)))
 			changes := len(f.history)
 			check(t, hostStore{f}.Replace([]any{computeService(last, computev1alpha1.HostStatusDown, strconv.Itoa(last))}, strconv.Itoa(last)))
@@ -73,9 +79,7 @@ func TestAListOfHostsThatOnlyHaveOtherLabelsIsNoNews(t *testing.T) {
 func TestAnyNumberOfLabelsOfAHostIsNoNewsForItsServers(t *testing.T) {
 	f := newFeedOfHost(t)
 	last := 10 + 3*maxWaitingHosts
-	for rv := 11; rv <= last; rv++ {
-		check(t, hostStore{f}.Update(computeService(rv, computev1alpha1.HostStatusUp, strconv.Itoa(rv))))
-	}
+	relabel(t, f, 11, last, computev1alpha1.HostStatusUp)
 	if n, most := len(f.waiting), maxWaitingHosts+2; n > most {
 		t.Errorf("%d news of one host wait, want %d at most", n, most)
 	}
@@ -87,15 +91,9 @@ func TestAnyNumberOfLabelsOfAHostIsNoNewsForItsServers(t *testing.T) {
 
 func TestManyLabelsOfAHostHideNoChangeOfIt(t *testing.T) {
 	f := newFeedOfHost(t)
-	last := 10
-	put := func(times int, status computev1alpha1.HostStatus) {
-		for range times {
-			last++
-			check(t, hostStore{f}.Update(computeService(last, status, strconv.Itoa(last))))
-		}
-	}
-	put(maxWaitingHosts, computev1alpha1.HostStatusUp)
-	put(maxWaitingHosts, computev1alpha1.HostStatusDown)
+	const last = 10 + 2*maxWaitingHosts
+	relabel(t, f, 11, 10+maxWaitingHosts, computev1alpha1.HostStatusUp)
+	relabel(t, f, 11+maxWaitingHosts, last, computev1alpha1.HostStatusDown)
 	w := startWatch(t, f, 10, grantFull, metainternalversion.ListOptions{})
 	check(t, f.Bookmark(strconv.Itoa(last)))
 	w.expect(t, fmt.Sprintf("MODIFIED web@%d DOWN", last))

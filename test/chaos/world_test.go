@@ -208,7 +208,7 @@ func (w *world) newProcess(name, binary string, config *rest.Config, args ...str
 	if err := controlplane.WriteKubeconfig(kubeconfig, config); err != nil {
 		return nil, err
 	}
-	return controlplane.NewProcess(name, binary, filepath.Join(w.fleet.Dir, name+".log"), os.Environ(),
+	return controlplane.NewProcess(name, binary, w.fleet.LogFile(name), os.Environ(),
 		append([]string{"--kubeconfig=" + kubeconfig, "--log-format=text"}, args...)...), nil
 }
 
@@ -480,22 +480,25 @@ func (w *world) sight(namespace string, end time.Time, latency time.Duration) ju
 	s := judge.Sight{Latency: latency, Bare: w.seen.bareVerdicts(), Busy: w.seen.loads()}
 	s.Blind, s.BlindAtBest = w.seen.blind(namespace, blindAfter, w.begin, end)
 	s.BlindAtBest = judge.Relisted(s.BlindAtBest, w.proxy.listed(namespace), blindAfter)
+	var starts []time.Time
+	for _, m := range w.managers {
+		starts = append(starts, m.starts()...)
+	}
 	w.seen.mu.Lock()
 	defer w.seen.mu.Unlock()
 	for _, t := range w.seen.takeovers {
 		// Which of the managers took over is not to be seen from outside, so it is
 		// taken for the one that knows the least.
-		s.Takeovers = append(s.Takeovers, judge.Takeover{At: t.at, Started: w.lastStart(t.at)})
+		s.Takeovers = append(s.Takeovers, judge.Takeover{At: t.at, Started: lastBefore(starts, t.at)})
 	}
 	return s
 }
 
-func (w *world) lastStart(before time.Time) (last time.Time) {
-	for _, m := range w.managers {
-		for _, at := range m.starts() {
-			if at.Before(before) && at.After(last) {
-				last = at
-			}
+// lastBefore returns the last of some moments that is before t, the zero time if none is.
+func lastBefore(moments []time.Time, t time.Time) (last time.Time) {
+	for _, at := range moments {
+		if at.Before(t) && at.After(last) {
+			last = at
 		}
 	}
 	return last
